@@ -1,0 +1,1 @@
+"""The resident: keeps the journal, decides, and asks workers to act."""

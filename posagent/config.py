@@ -1,0 +1,325 @@
+"""The terminal's configuration: one TOML file, strict, turned into frozen structs before anything starts.
+
+Rules: an unknown key, a missing one without a safe default, a wrong type or a value out of range refuses to start,
+naming the key, its line and the remedy. Names end in units. There is no "unlimited".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from posagent.core.errors import ConfigError
+
+DEFAULT_PATH = "/etc/posagent/posagent.toml"
+
+
+def _between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def _one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
+    return field(default=default, metadata={"values": values})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalConfig:
+    """Who this terminal is and where it keeps its state."""
+
+    id: str
+    hardware: str
+    hardware_revision: int = _between(0, 65535, 0)
+    state_dir: str = "/var/lib/posagent"
+    run_dir: str = "/run/posagent"
+    agent_user: str = "posagent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotConfig:
+    """One of the two places a system image lives in: a block device or a file of fixed size."""
+
+    device: str
+    boot_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotsConfig:
+    a: SlotConfig
+    b: SlotConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootConfig:
+    """How to talk to the bootloader. Variable names are those of RAUC's U-Boot scripts unless set otherwise."""
+
+    kind: str = _one_of("uboot", default="uboot")
+    env_config: str = "/etc/fw_env.config"
+    order_variable: str = "BOOT_ORDER"
+    tries_variable: str = "BOOT_{slot}_LEFT"
+    tries_full: int = _between(1, 10, 3)
+    fw_setenv: str = "/usr/bin/fw_setenv"
+    fw_printenv: str = "/usr/bin/fw_printenv"
+    cmdline_file: str = "/proc/cmdline"
+    cmdline_key: str = "posagent.slot"
+    require_redundant_env: bool = True
+    reboot_command: tuple[str, ...] = ("/usr/bin/systemctl", "reboot")
+    reboot_timeout_s: int = _between(1, 3600, 300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustConfig:
+    """Where trust begins. The files are part of the signed image, not of the data partition."""
+
+    root_file: str = "/etc/posagent/root.json"
+    image_built_at: int = _between(0, 2**40, 0)
+    rollback_floor: int = _between(0, 2**31, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchConfig:
+    """The repository and the limits of a download."""
+
+    repository_url: str = ""
+    channel: str = "stable"
+    spool_dir: str = "/var/lib/posagent-spool"
+    ca_file: str = ""
+    allow_http: bool = False
+    download_bytes_max: int = _between(1, 2**40, 2**30)
+    download_timeout_s: int = _between(1, 30 * 86400, 86400)
+    connect_timeout_s: int = _between(1, 600, 30)
+    stall_timeout_s: int = _between(1, 3600, 60)
+    checkpoint_bytes: int = _between(4096, 2**28, 1 << 20)
+    keep_free_bytes: int = _between(0, 2**40, 16 << 20)
+    attempts_max: int = _between(1, 1000, 20)
+    backoff_s: int = _between(0, 3600, 5)
+    backoff_s_max: int = _between(0, 86400, 900)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerConfig:
+    """When there is enough energy. `battery = "none"` is for terminals that only run on mains."""
+
+    supply_dir: str = "/sys/class/power_supply"
+    battery: str = _one_of("required", "none", default="required")
+    download_battery_percent_min: int = _between(0, 100, 15)
+    install_battery_percent_min: int = _between(0, 100, 30)
+    install_on_charger_battery_percent_min: int = _between(0, 100, 15)
+    install_needs_charger: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallConfig:
+    attempts_max: int = _between(1, 100, 3)
+    backoff_s: int = _between(0, 3600, 5)
+    stall_timeout_s: int = _between(1, 3600, 120)
+    checkpoint_bytes: int = _between(1 << 20, 1 << 30, 16 << 20)
+    gate_recheck_s: int = _between(1, 3600, 30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogConfig:
+    """`systemd` pets the service manager; `device` also pets the hardware watchdog itself."""
+
+    systemd: bool = True
+    device: str = ""
+    device_timeout_s: int = _between(5, 3600, 60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckConfig:
+    """One self-test. `kind` decides which of the other keys are needed."""
+
+    name: str
+    kind: str = _one_of("command", "tcp", "digest", "free_space")
+    command: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = _between(0, 65535, 0)
+    path: str = ""
+    sha256: str = ""
+    free_bytes_min: int = _between(0, 2**40, 0)
+    timeout_s: int = _between(1, 600, 10)
+    retry_for_s: int = _between(0, 600, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelftestConfig:
+    deadline_s: int = _between(1, 3600, 300)
+    attempts_max: int = _between(1, 20, 3)
+    checks: tuple[CheckConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleConfig:
+    """The field engineer's serial line; an empty device switches it off."""
+
+    device: str = ""
+    baud: int = _between(1200, 4000000, 115200)
+    engineer_ca_file: str = "/etc/posagent/engineer_ca.pub"
+    session_s_max: int = _between(30, 3600, 900)
+    idle_s_max: int = _between(10, 3600, 120)
+    actions_max: int = _between(1, 200, 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiConfig:
+    """Who may do more than look: root, the agent's own user, and members of these groups."""
+
+    admin_groups: tuple[str, ...] = ("posagent-admin",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    terminal: TerminalConfig
+    slots: SlotsConfig
+    boot: BootConfig = BootConfig()
+    trust: TrustConfig = TrustConfig()
+    fetch: FetchConfig = FetchConfig()
+    power: PowerConfig = PowerConfig()
+    install: InstallConfig = InstallConfig()
+    watchdog: WatchdogConfig = WatchdogConfig()
+    selftest: SelftestConfig = SelftestConfig()
+    console: ConsoleConfig = ConsoleConfig()
+    api: ApiConfig = ApiConfig()
+
+    @property
+    def api_socket(self) -> str:
+        return f"{self.terminal.run_dir}/api.sock"
+
+    def worker_socket(self, worker: str) -> str:
+        """Socket of `installer`, `fetcher` or `selftest`."""
+        return f"{self.terminal.run_dir}/{worker}.sock"
+
+    @property
+    def journal_path(self) -> str:
+        return f"{self.terminal.state_dir}/journal"
+
+    @property
+    def installer_dir(self) -> str:
+        """Slot records, trust store and floor: owned by root."""
+        return f"{self.terminal.state_dir}/installer"
+
+
+class _Reader:
+    """Turns TOML tables into structs and knows the line of each key for its complaints."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self._lines = text.splitlines()
+        self._where = where
+
+    def complain(self, code: str, path: str, detail: str) -> ConfigError:
+        line = self._line_of(path)
+        return ConfigError(code, f"{self._where}:{line}: {path}: {detail}", key=path, line=line)
+
+    def _line_of(self, path: str) -> int:
+        """The line of the key inside its table, or of the table, or 1."""
+        table, _, key = re.sub(r"\[\d+\]", "", path).rpartition(".")
+        inside, found = table == "", 1
+        for number, text in enumerate(self._lines, 1):
+            header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", text)
+            if header:
+                inside = header[1] == table
+                if header[1] in (table, f"{table}.{key}".lstrip(".")):
+                    found = number
+            elif inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", text):
+                return number
+        return found
+
+    def struct(self, kind: type[Any], table: Any, path: str) -> Any:
+        if not isinstance(table, dict):
+            raise self.complain("config_bad_value", path, "must be a table")
+        hints = get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        for key in table:
+            if key not in fields:
+                raise self.complain("config_unknown_key", _join(path, key), f"known here: {', '.join(fields)}")
+        values: dict[str, Any] = {}
+        for name, f in fields.items():
+            here = _join(path, name)
+            if name in table:
+                values[name] = self.value(hints[name], table[name], here, f.metadata)
+            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise self.complain("config_missing_key", here, "must be given")
+        return kind(**values)
+
+    def value(self, kind: Any, value: Any, path: str, metadata: types.MappingProxyType[Any, Any]) -> Any:
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return self.struct(kind, value, path)
+        if get_origin(kind) is tuple:
+            if not isinstance(value, list):
+                raise self.complain("config_bad_value", path, "must be a list")
+            item = get_args(kind)[0]
+            return tuple(self.value(item, v, f"{path}[{i}]", metadata) for i, v in enumerate(value))
+        if type(value) is not kind:
+            raise self.complain("config_bad_value", path, f"must be of type {kind.__name__}")
+        if isinstance(value, str) and ("\0" in value or "\n" in value):
+            raise self.complain("config_bad_value", path, "must be one line")
+        if "range" in metadata:
+            low, high = metadata["range"]
+            if not low <= value <= high:
+                raise self.complain("config_bad_value", path, f"{value} is not between {low} and {high}")
+        if "values" in metadata and value not in metadata["values"]:
+            raise self.complain("config_bad_value", path, f"must be one of {', '.join(metadata['values'])}")
+        return value
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+_CHECK_NEEDS = {
+    "command": ("command",),
+    "tcp": ("port",),
+    "digest": ("path", "sha256"),
+    "free_space": ("path", "free_bytes_min"),
+}
+
+
+def _cross_check(config: Config, reader: _Reader) -> None:
+    """Rules between keys."""
+    a, b = config.slots.a.device, config.slots.b.device
+    for name, device in (("a", a), ("b", b)):
+        if not device:
+            raise reader.complain("config_missing_key", f"slots.{name}.device", "must name a device or file")
+    if a == b or Path(a).resolve() == Path(b).resolve():
+        raise reader.complain("config_same_device", "slots.b.device", f"{b} is also slot a")
+    if "{slot}" not in config.boot.tries_variable:
+        raise reader.complain("config_bad_value", "boot.tries_variable", "must contain {slot}")
+    if not config.boot.reboot_command:
+        raise reader.complain("config_bad_value", "boot.reboot_command", "must not be empty")
+    for index, check in enumerate(config.selftest.checks):
+        for key in _CHECK_NEEDS[check.kind]:
+            if not getattr(check, key):
+                raise reader.complain(
+                    "config_missing_key", f"selftest.checks[{index}].{key}", f"needed for {check.kind}"
+                )
+    url = config.fetch.repository_url
+    if url and not url.startswith(("https://", "http://") if config.fetch.allow_http else "https://"):
+        raise reader.complain(
+            "config_bad_value", "fetch.repository_url", "must begin with https:// (or set allow_http)"
+        )
+
+
+def parse(text: str, where: str = "configuration") -> Config:
+    """The configuration in `text`. Raises ConfigError naming key and line."""
+    reader = _Reader(text, where)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("config_unreadable", f"{where}: {error}") from None
+    config: Config = reader.struct(Config, table, "")
+    _cross_check(config, reader)
+    return config
+
+
+def load(path: str = DEFAULT_PATH) -> Config:
+    """The configuration in the file at `path`. Raises ConfigError."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("config_unreadable", f"{path}: {error}") from None
+    return parse(text, path)

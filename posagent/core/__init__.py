@@ -1,0 +1,1 @@
+"""The rules of an update as pure functions: no files, clock, sockets or logging."""

@@ -1,0 +1,208 @@
+"""Every coded trouble a person can meet, with what it means and the next step for whoever stands there.
+
+Owns: the catalogue (docs/errors.md is generated from it) and the exception families, one per source.
+Never: text made up elsewhere. Code raises a family with a code from here and a detail of its own.
+Rules: `retry` says what the agent may do by itself; `remedy` is for the person in front of the terminal,
+in English and Chinese.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Retry(StrEnum):
+    """What the agent may do by itself after this trouble."""
+
+    NEVER = "never"
+    BACKOFF = "backoff"
+    WHEN_POWERED = "when_powered"
+    OPERATOR = "operator"
+
+
+class Kind(StrEnum):
+    """How a command that met this trouble ends; fixes the exit code."""
+
+    USAGE = "usage"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+
+
+EXIT_CODES: Mapping[Kind, int] = {Kind.USAGE: 2, Kind.REFUSED: 3, Kind.FAILED: 4, Kind.UNREACHABLE: 5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorSpec:
+    code: str
+    kind: Kind
+    retry: Retry
+    meaning: str
+    remedy: str
+    remedy_zh: str
+
+
+def _catalogue(*rows: tuple[str, Kind, Retry, str, str, str]) -> dict[str, ErrorSpec]:
+    specs = {
+        code: ErrorSpec(code=code, kind=kind, retry=retry, meaning=meaning, remedy=remedy, remedy_zh=zh)
+        for code, kind, retry, meaning, remedy, zh in rows
+    }
+    assert len(specs) == len(rows), "a code stands twice in the catalogue"
+    return specs
+
+
+_N, _B, _W, _O = Retry.NEVER, Retry.BACKOFF, Retry.WHEN_POWERED, Retry.OPERATOR
+_U, _R, _F, _X = Kind.USAGE, Kind.REFUSED, Kind.FAILED, Kind.UNREACHABLE
+# fmt: off
+_GET_GOOD = ("Get the bundle again from the release desk.", "请向发布部门重新获取升级包。")
+_FREE_SPACE = ("Free space on the data partition, then try again.", "请清理数据分区空间后重试。")
+_SERVICE = ("Call service with this code; the old version keeps working.", "请将此代码告知服务商；旧版本可继续使用。")
+_NETWORK = ("Check the network cable, SIM or Wi-Fi; the download resumes by itself.", "请检查网线、SIM 卡或 Wi-Fi；下载会自动继续。")
+_FIX_CONFIG = ("Correct the named line of the configuration, then start again.", "请修正配置文件中指出的行后重新启动。")
+_WAIT_END = ("Wait until the update has ended; `posagent status` shows how long.", "请等待升级结束；可用 posagent status 查看剩余时间。")
+_REPO_ADMIN = ("Ask the release desk to check the server's repository.", "请联系发布部门检查服务器上的升级仓库。")
+
+CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
+    # what people ask for
+    ("critical_section", _R, _N, "The update is in a section that must not be interrupted.", *_WAIT_END),
+    ("nothing_to_cancel", _R, _N, "No update is under way.", "Nothing to do.", "无需操作。"),
+    ("busy", _R, _N, "Another update is under way.", "Cancel it first, or wait until it has ended.", "请先取消当前升级，或等待其结束。"),
+    ("gate_closed", _R, _W, "A condition for updating is not met now.", "See the gates in `posagent status`.", "请查看 posagent status 中的条件。"),
+    ("same_bundle", _R, _N, "This very bundle is already waiting to be installed.", "Nothing to do.", "无需操作。"),
+    ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
+    ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
+    ("bad_request", _U, _N, "The command or its words are not understood.", "Type `help` for how to write it.", "请输入 help 查看命令格式。"),
+    ("line_too_long", _U, _N, "The line is longer than is accepted here.", "Send a shorter line.", "请发送较短的命令行。"),
+    ("not_allowed", _R, _O, "This user or session may not do that.", "Unlock with an engineer's key, or run it as an administrator.", "请使用工程师密钥解锁，或以管理员身份运行。"),
+    ("agent_unreachable", _X, _B, "The agent does not answer on its socket.", "Check that posagentd runs: systemctl status posagentd.", "请检查 posagentd 是否运行。"),
+    ("already_running", _F, _N, "Another agent already works on this state directory.", "Stop the other one, or use another state directory.", "请先停止另一个进程。"),
+    # engineers
+    ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
+    ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
+    ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
+    # configuration
+    ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
+    ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),
+    ("config_missing_key", _U, _O, "The configuration lacks a key that has no safe default.", *_FIX_CONFIG),
+    ("config_bad_value", _U, _O, "A value in the configuration is of the wrong type or out of range.", *_FIX_CONFIG),
+    ("config_same_device", _U, _O, "The configuration names one device twice.", *_FIX_CONFIG),
+    # bundle and trust
+    ("bundle_unreadable", _F, _N, "The bundle is not a bundle, or is cut short.", *_GET_GOOD),
+    ("bundle_too_large", _F, _N, "A part of the bundle is larger than allowed.", *_GET_GOOD),
+    ("signature_invalid", _F, _N, "The bundle is not signed by enough of the trusted keys.", *_GET_GOOD),
+    ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle; if the terminal's clock is wrong, set it.", "请获取重新签名的升级包；如时钟错误请校准。"),
+    ("repository_rollback", _F, _N, "The bundle is older than what this terminal has already seen.", *_GET_GOOD),
+    ("counter_too_low", _F, _N, "The bundle's security counter is below this terminal's rollback floor.", "Use a newer release.", "请使用更新的版本。"),
+    ("wrong_hardware", _F, _N, "The bundle is for other hardware.", "Get the bundle for this model and revision.", "请获取适用于本机型号的升级包。"),
+    ("payload_corrupt", _F, _N, "The payload does not match its signed digest.", *_GET_GOOD),
+    ("trust_store_damaged", _F, _O, "The trusted root is missing or unreadable.", *_SERVICE),
+    # slots and boot control
+    ("slot_missing", _F, _O, "There is no second slot to install to.", *_SERVICE),
+    ("slot_too_small", _F, _N, "The image is larger than the slot.", *_SERVICE),
+    ("slot_is_booted", _F, _N, "Refused to write to the running slot.", *_SERVICE),
+    ("slot_not_complete", _F, _N, "Refused to start a slot that is not completely written and read back.", *_SERVICE),
+    ("slot_changed", _F, _N, "The terminal was started from another slot in the meantime.", "Ask for the update again.", "请重新发起升级。"),
+    ("slot_io", _F, _B, "Reading or writing the slot failed.", "If it happens again, the flash may be worn: call service.", "如再次发生，闪存可能老化，请联系服务商。"),
+    ("read_back_differs", _F, _B, "What was read back from the slot is not what was written.", "If it happens again, the flash may be worn: call service.", "如再次发生，闪存可能老化，请联系服务商。"),
+    ("boot_env_missing", _F, _O, "The boot environment cannot be read.", *_SERVICE),
+    ("boot_env_not_redundant", _F, _O, "The boot environment has only one copy and would not survive a power cut.", *_SERVICE),
+    ("boot_env_write", _F, _B, "The boot environment could not be written.", *_SERVICE),
+    ("booted_slot_unknown", _F, _O, "The kernel does not say which slot is running.", *_SERVICE),
+    # fetch
+    ("fetch_network", _F, _B, "The server cannot be reached or the connection broke.", *_NETWORK),
+    ("fetch_stalled", _F, _B, "No bytes arrived for too long.", *_NETWORK),
+    ("fetch_timeout", _F, _B, "The download took longer than allowed.", *_NETWORK),
+    ("fetch_tls", _F, _O, "The server's certificate is not trusted.", "Check the terminal's date and the CA file; do not switch verification off.", "请检查终端日期和 CA 证书；切勿关闭校验。"),
+    ("fetch_status", _F, _B, "The server answered with an error.", *_REPO_ADMIN),
+    ("fetch_length", _F, _B, "The server sent another length than it announced.", *_REPO_ADMIN),
+    ("fetch_too_large", _F, _N, "The server offers more bytes than allowed.", *_REPO_ADMIN),
+    ("fetch_changed", _F, _B, "The file changed on the server during the download.", *_REPO_ADMIN),
+    ("fetch_insecure", _F, _N, "The address is not https, or a redirect leads away from it.", *_REPO_ADMIN),
+    ("fetch_pointer", _F, _B, "The repository's announcement is not understood.", *_REPO_ADMIN),
+    ("spool_full", _F, _B, "There is not enough free space for the download.", *_FREE_SPACE),
+    ("spool_io", _F, _B, "Writing the download to the data partition failed.", *_FREE_SPACE),
+    # trial boot
+    ("boot_failed", _F, _N, "The new version did not start; the bootloader went back to the old one.", *_SERVICE),
+    ("selftest_failed", _F, _N, "The new version started but failed a self-test.", *_SERVICE),
+    ("selftest_deadline", _F, _N, "The self-test did not end in time.", *_SERVICE),
+    ("commit_lost", _F, _N, "The terminal fell back before the new version was confirmed.", *_SERVICE),
+    ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
+    # inside
+    ("worker_lost", _F, _B, "A worker process ended before it had finished.", *_SERVICE),
+    ("worker_stalled", _F, _B, "A worker process made no progress for too long.", *_SERVICE),
+    ("journal_damaged", _F, _O, "The journal was damaged; what could be read was kept.", *_SERVICE),
+    ("journal_io", _F, _O, "The journal cannot be written.", *_FREE_SPACE),
+    ("cancelled", _F, _N, "The update was cancelled by a person.", "Ask for the update again when it suits.", "方便时请重新发起升级。"),
+    ("internal", _F, _B, "The agent met a fault of its own.", *_SERVICE),
+)
+# fmt: on
+
+
+class PosagentError(Exception):
+    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it."""
+
+    def __init__(self, code: str, detail: str = "", **facts: Any) -> None:
+        self.spec = CATALOGUE[code]
+        self.code = code
+        self.detail = detail or self.spec.meaning
+        self.facts = facts
+        super().__init__(f"{code}: {self.detail}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON form used on every socket and by `--json`."""
+        return {
+            "code": self.code,
+            "kind": self.spec.kind.value,
+            "detail": self.detail,
+            "remedy": self.spec.remedy,
+            "remedy_zh": self.spec.remedy_zh,
+            **self.facts,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> PosagentError:
+        """The error another process reported; an unknown code becomes `internal` rather than a crash."""
+        code = data.get("code")
+        known = code if isinstance(code, str) and code in CATALOGUE else "internal"
+        shown = ("code", "kind", "detail", "remedy", "remedy_zh")
+        facts = {str(k): v for k, v in data.items() if k not in shown}
+        return PosagentError(known, str(data.get("detail", "")), **facts)
+
+
+class Refusal(PosagentError):
+    """A person or peer asked for something that must not happen now."""
+
+
+class ConfigError(PosagentError):
+    """The configuration cannot be used."""
+
+
+class BundleError(PosagentError):
+    """The bundle's shape or content is wrong."""
+
+
+class TrustError(PosagentError):
+    """The bundle is not authentic, not fresh, or not for this terminal."""
+
+
+class SlotError(PosagentError):
+    """A slot cannot be read, written or started."""
+
+
+class BootControlError(PosagentError):
+    """The boot environment cannot be read or written."""
+
+
+class FetchError(PosagentError):
+    """Bytes could not be moved into the spool."""
+
+
+class JournalError(PosagentError):
+    """The journal cannot be read or written."""
+
+
+class WorkerError(PosagentError):
+    """A worker process was lost or stalled."""

@@ -1,0 +1,168 @@
+"""What the rules and the rooms need of the world, as protocols; Linux adapters are in platform/, fakes in sim/.
+
+Rules: everything that must survive a power cut goes through `Files`, `BlockDevice` or `BootControl`, so that one
+medium can number, cut and replay it. A method that returns has done its work in memory; only `sync`, `sync_dir`
+and `flush` make it durable. `BootControl.write` is atomic and durable when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Message = dict[str, Any]
+
+
+class Files(Protocol):
+    """Files of the data partition. Paths are absolute. Raises OSError as the operating system would."""
+
+    def size(self, path: str) -> int | None:
+        """Bytes in the file, or None where there is no such file."""
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Up to `length` bytes from `offset`; everything where length is None."""
+
+    def write(self, path: str, offset: int, data: bytes) -> None:
+        """Write all of `data` at `offset`; the file is created (mode 0640) where missing."""
+
+    def truncate(self, path: str, size: int) -> None: ...
+
+    def sync(self, path: str) -> None:
+        """Make the file's content and size durable; not its name."""
+
+    def rename(self, source: str, target: str) -> None: ...
+
+    def unlink(self, path: str) -> None:
+        """Remove the file; a missing one is no error."""
+
+    def sync_dir(self, path: str) -> None:
+        """Make names created, renamed and removed in this directory durable."""
+
+    def names(self, path: str) -> list[str]:
+        """Sorted names in the directory; empty where there is no such directory."""
+
+    def make_dir(self, path: str) -> None:
+        """Create the directory and its parents, durably; an existing one is no error."""
+
+    def free_bytes(self, path: str) -> int: ...
+
+
+class ByteSource(Protocol):
+    """Random-access bytes of known size, such as one opened bundle."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end."""
+
+
+class BlockDevice(ByteSource, Protocol):
+    """One slot: a block device or a file of fixed size. Raises OSError."""
+
+    def pwrite(self, offset: int, data: bytes) -> None: ...
+
+    def flush(self) -> None:
+        """Everything written so far is durable when this returns."""
+
+    def drop_cache(self) -> None:
+        """Make later reads come from the medium, not from memory."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootState:
+    """The boot environment: slots in the order they are tried, and tries left for each (0: never tried)."""
+
+    order: tuple[str, ...]
+    tries: Mapping[str, int]
+
+
+class BootControl(Protocol):
+    """The bootloader's environment. Raises BootControlError."""
+
+    def booted(self) -> str:
+        """The slot the running kernel was started from."""
+
+    def read(self) -> BootState: ...
+
+    def write(self, state: BootState) -> None:
+        """Replace order and tries in one atomic, durable step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerReading:
+    """What the terminal's power supplies say; None where it is not known."""
+
+    battery_present: bool | None = None
+    battery_percent: int | None = None
+    charging: bool | None = None
+    mains: bool | None = None
+
+
+class Power(Protocol):
+    def read(self) -> PowerReading:
+        """Never raises: what cannot be read is None, and a gate that needs it stays closed."""
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float:
+        """Seconds since some start, never going back."""
+
+    def wall(self) -> float:
+        """Seconds since 1970 as the terminal believes; may jump."""
+
+
+class Watchdog(Protocol):
+    @property
+    def interval_s(self) -> float | None:
+        """How often to pet; None where no watchdog is configured."""
+
+    def pet(self) -> None: ...
+
+    def ready(self) -> None:
+        """Tell the service manager that start-up has finished."""
+
+
+class Inhibitor(Protocol):
+    """Holds off an orderly shutdown while the update is in a critical section."""
+
+    def hold(self, reason: str) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Job(Protocol):
+    """A verb that a worker carries out."""
+
+    def cancel(self) -> None:
+        """Stop it at its next operation; no further message arrives."""
+
+
+Notify = Callable[[Message], None]
+"""Gets `{"progress": {...}}` any number of times, then one `{"result": {...}}` or `{"error": {...}}`."""
+
+
+class Worker(Protocol):
+    """One of the on-demand processes: installer, fetcher, selftest."""
+
+    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> Job: ...
+
+
+class Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    def call_later(self, seconds: float, action: Callable[[], None]) -> Timer: ...
+
+
+Verb = Callable[[Mapping[str, Any]], Iterator[Message]]
+"""How a worker does a verb: a generator of `{"progress": …}` messages, one bounded operation each, that ends
+with one `{"result": …}`. It may be closed between any two; it raises PosagentError for trouble."""
+
+
+class Lock(Protocol):
+    def release(self) -> None: ...

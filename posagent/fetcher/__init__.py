@@ -1,0 +1,1 @@
+"""The networked worker: moves bytes into the spool."""

@@ -1,0 +1,1 @@
+"""The privileged worker: verifies bundles, writes slots, steers the bootloader."""

@@ -1,0 +1,1 @@
+"""Adapters that touch Linux: files, block devices, boot environment, power, watchdog."""

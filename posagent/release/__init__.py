@@ -1,0 +1,1 @@
+"""For release engineers: keys, bundles, repositories. Never imported on the terminal."""

@@ -1,0 +1,1 @@
+"""The worker that tests a freshly booted system before it is committed."""

@@ -1,0 +1,1 @@
+"""A whole simulated terminal: power, bootloader, clock, serial line, payment application."""
