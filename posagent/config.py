@@ -37,6 +37,7 @@ class TerminalConfig:
     state_dir: str = "/var/lib/posagent"
     run_dir: str = "/run/posagent"
     agent_user: str = "posagent"
+    os_release_file: str = "/etc/os-release"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,341 @@
+"""The one AgentApi: what people and programs may ask of the agent, whichever way they come in.
+
+Owns: the shape of every answer (docs/how-it-works.md shows them). The AF_UNIX socket, the serial console and later
+the fleet server all call `call`.
+Rules: answers are plain JSON values; a refusal is a PosagentError with code, remedy and, for a critical section, the
+seconds until it ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import posagent
+from posagent.agent.actors import UpdateActors
+from posagent.agent.engine import Engine
+from posagent.core import estimate
+from posagent.core.errors import PosagentError, Refusal
+from posagent.core.model import Event, Gate, Occurrence, OutcomeKind, SlotView, State
+from posagent.core.ports import Message, Worker
+from posagent.core.states import SPECS
+
+Reply = Callable[[Message], None]
+HangUp = Callable[[], None]
+
+LOOK_VERBS = ("status", "why", "help", "history", "check", "watch")
+"""Verbs that change nothing."""
+
+VERBS: Mapping[str, str] = {
+    "status": "what runs here, what the update does, which gates are closed",
+    "check": "ask the repository whether there is something newer",
+    "update": "fetch and install: from the repository, a URL or a local file",
+    "cancel": "stop the update, unless it is in its critical section",
+    "history": "how earlier updates ended",
+    "why": "why nothing happens now, or why the last update ended as it did",
+    "watch": "status after every change, until the caller hangs up",
+    "help": "this list",
+}
+
+_SOURCE_CHARACTERS_MAX = 2048
+
+
+def _no_hang_up() -> None:
+    return None
+
+
+def _gate(gate: Gate) -> dict[str, Any]:
+    return {
+        "gate": gate.name,
+        "needed_for": gate.needed_for.value,
+        "open": gate.open,
+        "reason": gate.reason,
+        "reason_zh": gate.reason_zh,
+        "remedy": gate.remedy,
+        "remedy_zh": gate.remedy_zh,
+    }
+
+
+class AgentApi:
+    """Answers verbs by reading the engine and posting events to it."""
+
+    def __init__(self, *, engine: Engine, actors: UpdateActors, fetcher: Worker, terminal: str) -> None:
+        self._engine = engine
+        self._actors = actors
+        self._fetcher = fetcher
+        self._terminal = terminal
+        self._watchers: list[Callable[[], None]] = []
+
+    def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
+        if verb not in VERBS:
+            reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
+            return _no_hang_up
+        try:
+            hang_up: HangUp = getattr(self, f"_{verb}")(args, reply, caller)
+        except PosagentError as error:
+            reply({"error": error.as_dict()})
+            return _no_hang_up
+        return hang_up
+
+    def changed(self) -> None:
+        """Tell the followers; called after every decision and while work proceeds."""
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    # what can be asked
+
+    def status(self) -> dict[str, Any]:
+        engine = self._engine
+        situation, seen, power = engine.situation, engine.observation, engine.power()
+        return {
+            "terminal": self._terminal,
+            "agent_version": posagent.__version__,
+            "state": situation.state.value,
+            "meaning": SPECS[situation.state].meaning,
+            "meaning_zh": SPECS[situation.state].meaning_zh,
+            "critical": engine.critical,
+            "expected_s": estimate.critical_s(situation),
+            "booted": seen.booted if seen else None,
+            "slots": {name: self._slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
+            if seen
+            else {},
+            "update": self._update_under_way(),
+            "gates": [_gate(gate) for gate in engine.gates()],
+            "power": {
+                "battery_percent": power.battery_percent,
+                "charging": power.charging,
+                "mains": power.mains,
+            },
+            "last_outcome": situation.last_outcome,
+            "failure": situation.failure,
+            "problems": self._problems(),
+        }
+
+    def _slot(self, name: str, view: SlotView, booted: str) -> dict[str, Any]:
+        return {
+            "version": view.version,
+            "digest": view.digest,
+            "state": self._slot_state(name, view, booted),
+            "tries_left": view.tries_left,
+        }
+
+    @staticmethod
+    def _slot_state(name: str, view: SlotView, booted: str) -> str:
+        if name != booted:
+            return view.state
+        return "booted_trial" if view.unconfirmed else "booted"
+
+    def _update_under_way(self) -> dict[str, Any] | None:
+        update, progress = self._engine.situation.update, self._engine.progress
+        if update is None:
+            return None
+        live = progress.bytes_total > 0
+        return {
+            "id": update.id,
+            "version": update.version,
+            "phase": self._engine.situation.state.value,
+            "step": progress.step,
+            "bytes_done": progress.bytes_done if live else update.bytes_done,
+            "bytes_total": progress.bytes_total if live else update.bytes_total,
+            "target": update.target,
+            "attempts": dict(self._engine.situation.attempts),
+        }
+
+    def _problems(self) -> list[dict[str, Any]]:
+        seen = self._engine.observation
+        contradictions = [
+            {"code": "slot_changed", "detail": text, "remedy": ""} for text in (seen.contradictions if seen else ())
+        ]
+        return [problem.as_dict() for problem in self._engine.problems.values()] + contradictions
+
+    def _status(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        reply({"result": self.status()})
+        return _no_hang_up
+
+    def _help(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        reply({"result": {"verbs": dict(VERBS)}})
+        return _no_hang_up
+
+    def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        count = args.get("count", 20)
+        if type(count) is not int or not 1 <= count <= 1000:
+            raise PosagentError("bad_request", "count must be a number from 1 to 1000")
+        reply({"result": {"history": list(self._engine.situation.outcomes[-count:])}})
+        return _no_hang_up
+
+    def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        reply({"result": {"state": self._engine.situation.state.value, "why": self._reasons(), **self._last()}})
+        return _no_hang_up
+
+    def _last(self) -> dict[str, Any]:
+        return {"last_outcome": self._engine.situation.last_outcome}
+
+    def _reasons(self) -> list[dict[str, Any]]:
+        """Why not now, most pressing first: critical section, closed gates, trouble being retried, last failure."""
+        situation = self._engine.situation
+        reasons: list[dict[str, Any]] = []
+        if self._engine.critical:
+            reasons.append(self._critical().as_dict())
+        if situation.update is not None:
+            work = State.INSTALL if situation.state is State.READY else situation.state
+            reasons += [
+                {
+                    "code": "gate_closed",
+                    "detail": gate.reason,
+                    "detail_zh": gate.reason_zh,
+                    "remedy": gate.remedy,
+                    "remedy_zh": gate.remedy_zh,
+                }
+                for gate in self._engine.gates()
+                if gate.needed_for is work and not gate.open
+            ]
+        if situation.failure is not None:
+            reasons.append(PosagentError.from_dict(situation.failure).as_dict())
+        last = situation.last_outcome
+        if situation.state is State.IDLE and last is not None and last["outcome"] != OutcomeKind.COMMITTED.value:
+            reasons.append(PosagentError.from_dict(last).as_dict())
+        return reasons + self._problems()
+
+    def _watch(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        return self._follow(lambda: reply({"progress": self.status()}))
+
+    def _follow(self, tell: Callable[[], None]) -> HangUp:
+        self._watchers.append(tell)
+        tell()
+
+        def hang_up() -> None:
+            if tell in self._watchers:
+                self._watchers.remove(tell)
+
+        return hang_up
+
+    # what changes something
+
+    def _check(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        def answered(offer: Mapping[str, Any] | None) -> None:
+            reply(
+                {
+                    "result": {
+                        "offer": offer,
+                        "booted_version": self._booted_version(),
+                        "gates": [_gate(gate) for gate in self._engine.gates()],
+                    }
+                }
+            )
+
+        return self._look(answered, reply)
+
+    def _look(self, then: Callable[[Mapping[str, Any] | None], None], reply: Reply) -> HangUp:
+        """Ask the fetcher what the repository offers; nothing newer than what runs here counts as nothing."""
+
+        def notify(message: Message) -> None:
+            if "error" in message:
+                reply(message)
+            elif "result" in message:
+                offer = message["result"].get("offer")
+                try:
+                    then(None if offer and offer["version"] == self._booted_version() else offer)
+                except PosagentError as error:
+                    reply({"error": error.as_dict()})
+
+        return self._fetcher.start("look", {}, notify).cancel
+
+    def _booted_version(self) -> str:
+        seen = self._engine.observation
+        return seen.slots[seen.booted].version if seen else ""
+
+    def _update(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        source = args.get("source", "")
+        if not isinstance(source, str) or len(source) > _SOURCE_CHARACTERS_MAX or not source.isprintable():
+            raise PosagentError("bad_request", "source must be a URL or an absolute path")
+        follow = bool(args.get("follow", False))
+        if source:
+            if not source.startswith(("/", "https://", "http://")):
+                raise PosagentError("bad_request", "source must be a URL or an absolute path")
+            return self._begin({"url": source}, reply, caller, follow)
+        self._ask(
+            Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": self._beginning({"url": ""}, caller)}), dry=True
+        )
+
+        def offered(offer: Mapping[str, Any] | None) -> None:
+            if offer is None:
+                raise Refusal("no_update")
+            self._begin(offer, reply, caller, follow)
+
+        return self._look(offered, reply)
+
+    def _beginning(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
+        seen = self._engine.observation
+        if seen is None:
+            raise self._gate_closed("boot_control")
+        source, sha256 = str(offer["url"]), str(offer.get("sha256", ""))
+        return {
+            "id": uuid.uuid4().hex[:12],
+            "source": source,
+            "spool": hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:16],
+            "length": offer.get("length"),
+            "sha256": sha256,
+            "version": str(offer.get("version", "")),
+            "from_version": self._booted_version(),
+            "target": seen.spare,
+            "previous": seen.booted,
+            "requested_at": round(self._engine.now(), 3),
+            "requested_by": caller,
+        }
+
+    def _gate_closed(self, name: str) -> Refusal:
+        gate = next(gate for gate in self._engine.gates() if gate.name == name)
+        return Refusal("gate_closed", f"{gate.reason}: {gate.remedy}", gate=gate.name)
+
+    def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str, follow: bool) -> HangUp:
+        begins = self._beginning(offer, caller)
+        self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
+        started = {"id": begins["id"], "version": begins["version"]}
+        if not follow:
+            reply({"result": started})
+            return _no_hang_up
+        return self._follow_update(begins["id"], reply)
+
+    def _follow_update(self, update_id: str, reply: Reply) -> HangUp:
+        """Status after every change; the result is how this very update ended."""
+        hang_up: HangUp = _no_hang_up
+
+        def tell() -> None:
+            ended = [one for one in self._engine.situation.outcomes if one.get("id") == update_id]
+            if ended:
+                hang_up()
+                reply({"result": {"id": update_id, "outcome": ended[-1]}})
+            else:
+                reply({"progress": self.status()})
+
+        hang_up = self._follow(tell)
+        return hang_up
+
+    def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
+        reply({"result": {"cancelled": True}})
+        return _no_hang_up
+
+    def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
+        """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""
+        decision = self._engine.would(occurrence) if dry else self._engine.post(occurrence)
+        if decision is None:
+            raise Refusal("busy")
+        if decision.refusal == "critical_section":
+            raise self._critical()
+        if decision.refusal is not None:
+            raise Refusal(decision.refusal)
+
+    def _critical(self) -> Refusal:
+        situation = self._engine.situation
+        spec, seconds = SPECS[situation.state], estimate.critical_s(situation)
+        return Refusal(
+            "critical_section",
+            f"{spec.meaning}: about {seconds:.0f} s to go",
+            detail_zh=f"{spec.meaning_zh}：约剩 {seconds:.0f} 秒",
+            state=situation.state.value,
+            expected_s=seconds,
+        )

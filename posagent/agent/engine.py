@@ -1,0 +1,198 @@
+"""The engine: event -> facts -> decide -> journal -> commands, one at a time, synchronously.
+
+Owns: the order of things. An event that arrives while another is being decided waits its turn.
+Rules: nothing is done before the decision is durable. When the journal cannot be written the error goes up: a person
+who asked is told, otherwise the process ends and the next start recovers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from posagent.agent.journal import Journal
+from posagent.core import policy
+from posagent.core.errors import PosagentError
+from posagent.core.machine import decide
+from posagent.core.model import (
+    Command,
+    Decision,
+    Event,
+    Facts,
+    Gate,
+    Limits,
+    Observation,
+    Occurrence,
+    Situation,
+    State,
+)
+from posagent.core.policy import PowerLimits
+from posagent.core.ports import Clock, Power, PowerReading
+from posagent.core.recovery import recover
+from posagent.core.states import SPECS
+
+PHASE_SECONDS_MAX = 3600.0
+TELL_S = 0.25
+STEPS = 20
+"""A download or install journals its progress this many times at most."""
+
+
+class Actors(Protocol):
+    """What carries out commands; see agent.actors."""
+
+    def do(self, command: Command, after: Event, situation: Situation) -> None: ...
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the present work is; not durable."""
+
+    bytes_done: int = 0
+    bytes_total: int = 0
+    step: str = ""
+
+
+class Engine:
+    """Holds the journal and the present observation; everything else is derived."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        power: Power,
+        clock: Clock,
+        limits: Limits,
+        power_limits: PowerLimits,
+        on_change: Callable[[Decision], None],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._power = power
+        self._clock = clock
+        self._limits = limits
+        self._power_limits = power_limits
+        self._on_change = on_change
+        self._on_progress = on_progress
+        self._told_at = 0.0
+        self._waiting: deque[Occurrence] = deque()
+        self._deciding = False
+        self._entered: tuple[State, float] | None = None
+        self.problems: dict[str, PosagentError] = {}
+        if journal.damage is not None:
+            self.report_problem(PosagentError("journal_damaged", journal.damage))
+        self.actors: Actors | None = None
+        self.observation: Observation | None = None
+        self.progress = Progress()
+
+    @property
+    def situation(self) -> Situation:
+        return self._journal.situation
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @property
+    def critical(self) -> bool:
+        return SPECS[self.situation.state].critical
+
+    def report_problem(self, problem: PosagentError) -> None:
+        """Trouble that belongs to no update; shown in the status until the process ends or it is solved."""
+        self.problems[problem.code] = problem
+
+    def now(self) -> float:
+        return self._clock.wall()
+
+    def power(self) -> PowerReading:
+        return self._power.read()
+
+    def gates(self) -> tuple[Gate, ...]:
+        return policy.gates(self._power.read(), self._power_limits, self.observation)
+
+    def start(self, seen: Observation) -> None:
+        """Begin after a start of the process: the hardware has been looked at."""
+        self.observation = seen
+        occurrence = recover(self.situation, seen)
+        if occurrence.event is Event.BOOTED_TARGET:
+            occurrence = self._with_boot_time(occurrence)
+        self.post(occurrence)
+
+    def post(self, occurrence: Occurrence) -> Decision | None:
+        """Decide, journal, act. Returns the decision, or None when it has to wait for one under way."""
+        self._waiting.append(occurrence)
+        if self._deciding:
+            return None
+        self._deciding = True
+        first: Decision | None = None
+        try:
+            while self._waiting:
+                decision = self._step(self._waiting.popleft())
+                first = first or decision
+        finally:
+            self._deciding = False
+        return first
+
+    def would(self, occurrence: Occurrence) -> Decision:
+        """What would follow from the event, without doing it."""
+        return decide(self.situation, occurrence, self._facts())
+
+    def _facts(self) -> Facts:
+        return Facts(now=self.now(), gates=self.gates(), observation=self.observation, limits=self._limits)
+
+    def _step(self, occurrence: Occurrence) -> Decision:
+        before = self.situation
+        decision = decide(before, self._measured(occurrence), self._facts())
+        if decision.record is not None:
+            self._journal.append(decision.record)
+            if decision.situation.state is not before.state:
+                self._entered = (decision.situation.state, self._clock.monotonic())
+                self.progress = Progress()
+        self._on_change(decision)
+        assert self.actors is not None
+        for command in decision.commands:
+            self.actors.do(command, occurrence.event, before if decision.situation.update is None else self.situation)
+        if decision.record is not None and decision.situation.state is State.IDLE:
+            self._journal.compact()
+        return decision
+
+    def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
+        """A worker got further: shown at once, journalled in a few steps so that attempts count from there."""
+        self.progress = Progress(bytes_done, bytes_total, step)
+        update = self.situation.update
+        known = update.bytes_done if update is not None and update.bytes_total == bytes_total else 0
+        if bytes_done - known > max(bytes_total, 1) / STEPS or (bytes_total and bytes_done == bytes_total > known):
+            data = {
+                "update": {"bytes_done": bytes_done, "bytes_total": bytes_total},
+                "progressed": [command.value],
+            }
+            self.post(Occurrence(event=Event.PROGRESSED, data=data))
+        elif self._clock.monotonic() - self._told_at >= TELL_S:
+            self._told_at = self._clock.monotonic()
+            self._on_progress()
+
+    def _measured(self, occurrence: Occurrence) -> Occurrence:
+        """Adds how long the phase took, for the estimate of the next update."""
+        state = {
+            Event.FETCHED: State.DOWNLOAD,
+            Event.SLOT_COMPLETE: State.INSTALL,
+            Event.TESTS_PASSED: State.SELFTEST,
+            Event.MARKED_GOOD: State.COMMIT,
+        }.get(occurrence.event)
+        if state is None or self._entered is None or self._entered[0] is not state:
+            return occurrence
+        seconds = round(self._clock.monotonic() - self._entered[1], 3)
+        measured = {state.value: {"seconds": seconds, "bytes": float(self.progress.bytes_total)}}
+        return Occurrence(event=occurrence.event, data={**occurrence.data, "measured": measured})
+
+    def _with_boot_time(self, occurrence: Occurrence) -> Occurrence:
+        """Adds how long the restart took by the wall clock, where that is plausible."""
+        update = self.situation.update
+        if self.situation.state is not State.ACTIVATE or update is None or not update.armed_at:
+            return occurrence
+        seconds = self.now() - update.armed_at
+        if not 0 < seconds < PHASE_SECONDS_MAX:
+            return occurrence
+        measured: Mapping[str, Any] = {State.ACTIVATE.value: {"seconds": round(seconds, 3)}}
+        return Occurrence(event=occurrence.event, data={**occurrence.data, "measured": measured})

@@ -1,0 +1,129 @@
+"""`decide`: the one door to the table; transitions.Machine finds the row, nothing happens in callbacks.
+
+Rules: synchronous, one cursor that is placed before every question, guards only. The machine never holds state of
+its own: the situation is the journal's, and `decide` is a function of its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from transitions import Machine
+
+from posagent.core.model import (
+    Command,
+    Decision,
+    Event,
+    Facts,
+    Occurrence,
+    OutcomeKind,
+    Situation,
+    State,
+    fold,
+)
+from posagent.core.states import IGNORED, TABLE, Row
+
+COUNTED = frozenset(Command) - {Command.WATCH, Command.STOP, Command.DISCARD, Command.REFRESH}
+"""Commands whose starts are counted as attempts."""
+
+CARRIED = ("update", "begins", "failure", "measured", "progressed")
+"""Parts of an event's data that become part of the record."""
+
+
+class _Cursor:
+    """The machine's model while one question is asked: where it stands and which row fired."""
+
+    state: State = State.IDLE
+    row: Row | None = None
+
+    def place(self) -> None:
+        self.row = None
+
+
+class Table:
+    """A transitions.Machine built from rows."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._cursor = _Cursor()
+        self._machine = Machine(
+            model=self._cursor, states=list(State), initial=State.IDLE, auto_transitions=False, send_event=False
+        )
+        self.pairs: set[tuple[State, Event]] = set()
+        for row in rows:
+            self.pairs.add((row.source, row.on))
+            self._machine.add_transition(row.on.value, row.source, row.to, conditions=[self._condition(row)])
+
+    def _condition(self, row: Row) -> Callable[[Situation, Occurrence, Facts], bool]:
+        def holds(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
+            if row.when is not None and not row.when(situation, occurrence, facts):
+                return False
+            self._cursor.row = row
+            return True
+
+        return holds
+
+    def row(self, situation: Situation, occurrence: Occurrence, facts: Facts) -> Row:
+        """The row that applies. A table with a hole is an error of the programmer."""
+        self._cursor.place()
+        self._machine.set_state(situation.state, self._cursor)
+        self._machine.events[occurrence.event.value].trigger(self._cursor, situation, occurrence, facts)
+        found = self._cursor.row
+        assert found is not None, f"no row holds for {situation.state}, {occurrence.event}"
+        assert self._cursor.state is found.to
+        return found
+
+
+_TABLE = Table(TABLE)
+
+
+def decide(situation: Situation, occurrence: Occurrence, facts: Facts) -> Decision:
+    """What follows from the event: a function of its arguments, without effects."""
+    if situation.state in IGNORED.get(occurrence.event, ()):
+        return Decision(situation=situation)
+    row = _TABLE.row(situation, occurrence, facts)
+    if row.refuse is not None or not row.durable:
+        return Decision(situation=situation, commands=row.do, refusal=row.refuse)
+    record = _record(situation, occurrence, facts, row)
+    return Decision(situation=fold(situation, record), record=record, commands=row.do)
+
+
+def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row) -> dict[str, Any]:
+    record: dict[str, Any] = {"event": row.on.value, "state": row.to.value, "at": round(facts.now, 3)}
+    record.update({key: occurrence.data[key] for key in CARRIED if key in occurrence.data})
+    if situation.state is State.ROLLBACK and situation.failure is not None:
+        record.pop("failure", None)  # trouble on the way back must not hide why we go back
+    if row.failure is not None and "failure" not in record:
+        record["failure"] = _blame(situation, row)
+    counted = [command.value for command in row.do if command in COUNTED]
+    if counted:
+        record["commands"] = counted
+    if row.outcome is not None:
+        record["outcome"] = _outcome(situation, record, facts, row.outcome)
+    return record
+
+
+def _blame(situation: Situation, row: Row) -> Mapping[str, Any]:
+    """When attempts are spent, the last trouble seen is the better answer than the row's general one."""
+    if row.on is Event.DUE and situation.failure is not None:
+        return situation.failure
+    return {"code": row.failure}
+
+
+def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind: OutcomeKind) -> dict[str, Any]:
+    update = situation.update
+    assert update is not None, "an outcome without an update"
+    failure = record.get("failure") or (situation.failure if kind is not OutcomeKind.COMMITTED else None) or {}
+    if kind is OutcomeKind.ROLLED_BACK and not update.tried:
+        kind = OutcomeKind.FAILED  # the new version was never started: there was nothing to go back from
+    return {
+        "outcome": kind.value,
+        "code": failure.get("code", "ok"),
+        "detail": failure.get("detail", ""),
+        **({"checks": failure["checks"]} if "checks" in failure else {}),
+        "id": update.id,
+        "version": update.version,
+        "from_version": update.from_version,
+        "at": round(facts.now, 3),
+        "started_at": update.requested_at,
+    }

@@ -1,0 +1,129 @@
+"""What the signed metadata says about one system image: the only facts about an update that are believed.
+
+Rules: built from the `custom` field of a TUF target, strictly and within bounds; fields this release does not know
+are ignored, so that a later builder may add some. A later *meaning* gets another `format` and is left alone here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from posagent.core.errors import BundleError
+
+FORMAT = 1
+COMPONENT = "system"
+LENGTH_MAX = 1 << 40
+COUNTER_MAX = (1 << 31) - 1
+REVISION_MAX = 65535
+HARDWARE_MAX = 64
+RATES_MAX = 32
+
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,30}")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One system image. Lengths in bytes, digests SHA-256 in hexadecimal.
+
+    `length` and `sha256` are of the payload file; `header_sha256` of its header (core.payload), which in turn has the
+    digest of every frame; `profile` has whole numbers that help to estimate.
+    """
+
+    target: str
+    length: int
+    sha256: str
+    version: str
+    security_counter: int
+    hw_ids: tuple[str, ...]
+    min_hw_rev: int
+    component: str
+    header_sha256: str
+    image_size: int
+    image_sha256: str
+    profile: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def member(self) -> str:
+        """The payload's name under `targets/` of a bundle: prefixed with its digest, as TUF repositories do."""
+        return f"{self.sha256}.{self.target}"
+
+    def as_custom(self) -> dict[str, Any]:
+        """The `custom` field of the TUF target, as the builder signs it."""
+        return {
+            "format": FORMAT,
+            "component": self.component,
+            "version": self.version,
+            "security_counter": self.security_counter,
+            "hw_ids": list(self.hw_ids),
+            "min_hw_rev": self.min_hw_rev,
+            "header_sha256": self.header_sha256,
+            "image_size": self.image_size,
+            "image_sha256": self.image_sha256,
+            "profile": dict(self.profile),
+        }
+
+
+def is_system_image(custom: Any) -> bool:
+    """Whether a target's `custom` field claims to be something `from_custom` must understand."""
+    if not isinstance(custom, Mapping):
+        return False
+    return custom.get("component") == COMPONENT and custom.get("format") == FORMAT
+
+
+def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manifest:
+    """The manifest of one TUF target. Raises BundleError `bundle_unreadable` naming the field."""
+    if not is_system_image(custom):
+        raise _unreadable("custom", "is not a system image of format 1")
+    fields = {**custom, "target": target, "length": length, "sha256": sha256}
+    return Manifest(
+        target=_text(fields, "target", _TARGET),
+        length=_whole(fields, "length", 1, LENGTH_MAX),
+        sha256=_text(fields, "sha256", _DIGEST),
+        version=_text(fields, "version", _WORD),
+        security_counter=_whole(fields, "security_counter", 0, COUNTER_MAX),
+        hw_ids=_hw_ids(fields.get("hw_ids")),
+        min_hw_rev=_whole(fields, "min_hw_rev", 0, REVISION_MAX),
+        component=COMPONENT,
+        header_sha256=_text(fields, "header_sha256", _DIGEST),
+        image_size=_whole(fields, "image_size", 1, LENGTH_MAX),
+        image_sha256=_text(fields, "image_sha256", _DIGEST),
+        profile=_profile(fields.get("profile", {})),
+    )
+
+
+def _unreadable(name: str, trouble: str) -> BundleError:
+    return BundleError("bundle_unreadable", f"manifest: {name} {trouble}", field=name)
+
+
+def _text(fields: Mapping[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _unreadable(name, f"must match {pattern.pattern}")
+    return value
+
+
+def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not low <= value <= high:
+        raise _unreadable(name, f"must be a whole number from {low} to {high}")
+    return value
+
+
+def _hw_ids(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= HARDWARE_MAX:
+        raise _unreadable("hw_ids", f"must list 1 to {HARDWARE_MAX} hardware names")
+    return tuple(_text({"hw_ids": one}, "hw_ids", _WORD) for one in value)
+
+
+def _profile(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict) or len(value) > RATES_MAX:
+        raise _unreadable("profile", f"must be a table of at most {RATES_MAX} numbers")
+    for name in value:
+        _text({"profile": name}, "profile", _WORD)
+        _whole(value, name, 0, LENGTH_MAX)
+    return dict(value)

@@ -1,0 +1,280 @@
+"""The words of an update as frozen values: states, events, commands, situation, facts, decision.
+
+Owns: what a journal record means (`fold`). The situation is the fold of the journal; nothing else is state.
+Rules: `fold` is total over what any release wrote: unknown fields are ignored, missing ones have defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+HISTORY_MAX = 20
+
+
+class State(StrEnum):
+    IDLE = "idle"
+    DOWNLOAD = "download"
+    VERIFY = "verify"
+    READY = "ready"
+    INSTALL = "install"
+    ACTIVATE = "activate"
+    SELFTEST = "selftest"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+
+
+class Event(StrEnum):
+    # people and servers
+    UPDATE_REQUESTED = "update_requested"
+    CANCEL_REQUESTED = "cancel_requested"
+    # time
+    DUE = "due"
+    DEADLINE = "deadline"
+    # workers
+    PROGRESSED = "progressed"
+    FETCHED = "fetched"
+    FETCH_FAILED = "fetch_failed"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    CHECK_FAILED = "check_failed"
+    SLOT_COMPLETE = "slot_complete"
+    WRITE_FAILED = "write_failed"
+    ARMED = "armed"
+    ARM_FAILED = "arm_failed"
+    REBOOT_FAILED = "reboot_failed"
+    TESTS_PASSED = "tests_passed"
+    TESTS_FAILED = "tests_failed"
+    TESTS_LOST = "tests_lost"
+    MARKED_GOOD = "marked_good"
+    MARKED_BAD = "marked_bad"
+    MARK_FAILED = "mark_failed"
+    # what the hardware says when the agent starts (see core.recovery)
+    SETTLED = "settled"
+    TRIAL_FOUND = "trial_found"
+    SLOT_CHANGED = "slot_changed"
+    BOOTED_TARGET = "booted_target"
+    BOOTED_PREVIOUS = "booted_previous"
+
+
+class Command(StrEnum):
+    """What the engine does after a decision is durable. Every command is idempotent."""
+
+    WATCH = "watch"  # look again later: raises DUE
+    STOP = "stop"  # hang up on the worker
+    DISCARD = "discard"  # delete the bundle
+    REFRESH = "refresh"  # booted slot is good: refill its tries, apply its floor
+    FETCH = "fetch"
+    CHECK = "check"
+    INSTALL = "install"
+    ARM = "arm"
+    REBOOT = "reboot"
+    RUN_TESTS = "run_tests"
+    MARK_GOOD = "mark_good"
+    MARK_BAD = "mark_bad"
+
+
+class OutcomeKind(StrEnum):
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """The update under way. `source` is a URL or a local path; `spool` names its files in the spool."""
+
+    id: str
+    source: str
+    spool: str
+    target: str
+    previous: str
+    version: str = ""
+    from_version: str = ""
+    length: int | None = None
+    sha256: str = ""
+    bundle: str = ""
+    digest: str = ""
+    image_size: int = 0
+    requested_at: float = 0.0
+    requested_by: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    armed: bool = False
+    armed_at: float = 0.0
+    tried: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Where the update stands: the fold of the journal.
+
+    `attempts` counts how often each command was started for this update since it last made progress; `failure` is
+    the latest trouble `{code, detail, …}`; outcomes are newest last.
+    """
+
+    state: State = State.IDLE
+    update: Update | None = None
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    failure: Mapping[str, Any] | None = None
+    outcomes: tuple[Mapping[str, Any], ...] = ()
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def last_outcome(self) -> Mapping[str, Any] | None:
+        return self.outcomes[-1] if self.outcomes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotView:
+    """One slot as the installer reports it; `state` is good, bad, writing or complete."""
+
+    state: str
+    version: str = ""
+    digest: str = ""
+    counter: int = 0
+    tries_left: int = 0
+    unconfirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the hardware says: the booted slot, the boot order, both slots."""
+
+    booted: str
+    order: tuple[str, ...]
+    slots: Mapping[str, SlotView]
+    floor: int = 0
+    contradictions: tuple[str, ...] = ()
+
+    @property
+    def spare(self) -> str:
+        """The slot an update goes to."""
+        return next(name for name in sorted(self.slots) if name != self.booted)
+
+    def armed(self, slot: str) -> bool:
+        """The bootloader will try this slot next."""
+        return self.order[:1] == (slot,) and self.slots[slot].tries_left > 0
+
+    def spent(self, slot: str) -> bool:
+        """The bootloader tried this slot until no try was left."""
+        return self.order[:1] == (slot,) and self.slots[slot].tries_left == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese."""
+
+    name: str
+    needed_for: State
+    open: bool
+    reason: str
+    reason_zh: str
+    remedy: str = ""
+    remedy_zh: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How often things are tried, and how long the agent waits between; from the configuration."""
+
+    fetch_attempts_max: int = 20
+    install_attempts_max: int = 3
+    selftest_attempts_max: int = 3
+    check_attempts_max: int = 3
+    arm_attempts_max: int = 3
+    reboot_attempts_max: int = 5
+    fetch_backoff_s: float = 5.0
+    fetch_backoff_s_max: float = 900.0
+    install_backoff_s: float = 5.0
+    gate_recheck_s: float = 30.0
+    reboot_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What guards may see besides the situation and the event. `now` is seconds since 1970."""
+
+    now: float = 0.0
+    gates: tuple[Gate, ...] = ()
+    observation: Observation | None = None
+    limits: Limits = Limits()
+
+    def closed_gates(self, state: State) -> tuple[Gate, ...]:
+        return tuple(gate for gate in self.gates if gate.needed_for == state and not gate.open)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occurrence:
+    """An event with its data, as it reaches `decide`."""
+
+    event: Event
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from an event.
+
+    `record` is journalled before `commands` run (None: nothing changed); `refusal` is a code of the error catalogue
+    for whoever asked.
+    """
+
+    situation: Situation
+    record: Mapping[str, Any] | None = None
+    commands: tuple[Command, ...] = ()
+    refusal: str | None = None
+
+
+def _fields(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    known = {f.name for f in dataclasses.fields(kind)}
+    return {key: value for key, value in data.items() if key in known}
+
+
+def _fold_update(update: Update | None, data: Mapping[str, Any]) -> Update | None:
+    if update is None:
+        needed = ("id", "source", "spool", "target", "previous")
+        return Update(**_fields(Update, data)) if all(name in data for name in needed) else None
+    return dataclasses.replace(update, **_fields(Update, data))
+
+
+def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
+    """The situation after a journal record `{state, update?, attempts?, failure?, outcome?, measured?, snapshot?}`."""
+    if "snapshot" in record:
+        return _restore(record["snapshot"])
+    state = State(record["state"])
+    update, attempts, failure = situation.update, dict(situation.attempts), situation.failure
+    if "begins" in record:
+        update, attempts, failure = _fold_update(None, record["begins"]), {}, None
+    if "update" in record:
+        update = _fold_update(update, record["update"])
+    for name in record.get("progressed", ()):
+        attempts.pop(name, None)
+    for name in record.get("commands", ()):
+        attempts[name] = attempts.get(name, 0) + 1
+    failure = record.get("failure", failure if state is situation.state else None)
+    measured = {**situation.measured, **record.get("measured", {})}
+    outcomes = situation.outcomes
+    if "outcome" in record:
+        outcomes = (*outcomes, record["outcome"])[-HISTORY_MAX:]
+        update, attempts, failure = None, {}, None
+    return Situation(
+        state=state, update=update, attempts=attempts, failure=failure, outcomes=outcomes, measured=measured
+    )
+
+
+def snapshot(situation: Situation) -> dict[str, Any]:
+    """The record that stands for the whole situation: what compaction keeps."""
+    return {"snapshot": dataclasses.asdict(situation), "state": situation.state.value}
+
+
+def _restore(data: Mapping[str, Any]) -> Situation:
+    values = _fields(Situation, data)
+    values["state"] = State(values.get("state", State.IDLE))
+    values["update"] = _fold_update(None, values["update"]) if values.get("update") else None
+    values["outcomes"] = tuple(values.get("outcomes", ()))
+    return Situation(**values)

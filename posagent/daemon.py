@@ -1,0 +1,198 @@
+"""posagentd: puts the resident together and runs it. A composition root; nobody imports it.
+
+Rules: nothing here needs the network, so `ssl` is kept out before structlog would pull it in (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+import sys
+
+sys.modules["ssl"] = None  # type: ignore[assignment]
+
+import argparse  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+
+from posagent import config as configuration  # noqa: E402
+from posagent import log  # noqa: E402
+from posagent.agent.actors import Deadlines, UpdateActors, Workers  # noqa: E402
+from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.engine import Engine  # noqa: E402
+from posagent.agent.journal import Journal  # noqa: E402
+from posagent.config import Config  # noqa: E402
+from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
+from posagent.core.model import Decision, Limits, Observation  # noqa: E402
+from posagent.core.policy import PowerLimits  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor  # noqa: E402
+from posagent.platform.loop import Loop  # noqa: E402
+from posagent.platform.power import SysfsPower  # noqa: E402
+from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
+from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
+from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
+
+OBSERVE_RETRY_S = 15.0
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(
+        fetch_attempts_max=config.fetch.attempts_max,
+        install_attempts_max=config.install.attempts_max,
+        selftest_attempts_max=config.selftest.attempts_max,
+        fetch_backoff_s=config.fetch.backoff_s,
+        fetch_backoff_s_max=config.fetch.backoff_s_max,
+        install_backoff_s=config.install.backoff_s,
+        gate_recheck_s=config.install.gate_recheck_s,
+        reboot_timeout_s=config.boot.reboot_timeout_s,
+    )
+
+
+def power_limits_of(config: Config) -> PowerLimits:
+    power = config.power
+    return PowerLimits(
+        battery_required=power.battery == "required",
+        download_percent_min=power.download_battery_percent_min,
+        install_percent_min=power.install_battery_percent_min,
+        install_on_charger_percent_min=power.install_on_charger_battery_percent_min,
+        install_needs_charger=power.install_needs_charger,
+    )
+
+
+class Resident:
+    """The agent's parts, wired."""
+
+    def __init__(self, config: Config) -> None:
+        self._log = log.get("posagentd")
+        self._clock = LinuxClock()
+        self._files = LinuxFiles()
+        self._loop = Loop(self._clock)
+        self._inhibitor = LogindInhibitor()
+        self._stopping = False
+        self._files.make_dir(config.terminal.state_dir)
+        self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
+        self._engine = Engine(
+            journal=Journal(self._files, config.journal_path),
+            power=SysfsPower(config.power.supply_dir),
+            clock=self._clock,
+            limits=limits_of(config),
+            power_limits=power_limits_of(config),
+            on_change=self._changed,
+            on_progress=lambda: self._api.changed(),
+        )
+        workers = Workers(
+            installer=SocketWorker(config.worker_socket("installer"), self._loop),
+            fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
+            selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+        )
+        self._actors = UpdateActors(
+            engine=self._engine,
+            workers=workers,
+            timers=self._loop,
+            clock=self._clock,
+            inhibitor=self._inhibitor,
+            deadlines=Deadlines(
+                fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
+                install_s=float(config.install.stall_timeout_s),
+                selftest_s=config.selftest.deadline_s + 10.0,
+            ),
+        )
+        self._engine.actors = self._actors
+        self._api = AgentApi(
+            engine=self._engine, actors=self._actors, fetcher=workers.fetcher, terminal=config.terminal.id
+        )
+        self._server = ApiServer(
+            config.api_socket,
+            self._loop,
+            self._api.call,
+            admin_groups=config.api.admin_groups,
+            open_verbs=LOOK_VERBS,
+        )
+        self._watchdog = SystemWatchdog(
+            systemd=config.watchdog.systemd,
+            device=config.watchdog.device,
+            device_timeout_s=config.watchdog.device_timeout_s,
+        )
+
+    def run(self) -> None:
+        """Serve until told to stop; a stop waits for the end of a critical section."""
+        self._on_signals()
+        self._pet()
+        self._look()
+        self._watchdog.ready()
+        self._loop.run()
+
+    def _look(self) -> None:
+        """Observe the hardware, then recover; retried, because without it nothing may be decided."""
+
+        def seen(observation: Observation) -> None:
+            self._engine.problems.clear()
+            self._log.info("started", state=self._engine.situation.state.value, booted=observation.booted)
+            self._engine.start(observation)
+
+        def failed(error: PosagentError) -> None:
+            self._log.error("observe_failed", code=error.code, detail=error.detail)
+            self._engine.report_problem(error)
+            self._loop.call_later(OBSERVE_RETRY_S, self._look)
+
+        self._actors.observe(seen, failed)
+
+    def _changed(self, decision: Decision) -> None:
+        state = decision.situation.state.value
+        if decision.record is not None:
+            failure = decision.record.get("failure", {})
+            self._log.info(
+                "decided",
+                state=state,
+                reason=decision.record["event"],
+                code=failure.get("code"),
+                detail=failure.get("detail"),
+            )
+        if self._engine.critical:
+            self._inhibitor.hold(f"update: {state}")
+        else:
+            self._inhibitor.release()
+            if self._stopping:
+                self._loop.stop()
+        self._api.changed()
+
+    def _pet(self) -> None:
+        interval_s = self._watchdog.interval_s
+        if interval_s is None:
+            return
+        if self._actors.healthy:
+            self._watchdog.pet()
+        self._loop.call_later(interval_s, self._pet)
+
+    def _on_signals(self) -> None:
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+
+        def arrived() -> None:
+            os.read(reader, 64)
+            self._stopping = True
+            if self._engine.critical:
+                self._log.warning("stop_waits", code="critical_section", state=self._engine.situation.state.value)
+            else:
+                self._loop.stop()
+
+        self._loop.watch(reader, arrived)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="posagentd", description="The resident update agent.")
+    parser.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
+    arguments = parser.parse_args(argv)
+    log.configure()
+    try:
+        resident = Resident(configuration.load(arguments.config))
+        resident.run()
+    except PosagentError as error:
+        log.get("posagentd").error("cannot_run", code=error.code, detail=error.detail, remedy=error.spec.remedy)
+        return EXIT_CODES[error.spec.kind]
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""The resident's AF_UNIX ends: as a client of the workers and as the server of the API socket.
+
+Rules: never blocks the loop; a peer that does not read is dropped once its buffer is full; lines are bounded.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from posagent import wire, worker
+from posagent.core.errors import PosagentError
+from posagent.core.ports import Message, Notify
+from posagent.platform.loop import Loop
+
+BUFFER_BYTES_MAX = 1 << 20
+CLIENTS_MAX = 32
+
+
+class Stream:
+    """One connected socket on the loop: lines in, lines out."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        loop: Loop,
+        on_line: Callable[[bytes], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        connection.setblocking(False)
+        self._socket: socket.socket | None = connection
+        self._loop = loop
+        self._on_line = on_line
+        self._on_end = on_end
+        self._in = wire.LineBuffer()
+        self._out = bytearray()
+        loop.watch(connection.fileno(), self._readable)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        if self._socket is None:
+            return
+        self._out += wire.encode(message)
+        self._writable()
+
+    def close(self) -> None:
+        """Hang up; `on_end` is not called."""
+        if self._socket is not None:
+            self._loop.watch(self._socket.fileno(), None)
+            self._socket.close()
+            self._socket = None
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self.close()
+            self._on_end()
+
+    def _readable(self) -> None:
+        if self._socket is None:  # closed by another callback of the same turn
+            return
+        try:
+            data = self._socket.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        try:
+            lines = self._in.feed(data)
+        except wire.LineTooLong as error:
+            lines = error.lines
+            self.send({"error": error.as_dict()})
+        for line in lines:
+            if self._socket is not None:
+                self._on_line(line)
+
+    def _writable(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            while self._out:
+                del self._out[: self._socket.send(self._out)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._end()
+            return
+        if len(self._out) > BUFFER_BYTES_MAX:
+            self._end()
+            return
+        self._loop.watch(self._socket.fileno(), self._readable, self._writable if self._out else None)
+
+
+class SocketJob:
+    """core.ports.Job over a connection to a worker."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify: Notify | None = notify
+        self.stream: Stream | None = None
+
+    def cancel(self) -> None:
+        self._notify = None
+        if self.stream is not None:
+            self.stream.close()
+
+    def line(self, line: bytes) -> None:
+        try:
+            message = wire.decode(line)
+            if not {"progress", "result", "error"} & message.keys():
+                raise PosagentError("internal", "a worker's answer is not understood")
+        except PosagentError as error:
+            message = {"error": error.as_dict()}
+        self.tell(message)
+
+    def lost(self) -> None:
+        self.tell({"error": PosagentError("worker_lost").as_dict()})
+
+    def tell(self, message: Message) -> None:
+        notify = self._notify
+        if "progress" not in message:
+            self.cancel()
+        if notify is not None:
+            notify(message)
+
+
+class SocketWorker:
+    """core.ports.Worker behind an AF_UNIX socket; the service manager starts the process on connection."""
+
+    def __init__(self, path: str, loop: Loop) -> None:
+        self._path = path
+        self._loop = loop
+
+    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> SocketJob:
+        job = SocketJob(notify)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.setblocking(False)
+        try:
+            connection.connect(self._path)
+        except OSError as error:
+            connection.close()
+            trouble = PosagentError("worker_lost", f"{self._path}: {error.strerror}")
+            self._loop.call_later(0, lambda: job.tell({"error": trouble.as_dict()}))
+            return job
+        job.stream = Stream(connection, self._loop, job.line, job.lost)
+        job.stream.send({"verb": verb, "args": dict(args)})
+        return job
+
+
+Call = Callable[[str, dict[str, Any], Callable[[Message], None], str], Callable[[], None]]
+"""AgentApi.call: verb, args, reply, caller -> hang up."""
+
+
+class ApiServer:
+    """The API socket. Only root, the agent's own user and members of `admin_groups` may do more than look."""
+
+    def __init__(
+        self, path: str, loop: Loop, call: Call, *, admin_groups: Collection[str], open_verbs: Collection[str]
+    ) -> None:
+        self._loop = loop
+        self._call = call
+        self._admin_groups = admin_groups
+        self._open_verbs = open_verbs
+        self._clients: set[_Client] = set()
+        Path(path).unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._listener.setblocking(False)
+        self._listener.bind(path)
+        Path(path).chmod(0o666)  # everyone may look; what changes something is checked by the kernel's credentials
+        self._listener.listen(16)
+        loop.watch(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        if len(self._clients) >= CLIENTS_MAX:
+            connection.close()
+            return
+        self._clients.add(_Client(self, connection, worker.peer_uid(connection)))
+
+    def allowed(self, verb: str, uid: int) -> bool:
+        return verb in self._open_verbs or uid in (0, os.getuid()) or self._is_admin(uid)
+
+    def _is_admin(self, uid: int) -> bool:
+        try:
+            user = pwd.getpwuid(uid)
+        except KeyError:
+            return False
+        for name in self._admin_groups:
+            try:
+                group = grp.getgrnam(name)
+            except KeyError:
+                continue
+            if user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem:
+                return True
+        return False
+
+    def request(self, client: _Client, line: bytes) -> Callable[[], None]:
+        """Answer one line. Returns how to hang up on it."""
+        try:
+            verb, args = wire.request_of(wire.decode(line))
+            if not self.allowed(verb, client.uid):
+                raise PosagentError("not_allowed", f"user {client.uid} may not {verb[:40]}")
+            return self._call(verb, args, client.reply, f"uid {client.uid}")
+        except PosagentError as error:
+            client.reply({"error": error.as_dict()})
+            return lambda: None
+
+    def ended(self, client: _Client) -> None:
+        self._clients.discard(client)
+
+    @property
+    def loop(self) -> Loop:
+        return self._loop
+
+
+class _Client:
+    """One caller on the API socket: one request at a time."""
+
+    def __init__(self, server: ApiServer, connection: socket.socket, uid: int) -> None:
+        self._server = server
+        self.uid = uid
+        self._hang_up: Callable[[], None] = lambda: None
+        self._stream = Stream(connection, server.loop, self._line, self._ended)
+
+    def reply(self, message: Message) -> None:
+        self._stream.send(message)
+
+    def _line(self, line: bytes) -> None:
+        self._hang_up()
+        self._hang_up = self._server.request(self, line)
+
+    def _ended(self) -> None:
+        self._hang_up()
+        self._server.ended(self)

@@ -1,0 +1,79 @@
+"""Builds small system images that the simulated terminal can boot: real ext4 with a real (simulated) payment program.
+
+An image carries /etc/os-release and /opt/pos: `payment.py`, which the terminal runs after booting the slot, and
+optionally `boot-fault` ("panic" or "hang"), which the simulated kernel obeys.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+PAYMENT = '''\
+"""The payment program of this image: answers one line a connection on a loopback port."""
+import socket, sys
+port, version, broken = int(sys.argv[1]), {version!r}, {broken!r}
+if broken:
+    sys.exit("payment: cannot load terminal parameters: " + broken)
+with socket.create_server(("127.0.0.1", port)) as server:
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(2)
+            try:
+                connection.recv(64)
+                connection.sendall(b"READY " + version.encode() + b"\\n")
+            except OSError:
+                pass
+'''
+
+
+def fill(root: Path, version: str, *, broken: str = "", boot_fault: str = "") -> None:
+    """Write what makes a directory tree bootable here."""
+    (root / "etc").mkdir(parents=True, exist_ok=True)
+    (root / "etc/os-release").write_text(f'ID=simpos\nNAME="Simulated POS"\nIMAGE_VERSION={version}\n')
+    pos = root / "opt/pos"
+    pos.mkdir(parents=True, exist_ok=True)
+    (pos / "payment.py").write_text(PAYMENT.format(version=version, broken=broken))
+    (pos / "boot-fault").write_text(boot_fault)
+
+
+def build(
+    image: Path,
+    version: str,
+    *,
+    size_mib: int = 8,
+    tree: Path | None = None,
+    broken: str = "",
+    boot_fault: str = "",
+) -> Path:
+    """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
+
+    Needs mkfs.ext4. Raises subprocess.CalledProcessError when the tree does not fit.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        root = tree
+        if root is None:
+            root = Path(scratch) / "root"
+            root.mkdir()
+        fill(root, version, broken=broken, boot_fault=boot_fault)
+        image.unlink(missing_ok=True)
+        with image.open("wb") as stream:
+            stream.truncate(size_mib << 20)
+        mkfs = shutil.which("mkfs.ext4") or "/usr/sbin/mkfs.ext4"
+        subprocess.run(
+            [mkfs, "-q", "-F", "-b", "4096", "-m", "0", "-d", str(root), str(image)], check=True, capture_output=True
+        )
+    return image
+
+
+def read_out(image: Path, target: Path) -> bool:
+    """Copy /opt/pos and /etc/os-release out of an ext4 image, without mounting; False where it is no such image."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    debugfs = shutil.which("debugfs") or "/usr/sbin/debugfs"
+    requests = f"rdump /opt/pos {target}\nrdump /etc/os-release {target}\n"
+    subprocess.run([debugfs, "-f", "-", str(image)], input=requests.encode(), check=False, capture_output=True)
+    return (target / "pos/payment.py").exists()

@@ -1,0 +1,239 @@
+"""The directory of a simulated terminal: slots, boot environment, power tree, clock, configuration.
+
+`create` makes it like a factory would; nothing here runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from posagent.core.errors import PosagentError
+from posagent.release import keys
+from posagent.sim import image as images
+
+SOCKET_PATH_MAX = 100
+ENV_SIZE = 0x4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a simulated terminal is made with; times in seconds."""
+
+    terminal: str = "pos-0001"
+    hardware: str = "sim-pos"
+    repository_url: str = ""
+    slot_mib: int = 0
+    payment_port: int = 0
+    boot_s: float = 0.3
+    trial_timeout_s: float = 60.0
+    watchdog_timeout_s: int = 30
+    service_watchdog_s: int = 20
+    selftest_deadline_s: int = 20
+
+
+class Layout:
+    """Paths inside the directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def __getattr__(self, name: str) -> Path:
+        try:
+            return self.root / _PATHS[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def settings(self) -> Settings:
+        try:
+            values = json.loads((self.root / "terminal.json").read_text())
+            return Settings(**values)
+        except (OSError, ValueError, TypeError) as error:
+            raise PosagentError("bad_request", f"{self.root} is no simulated terminal: {error}") from None
+
+    def slot(self, name: str) -> Path:
+        return self.root / "slots" / f"{name}.img"
+
+
+_PATHS = {
+    "config": "etc/posagent.toml",
+    "env_config": "etc/fw_env.config",
+    "env": "boot/uboot.env",
+    "keys": "keys",
+    "cmdline": "proc/cmdline",
+    "battery": "sys/class/power_supply/battery",
+    "mains": "sys/class/power_supply/ac",
+    "run": "run",
+    "booted_root": "booted",
+    "serial": "dev/serial",
+    "laptop": "dev/laptop",
+    "watchdog": "dev/watchdog",
+    "state": "data/posagent",
+    "spool": "data/spool",
+    "log": "log",
+    "control": "host.sock",
+    "clock": "clock",
+    "api": "run/api.sock",
+}
+
+CONFIG = """\
+# A simulated terminal. Every path lies inside its directory; the rest is what a real terminal would have.
+[terminal]
+id = "{terminal}"
+hardware = "{hardware}"
+state_dir = "{root}/data/posagent"
+run_dir = "{root}/run"
+os_release_file = "{root}/booted/os-release"
+
+[slots.a]
+device = "{root}/slots/a.img"
+[slots.b]
+device = "{root}/slots/b.img"
+
+[boot]
+env_config = "{root}/etc/fw_env.config"
+fw_setenv = "{fw_setenv}"
+fw_printenv = "{fw_printenv}"
+cmdline_file = "{root}/proc/cmdline"
+reboot_command = ["{python}", "-m", "posagent.sim.cli", "reboot", "{root}"]
+reboot_timeout_s = 30
+
+[trust]
+root_file = "{root}/etc/root.json"
+
+[fetch]
+repository_url = "{repository_url}"
+allow_http = true
+spool_dir = "{root}/data/spool"
+stall_timeout_s = 20
+backoff_s = 1
+backoff_s_max = 30
+
+[install]
+backoff_s = 1
+gate_recheck_s = 2
+checkpoint_bytes = 4194304
+
+[power]
+supply_dir = "{root}/sys/class/power_supply"
+
+[watchdog]
+device = "{root}/dev/watchdog"
+device_timeout_s = {watchdog_timeout_s}
+
+[console]
+device = "{root}/dev/serial"
+engineer_ca_file = "{root}/etc/engineer-ca.pub"
+
+[selftest]
+deadline_s = {selftest_deadline_s}
+
+[[selftest.checks]]
+name = "payment program answers"
+kind = "tcp"
+port = {payment_port}
+retry_for_s = 5
+
+[[selftest.checks]]
+name = "room on the data partition"
+kind = "free_space"
+path = "{root}/data"
+free_bytes_min = 1048576
+"""
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name) or f"/usr/bin/{name}"
+    if not Path(path).exists():
+        raise PosagentError("bad_request", f"{name} is not installed (Debian package libubootenv-tool)")
+    return path
+
+
+def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: Settings) -> Layout:
+    """Make a terminal that runs `image` (a small default where None) from slot a, with slot b empty.
+
+    Trust begins with the public keys in `keys_dir`; without one, keys are made inside the directory.
+    """
+    layout = Layout(root)
+    if len(str(layout.control)) > SOCKET_PATH_MAX or len(str(layout.run)) > SOCKET_PATH_MAX - 15:
+        raise PosagentError("bad_request", f"{layout.root} is too long a path for its sockets; use a shorter one")
+    if layout.root.exists() and any(layout.root.iterdir()):
+        raise PosagentError("bad_request", f"{layout.root} is not empty")
+    for name in ("slots", "etc", "boot", "proc", "dev", "data/posagent", "data/spool", "run", "log"):
+        (layout.root / name).mkdir(parents=True)
+    settings = dataclasses.replace(settings, payment_port=settings.payment_port or _free_port())
+    (layout.root / "terminal.json").write_text(json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
+    _write_slots(layout, image, settings)
+    _write_trust(layout, keys_dir)
+    _write_environment(layout)
+    set_power(layout, battery=80, mains=True)
+    values = {
+        **dataclasses.asdict(settings),
+        "root": layout.root,
+        "python": sys.executable,
+        "fw_setenv": _tool("fw_setenv"),
+        "fw_printenv": _tool("fw_printenv"),
+    }
+    layout.config.write_text(CONFIG.format(**values))
+    return layout
+
+
+def _write_slots(layout: Layout, image: Path | None, settings: Settings) -> None:
+    first = layout.slot("a")
+    if image is None:
+        images.build(first, "1.0.0")
+    else:
+        shutil.copyfile(image, first)
+    size = max(settings.slot_mib << 20, first.stat().st_size)
+    for name in ("a", "b"):
+        with layout.slot(name).open("ab") as stream:
+            stream.truncate(size)
+
+
+def _write_trust(layout: Layout, keys_dir: Path | None) -> None:
+    if keys_dir is None:
+        keys_dir = layout.keys
+        keys.init(keys_dir)
+    shutil.copyfile(keys_dir / "1.root.json", layout.root / "etc/root.json")
+    ca = keys_dir / "engineer-ca.pub"
+    if ca.exists():
+        shutil.copyfile(ca, layout.root / "etc/engineer-ca.pub")
+
+
+def _write_environment(layout: Layout) -> None:
+    """A redundant U-Boot environment of two copies in one file, as made by mkenvimage in a factory."""
+    layout.env_config.write_text(f"{layout.env} 0x0 {ENV_SIZE:#x}\n{layout.env} {ENV_SIZE:#x} {ENV_SIZE:#x}\n")
+    layout.env.write_bytes(b"\xff" * 2 * ENV_SIZE)
+    defaults = layout.root / "etc/uboot-defaults.env"
+    defaults.write_text("BOOT_ORDER=a b\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n")
+    for _ in range(2):  # once for each copy
+        subprocess.run(
+            [_tool("fw_setenv"), "-c", str(layout.env_config), "-f", str(defaults), "BOOT_ORDER", "a b"],
+            check=True,
+            capture_output=True,
+        )
+
+
+def set_power(layout: Layout, *, battery: int | None = None, mains: bool | None = None) -> None:
+    """Change what the power tree says: battery percent, charger on or off."""
+    for path, kind in ((layout.battery, "Battery"), (layout.mains, "Mains")):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "type").write_text(kind + "\n")
+    if battery is not None:
+        (layout.battery / "capacity").write_text(f"{battery}\n")
+    if mains is not None:
+        (layout.mains / "online").write_text(f"{int(mains)}\n")
+        (layout.battery / "status").write_text("Charging\n" if mains else "Discharging\n")

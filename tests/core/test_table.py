@@ -1,0 +1,201 @@
+"""The table is total: every state and event has a row or a reason to be ignored, and every guard set ends open."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posagent.core.errors import CATALOGUE
+from posagent.core.machine import decide
+from posagent.core.model import (
+    Command,
+    Event,
+    Facts,
+    Gate,
+    Limits,
+    Observation,
+    Occurrence,
+    Situation,
+    SlotView,
+    State,
+    Update,
+    fold,
+)
+from posagent.core.recovery import RECOVERY, recover
+from posagent.core.states import IGNORED, SPECS, TABLE
+
+UPDATE = Update(id="u1", source="https://x/b", spool="s1", target="b", previous="a", version="2")
+BEGINS = {"id": "u2", "source": "https://x/c", "spool": "s2", "target": "b", "previous": "a", "sha256": ""}
+FAILURE = {"code": "slot_io", "detail": "EIO"}
+
+
+def observation(booted: str = "a", order: str = "ab", tries: int = 3, unconfirmed: bool = False) -> Observation:
+    slots = {
+        "a": SlotView(state="good", version="1", tries_left=3),
+        "b": SlotView(state="complete", version="2", tries_left=tries, unconfirmed=unconfirmed),
+    }
+    return Observation(booted=booted, order=tuple(order), slots=slots)
+
+
+def gate(state: State, is_open: bool) -> Gate:
+    return Gate(name="power", needed_for=state, open=is_open, reason="r", reason_zh="r")
+
+
+def situation_in(state: State, **changes: object) -> Situation:
+    return Situation(state=state, update=None if state is State.IDLE else UPDATE, **changes)  # type: ignore[arg-type]
+
+
+def test_every_state_and_event_has_a_row_or_is_ignored_and_never_both() -> None:
+    pairs = {(row.source, row.on) for row in TABLE}
+    for state, event in itertools.product(State, Event):
+        ignored = state in IGNORED.get(event, ())
+        assert ((state, event) in pairs) != ignored, (state, event)
+
+
+def test_the_last_row_of_every_state_and_event_has_no_guard() -> None:
+    last = {(row.source, row.on): row for row in TABLE}
+    assert [pair for pair, row in last.items() if row.when is not None] == []
+
+
+def test_a_row_behind_one_without_a_guard_does_not_exist() -> None:
+    closed: set[tuple[State, Event]] = set()
+    for row in TABLE:
+        assert (row.source, row.on) not in closed, row
+        if row.when is None:
+            closed.add((row.source, row.on))
+
+
+def test_every_code_in_the_table_is_in_the_catalogue() -> None:
+    assert {row.failure for row in TABLE if row.failure} | {row.refuse for row in TABLE if row.refuse} <= set(CATALOGUE)
+
+
+def test_every_state_has_a_recovery_row() -> None:
+    assert set(RECOVERY) == set(State)
+
+
+def test_every_guard_says_in_words_what_it_asks() -> None:
+    assert all(row.when.__doc__ for row in TABLE if row.when is not None)
+
+
+@given(
+    state=st.sampled_from(list(State)),
+    event=st.sampled_from(list(Event)),
+    gates_open=st.booleans(),
+    started=st.integers(0, 30),
+    seen=st.sampled_from([observation(), observation("b"), observation(order="ba"), observation(order="ba", tries=0)]),
+    armed=st.booleans(),
+)
+def test_every_decision_is_made_and_its_record_folds_to_its_situation(
+    state: State, event: Event, gates_open: bool, started: int, seen: Observation, armed: bool
+) -> None:
+    attempts = {command.value: started for command in Command}
+    situation = situation_in(state, attempts=attempts)
+    if situation.update is not None:
+        situation = fold(situation, {"state": state.value, "update": {"armed": armed}})
+    facts = Facts(
+        gates=(gate(State.DOWNLOAD, gates_open), gate(State.INSTALL, gates_open)), observation=seen, limits=Limits()
+    )
+    decision = decide(situation, Occurrence(event=event, data={"begins": BEGINS, "failure": FAILURE}), facts)
+    if decision.record is not None:
+        assert fold(situation, decision.record) == decision.situation
+        assert (decision.situation.state is State.IDLE) == (decision.situation.update is None)
+    assert decision.refusal is None or decision.situation == situation
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_cancel_is_answered_in_every_state(state: State) -> None:
+    decision = decide(situation_in(state), Occurrence(event=Event.CANCEL_REQUESTED), Facts())
+    if SPECS[state].critical:
+        assert decision.refusal == "critical_section" and decision.record is None and decision.commands == ()
+    elif state is State.IDLE:
+        assert decision.refusal == "nothing_to_cancel"
+    else:
+        assert decision.situation.state is State.IDLE
+        assert decision.situation.last_outcome is not None
+        assert decision.situation.last_outcome["outcome"] == "cancelled"
+        assert decision.commands == (Command.STOP,)
+
+
+def test_no_write_begins_with_a_closed_gate() -> None:
+    closed = Facts(gates=(gate(State.INSTALL, False),), observation=observation())
+    for state in (State.READY, State.INSTALL):
+        decision = decide(situation_in(state), Occurrence(event=Event.DUE), closed)
+        assert decision.commands == (Command.WATCH,) and decision.situation.state is state
+
+
+def test_attempts_are_counted_when_they_start_and_bounded() -> None:
+    situation, facts = situation_in(State.INSTALL), Facts(observation=observation(), limits=Limits())
+    for _ in range(facts.limits.install_attempts_max):
+        decision = decide(situation, Occurrence(event=Event.DUE), facts)
+        assert decision.commands == (Command.INSTALL,)
+        situation = decision.situation
+    ended = decide(situation, Occurrence(event=Event.DUE), facts)
+    assert ended.situation.last_outcome is not None and ended.situation.last_outcome["outcome"] == "failed"
+
+
+def test_progress_lets_a_bad_link_try_again_for_ever() -> None:
+    situation, facts = situation_in(State.DOWNLOAD), Facts(limits=Limits(fetch_attempts_max=2))
+    for done in range(1, 10):
+        situation = decide(situation, Occurrence(event=Event.DUE), facts).situation
+        further = Occurrence(event=Event.PROGRESSED, data={"update": {"bytes_done": done}, "progressed": ["fetch"]})
+        situation = decide(situation, further, facts).situation
+    assert situation.state is State.DOWNLOAD
+
+
+def test_a_failed_arming_with_nothing_ever_started_ends_as_failed_not_as_rolled_back() -> None:
+    attempts = {"arm": 9}
+    situation = situation_in(State.ACTIVATE, attempts=attempts, failure={"code": "boot_env_write", "detail": "full"})
+    rolling = decide(situation, Occurrence(event=Event.DUE), Facts(observation=observation())).situation
+    assert rolling.state is State.ROLLBACK
+    ended = decide(rolling, Occurrence(event=Event.MARKED_BAD), Facts(observation=observation())).situation
+    assert ended.last_outcome is not None
+    assert (ended.last_outcome["outcome"], ended.last_outcome["code"]) == ("failed", "boot_env_write")
+
+
+def test_trouble_on_the_way_back_does_not_hide_why_we_go_back() -> None:
+    situation = situation_in(State.ROLLBACK, failure={"code": "selftest_failed", "detail": "payment"})
+    trouble = Occurrence(event=Event.MARK_FAILED, data={"failure": {"code": "boot_env_write", "detail": "x"}})
+    situation = decide(situation, trouble, Facts(observation=observation("b"))).situation
+    assert situation.failure == {"code": "selftest_failed", "detail": "payment"}
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("state", list(State))
+    @pytest.mark.parametrize("seen", [observation(), observation("b"), observation("b", unconfirmed=True)])
+    def test_every_start_leads_to_an_event_the_table_knows(self, state: State, seen: Observation) -> None:
+        occurrence = recover(situation_in(state), seen)
+        assert state not in IGNORED.get(occurrence.event, ()), (state, occurrence.event)
+        decide(situation_in(state), occurrence, Facts(observation=seen))
+
+    def test_a_fall_back_of_the_bootloader_becomes_a_rollback(self) -> None:
+        seen = observation(order="ba", tries=0)
+        situation = situation_in(State.ACTIVATE)
+        decision = decide(situation, recover(situation, seen), Facts(observation=seen))
+        assert decision.situation.state is State.ROLLBACK
+        assert decision.situation.failure == {"code": "boot_failed"}
+
+    def test_an_armed_trial_that_did_not_restart_yet_is_restarted(self) -> None:
+        seen, situation = observation(order="ba"), situation_in(State.ACTIVATE)
+        situation = decide(situation, recover(situation, seen), Facts(observation=seen)).situation
+        decision = decide(situation, Occurrence(event=Event.DUE), Facts(observation=seen))
+        assert decision.commands == (Command.REBOOT,)
+
+    def test_an_unarmed_trial_is_armed_again(self) -> None:
+        seen, situation = observation(), situation_in(State.ACTIVATE)
+        situation = decide(situation, recover(situation, seen), Facts(observation=seen)).situation
+        decision = decide(situation, Occurrence(event=Event.DUE), Facts(observation=seen))
+        assert decision.commands == (Command.ARM,)
+
+    def test_an_unconfirmed_trial_without_a_journal_is_tested_not_trusted(self) -> None:
+        seen = observation("b", order="ba", unconfirmed=True)
+        decision = decide(Situation(), recover(Situation(), seen), Facts(observation=seen))
+        assert decision.situation.state is State.SELFTEST and decision.commands == (Command.RUN_TESTS,)
+
+    def test_a_foreign_change_of_slots_ends_the_update_and_keeps_the_booted_slot(self) -> None:
+        seen, situation = observation("b"), situation_in(State.READY)
+        decision = decide(situation, recover(situation, seen), Facts(observation=seen))
+        assert decision.situation.last_outcome is not None
+        assert decision.situation.last_outcome["code"] == "slot_changed"

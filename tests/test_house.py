@@ -1,0 +1,180 @@
+"""The house rules: who may import whom, who may touch the machine, which generated pages are fresh."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "posagent"
+LINES_MAX = 350
+
+ROOMS = ("core", "agent", "installer", "fetcher", "selftest", "console", "platform", "release", "sim")
+SHARED = {"wire", "worker", "config", "log", "texts"}
+ROOTS = {"daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli"}
+"""Composition roots: they put rooms together, and nobody imports them."""
+
+EXTRA = {"console": {"agent.api"}, "fetcher": {"agent.api"}, "cli": {"agent.api"}}
+"""What a room may see of a sibling besides core."""
+
+ONLY_IN = {
+    "transitions": {"core.machine"},
+    "cryptography": {"installer.trust", "installer.engineer", "release"},
+    "tuf": {"installer.trust", "release"},
+    "securesystemslib": {"installer.trust", "release"},
+    "serial": {"console.port"},
+    "urllib3": {"fetcher"},
+    "http": {"fetcher"},
+    "ssl": {"fetcher"},
+    "time": {"platform.host", "sim", "release", "cli"},
+    "asyncio": set(),
+    "threading": {"installer.writer", "platform", "sim", "release"},
+}
+
+PURE_FORBIDDEN = {"os", "io", "time", "socket", "asyncio", "logging", "structlog", "subprocess", "pathlib", "select"}
+MACHINE_ROOMS = ("platform", "sim", "release")
+MACHINE_MODULES = {"worker", "wire", "daemon", "cli", "log", "config", "texts"} | ROOTS
+MACHINE_IMPORTS = {"os", "socket", "subprocess", "fcntl", "select", "selectors", "mmap", "shutil", "tempfile"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__") or "posagent", path
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names the module imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def within(module: str, places: set[str]) -> bool:
+    return any(module == place or module.startswith(place + ".") for place in places)
+
+
+def breaches_of_import_law(module: str, names: set[str]) -> list[str]:
+    room = module.split(".")[0]
+    found = []
+    for name in names:
+        if not name.startswith("posagent."):
+            continue
+        target = name.removeprefix("posagent.")
+        other = target.split(".")[0]
+        if within(target, ROOTS) and room != "sim":
+            found.append(f"{module} imports the composition root {target}")
+        elif other not in ROOMS or other == room or other == "core" or room == "sim":
+            continue
+        elif module in ROOTS and (other == "platform" or module == "daemon"):
+            continue
+        elif not any(within(target, {seen}) or within(seen, {target}) for seen in EXTRA.get(room, set())):
+            found.append(f"{module} imports {target}")
+    if room == "core":
+        found += [
+            f"core must stay pure: {module} imports {name}"
+            for name in names
+            if name.split(".")[0] in PURE_FORBIDDEN
+            or (name.startswith("posagent.") and not name.startswith("posagent.core"))
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: str(value) if "." in str(value) else "")
+def test_the_import_law_holds(module: str, path: Path) -> None:
+    assert breaches_of_import_law(module, imports(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("core.states", "os"),
+        ("core.states", "posagent.agent.engine"),
+        ("agent.engine", "posagent.platform.storage"),
+        ("console.session", "posagent.installer.trust"),
+        ("fetcher.http", "posagent.installer.slots"),
+        ("agent.api", "posagent.daemon"),
+        ("platform.host", "posagent.agent.engine"),
+    ],
+)
+def test_a_breach_of_the_import_law_is_found(module: str, name: str) -> None:
+    assert breaches_of_import_law(module, {name}) != []
+
+
+def test_heavy_and_dangerous_modules_stay_where_they_belong() -> None:
+    found = [
+        f"{module} imports {name}"
+        for module, path in modules()
+        for name in {imported.split(".")[0] for imported in imports(path)}
+        if name in ONLY_IN and not within(module, ONLY_IN[name])
+    ]
+    assert found == []
+
+
+def test_only_the_platform_touches_the_machine() -> None:
+    found = [
+        f"{module} imports {name}"
+        for module, path in modules()
+        if module.split(".")[0] not in MACHINE_ROOMS and module not in MACHINE_MODULES
+        for name in {imported.split(".")[0] for imported in imports(path)} & MACHINE_IMPORTS
+    ]
+    assert found == []
+
+
+def test_no_room_opens_files_by_itself() -> None:
+    found = []
+    for module, path in modules():
+        if module.split(".")[0] in MACHINE_ROOMS or module in MACHINE_MODULES:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print"):
+                found.append(f"{module}:{node.lineno}: {node.func.id}()")
+    assert found == []
+
+
+def test_there_are_no_circles() -> None:
+    graph = {
+        module: {name.removeprefix("posagent.") for name in imports(path) if name.startswith("posagent.")}
+        for module, path in modules()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module in done:
+            return
+        for target in graph[module] & graph.keys() - {module}:
+            visit(target, (*trail, module))
+        done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def test_every_module_says_first_what_it_is_for() -> None:
+    silent = [module for module, path in modules() if not ast.get_docstring(ast.parse(path.read_text("utf-8")))]
+    assert silent == []
+
+
+def test_modules_can_be_read_in_one_sitting() -> None:
+    long = [
+        f"{module}: {n}" for module, path in modules() if (n := len(path.read_text("utf-8").splitlines())) > LINES_MAX
+    ]
+    assert long == []
+
+
+def test_generated_pages_are_fresh() -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
