@@ -21,7 +21,7 @@ REVISION_MAX = 65535
 HARDWARE_MAX = 64
 RATES_MAX = 32
 
-_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,30}")
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,26}")  # with its digest before it, it fits a tar header
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

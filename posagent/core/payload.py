@@ -136,8 +136,7 @@ def _frames(rows: Sequence[Any], image_size: int, offset: int, payload_length: i
 def _frame(row: Any, at: int, offset: int) -> Frame:
     if not isinstance(row, dict):
         raise _unreadable("a frame must be a table")
-    if row.get("at") != at:
-        raise _unreadable(f"a frame should begin at {at}")
+    _whole(row, "at", at, at)
     kind, digest = row.get("kind"), row.get("sha256")
     if kind not in (ZSTD, ZERO):
         raise _unreadable(f"the frame at {at} is of an unknown kind")

@@ -1,0 +1,55 @@
+# posagent: `make demo` shows a whole update, `make test` proves it. Everything runs from .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+# Debian packages the tests, the demo and the benchmarks use: real tools, not fakes.
+TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
+         systemd-analyze:systemd faketime:faketime
+BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus openssl:openssl
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help venv deps bench-deps check test demo bench docs format clean
+
+help:
+	@echo "make demo   a whole update on a simulated terminal, watched live"
+	@echo "make test   all tests"
+	@echo "make check  format, lint, types, house rules"
+	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
+	@echo "make docs   write the generated pages of docs/"
+
+venv: .venv/.done
+.venv/.done: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "posagent needs Python 3.11 or newer"'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || ./.ci/install-packages python3-venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+deps:
+	@./.ci/install-packages $(TOOLS)
+bench-deps: deps
+	@./.ci/install-packages $(BENCH_TOOLS)
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_house.py tests/core/test_table.py
+
+test: venv deps
+	$(BIN)/pytest -n 2 --dist loadfile
+
+demo: venv deps
+	$(BIN)/python -m posagent.sim.demo
+
+bench: venv bench-deps
+	$(BIN)/python tests/bench/run.py
+
+docs: venv
+	$(BIN)/python docs/generate.py
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Rigs and scenarios for terminals, simulated or real."""

@@ -1,0 +1,1 @@
+"""Rigs: each makes hil.terminal.Terminal true for one kind of terminal."""

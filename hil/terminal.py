@@ -1,0 +1,36 @@
+"""What a scenario may do to a terminal, whether it is simulated, in QEMU or on a bench.
+
+Rules: a scenario observes; it never assumes. Every wait has a deadline in seconds and raises TimeoutError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Terminal(Protocol):
+    """One terminal on a rig."""
+
+    def power_on(self) -> None: ...
+
+    def power_off(self) -> None: ...
+
+    def power_cut(self, off_s: float) -> None:
+        """Take the power away without warning and give it back after `off_s` seconds."""
+
+    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None: ...
+
+    def set_clock_offset(self, seconds: int) -> None:
+        """From the next start on the terminal's clock is this far off."""
+
+    def slot_booted(self) -> str | None:
+        """The slot that runs now; None while none does."""
+
+    def ask(self, verb: str, **args: Any) -> dict[str, Any]:
+        """A verb of the agent's API. Raises posagent.core.errors.PosagentError."""
+
+    def field_line(self) -> str:
+        """Device path of the laptop's end of the serial line."""
+
+    def publish(self, version: str, *, broken: str = "", boot_fault: str = "") -> str:
+        """Offer a new image to the terminal and return the address of its bundle."""

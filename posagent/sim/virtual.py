@@ -1,0 +1,103 @@
+"""Virtual time and in-process workers: a whole terminal in one process, one step at a time.
+
+The code under test is the real one; only the clock, the timers and the process boundary are replaced.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from posagent.core.errors import PosagentError
+from posagent.core.ports import Message, Notify, Verb
+
+
+class VirtualTimer:
+    """core.ports.Timer."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class VirtualTime:
+    """core.ports.Clock and core.ports.Timers: time passes only by `step`."""
+
+    def __init__(self, wall: float = 1_800_000_000.0) -> None:
+        self._wall = wall
+        self._now = 0.0
+        self._order = itertools.count()
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall + self._now
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> VirtualTimer:
+        timer = VirtualTimer(action)
+        heapq.heappush(self._timers, (self._now + max(seconds, 0.0), next(self._order), timer))
+        return timer
+
+    def step(self) -> bool:
+        """Go to the next timer and run it; False when there is none."""
+        while self._timers:
+            at, _, timer = heapq.heappop(self._timers)
+            if timer.action is not None:
+                self._now = max(self._now, at)
+                timer.action()
+                return True
+        return False
+
+    def forget(self) -> None:
+        """Power cut: whatever was planned will not happen."""
+        self._timers.clear()
+
+
+class LocalJob:
+    """core.ports.Job over a verb's generator; one message a step."""
+
+    def __init__(self, messages: Iterator[Message], notify: Notify, time: VirtualTime, step_s: float) -> None:
+        self._messages: Iterator[Message] | None = messages
+        self._notify = notify
+        self._time = time
+        self._step_s = step_s
+        time.call_later(step_s, self._go_on)
+
+    def cancel(self) -> None:
+        messages, self._messages = self._messages, None
+        close = getattr(messages, "close", None)
+        if close is not None:
+            close()
+
+    def _go_on(self) -> None:
+        if self._messages is None:
+            return
+        try:
+            message = next(self._messages, None)
+        except PosagentError as error:
+            message = {"error": error.as_dict()}
+        if message is None:
+            message = {"error": PosagentError("worker_lost").as_dict()}
+        if "progress" not in message:
+            self._messages = None
+        else:
+            self._time.call_later(self._step_s, self._go_on)
+        self._notify(message)
+
+
+class LocalWorker:
+    """core.ports.Worker: the verbs of a worker process, in this process."""
+
+    def __init__(self, verbs: Mapping[str, Verb], time: VirtualTime, step_s: float = 0.01) -> None:
+        self._verbs = verbs
+        self._time = time
+        self._step_s = step_s
+
+    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> LocalJob:
+        return LocalJob(iter(self._verbs[verb](args)), notify, self._time, self._step_s)

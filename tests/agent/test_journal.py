@@ -1,0 +1,124 @@
+"""The journal survives torn tails and tells of real damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from posagent.platform.storage import LinuxFiles
+
+from posagent.agent import journal as module
+from posagent.agent.journal import Journal
+from posagent.core.errors import JournalError
+from posagent.core.model import State
+
+BEGINS = {"id": "u1", "source": "https://x/b", "spool": "s", "target": "b", "previous": "a", "version": "2"}
+OUTCOME = {"outcome": "committed", "code": "ok", "version": "2", "detail": "", "at": 1.0, "id": "u1"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "state" / "journal")
+
+
+def opened(path: str) -> Journal:
+    return Journal(LinuxFiles(), path)
+
+
+def with_three_records(path: str) -> bytes:
+    journal = opened(path)
+    journal.append({"event": "update_requested", "state": "download", "begins": BEGINS})
+    journal.append({"event": "due", "state": "download", "commands": ["fetch"]})
+    journal.append({"event": "fetched", "state": "verify", "update": {"bundle": "/s/b"}})
+    return Path(path).read_bytes()
+
+
+def test_what_was_appended_is_there_after_a_restart(path: str) -> None:
+    with_three_records(path)
+    situation = opened(path).situation
+    assert situation.state is State.VERIFY
+    assert situation.update is not None and situation.update.bundle == "/s/b"
+    assert situation.attempts == {"fetch": 1}
+
+
+def test_a_torn_last_record_is_cut_off_and_the_journal_goes_on(path: str) -> None:
+    whole = with_three_records(path)
+    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for end in range(last, len(whole)):
+        Path(path).write_bytes(whole[:end])
+        journal = opened(path)
+        assert journal.situation.state is State.DOWNLOAD and journal.damage is None
+        journal.append({"event": "fetched", "state": "verify"})
+        assert opened(path).situation.state is State.VERIFY
+
+
+def test_damage_in_the_middle_keeps_what_was_before_and_sets_the_rest_aside(path: str) -> None:
+    whole = with_three_records(path)
+    second = whole.find(b"\n") + 20
+    Path(path).write_bytes(whole[:second] + b"X" + whole[second + 1 :])
+    journal = opened(path)
+    assert journal.situation.state is State.DOWNLOAD and journal.situation.attempts == {}
+    assert journal.damage is not None and "record 1" in journal.damage
+    assert b"fetched" in Path(path + ".damaged").read_bytes()
+    assert opened(path).damage is None, "reported once, then the journal is whole again"
+
+
+def test_a_record_left_out_is_damage_even_if_every_line_is_good(path: str) -> None:
+    first, _, third = with_three_records(path).splitlines(keepends=True)
+    Path(path).write_bytes(first + third)
+    assert opened(path).situation.state is State.DOWNLOAD
+
+
+def test_compaction_keeps_outcomes_and_measurements(path: str) -> None:
+    journal = opened(path)
+    journal.append({"event": "update_requested", "state": "download", "begins": BEGINS})
+    journal.append({"event": "fetched", "state": "verify", "measured": {"download": {"seconds": 2.0, "bytes": 10.0}}})
+    journal.append({"event": "marked_good", "state": "idle", "outcome": OUTCOME})
+    before = journal.situation
+    journal.compact()
+    journal.append({"event": "update_requested", "state": "download", "begins": BEGINS})
+    again = opened(path).situation
+    assert again.outcomes == before.outcomes == (OUTCOME,)
+    assert again.measured == before.measured and again.state is State.DOWNLOAD
+
+
+def test_the_journal_stays_bounded(path: str) -> None:
+    journal = opened(path)
+    for number in range(3000):
+        journal.append({"event": "due", "state": "idle", "padding": "x" * 300, "number": number})
+    assert Path(path).stat().st_size < module.BYTES_MAX + 2000
+
+
+def test_fields_of_a_newer_release_are_ignored(path: str) -> None:
+    journal = opened(path)
+    journal.append({"event": "update_requested", "state": "download", "begins": {**BEGINS, "zone": 7}, "mood": "good"})
+    journal.append({"event": "new_event", "state": "verify", "update": {"bundle": "/b", "novelty": []}})
+    assert opened(path).situation.state is State.VERIFY
+
+
+def test_a_state_of_a_newer_release_ends_the_journal_instead_of_the_agent(path: str) -> None:
+    journal = opened(path)
+    journal.append({"event": "update_requested", "state": "download", "begins": BEGINS})
+    line = module.encode(1, module._hash(Path(path).read_bytes()[:-1]), {"event": "x", "state": "migrate"})
+    with Path(path).open("ab") as stream:
+        stream.write(line)
+    assert opened(path).situation.state is State.DOWNLOAD
+
+
+def test_a_directory_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="journal_io"):
+        opened(str(tmp_path / "file" / "journal"))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=400), cut=st.integers(0, 10_000))
+def test_no_bytes_stop_the_agent_from_starting(path: str, data: bytes, cut: int) -> None:
+    Path(path).unlink(missing_ok=True)
+    whole = with_three_records(path)
+    Path(path).write_bytes(whole[: cut % len(whole)] + data)
+    journal = opened(path)
+    journal.append({"event": "due", "state": journal.situation.state.value})
+    assert opened(path).situation == journal.situation

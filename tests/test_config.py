@@ -1,0 +1,86 @@
+"""A configuration that cannot be right never starts anything, and says where it is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posagent.config import parse
+from posagent.core.errors import ConfigError
+
+GOOD = """\
+[terminal]
+id = "pos-1"
+hardware = "acme"
+
+[slots.a]
+device = "/dev/mmcblk0p2"
+[slots.b]
+device = "/dev/mmcblk0p3"
+
+[power]
+install_battery_percent_min = 40
+"""
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "posagent.toml")
+    return caught.value
+
+
+def test_a_small_configuration_is_enough() -> None:
+    config = parse(GOOD)
+    assert config.power.install_battery_percent_min == 40
+    assert config.boot.tries_variable == "BOOT_{slot}_LEFT"
+
+
+def test_an_unknown_key_is_named_with_its_line() -> None:
+    error = refused(GOOD + "battery_min = 3\n")
+    assert (error.code, error.facts["key"], error.facts["line"]) == ("config_unknown_key", "power.battery_min", 12)
+    assert "posagent.toml:12" in error.detail
+
+
+def test_an_unknown_table_is_named() -> None:
+    assert refused(GOOD + "[powr]\nx = 1\n").code == "config_unknown_key"
+
+
+@pytest.mark.parametrize("value", ["101", "-1", '"40"', "40.5", "true"])
+def test_a_value_out_of_range_or_of_another_type_is_refused(value: str) -> None:
+    error = refused(GOOD.replace("40", value))
+    assert error.code == "config_bad_value" and error.facts["line"] == 11
+
+
+def test_one_device_named_twice_is_refused() -> None:
+    assert refused(GOOD.replace("mmcblk0p3", "mmcblk0p2")).code == "config_same_device"
+    assert refused(GOOD.replace("mmcblk0p3", "../dev/mmcblk0p2")).code == "config_same_device"
+
+
+def test_a_missing_second_slot_is_refused() -> None:
+    assert (
+        refused(GOOD.replace("[slots.b]\n", "").replace('device = "/dev/mmcblk0p3"\n', "")).code == "config_missing_key"
+    )
+
+
+def test_a_self_test_lacking_what_its_kind_needs_is_refused() -> None:
+    check = '[[selftest.checks]]\nname = "x"\nkind = "{}"\n'
+    for kind in ("command", "tcp", "digest", "free_space"):
+        assert refused(GOOD + check.format(kind)).code == "config_missing_key"
+    assert refused(GOOD + check.format("magic")).code == "config_bad_value"
+
+
+def test_plain_http_must_be_allowed_explicitly() -> None:
+    fetch = '[fetch]\nrepository_url = "http://x/"\n'
+    assert refused(GOOD + fetch).code == "config_bad_value"
+    assert parse(GOOD + fetch + "allow_http = true\n").fetch.allow_http
+
+
+def test_what_is_not_toml_is_refused() -> None:
+    assert refused("[terminal").code == "config_unreadable"
+
+
+@given(st.text(max_size=200))
+def test_no_text_crashes_the_reader(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(text)
