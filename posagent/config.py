@@ -62,7 +62,7 @@ class BootConfig:
     env_config: str = "/etc/fw_env.config"
     order_variable: str = "BOOT_ORDER"
     tries_variable: str = "BOOT_{slot}_LEFT"
-    tries_full: int = _between(1, 10, 3)
+    tries_full: int = _between(1, 9, 3)  # one digit: U-Boot counts down in hexadecimal
     fw_setenv: str = "/usr/bin/fw_setenv"
     fw_printenv: str = "/usr/bin/fw_printenv"
     cmdline_file: str = "/proc/cmdline"

@@ -22,7 +22,7 @@ from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
-from posagent.core.model import Decision, Limits, Observation  # noqa: E402
+from posagent.core.model import Decision, Event, Limits, Observation  # noqa: E402
 from posagent.core.policy import PowerLimits  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
@@ -138,7 +138,7 @@ class Resident:
 
     def _changed(self, decision: Decision) -> None:
         state = decision.situation.state.value
-        if decision.record is not None:
+        if decision.record is not None and decision.record["event"] != Event.PROGRESSED.value:
             failure = decision.record.get("failure", {})
             self._log.info(
                 "decided",
@@ -172,7 +172,7 @@ class Resident:
         def arrived() -> None:
             os.read(reader, 64)
             self._stopping = True
-            if self._engine.critical:
+            if self._engine.critical and not self._actors.restarting:
                 self._log.warning("stop_waits", code="critical_section", state=self._engine.situation.state.value)
             else:
                 self._loop.stop()

@@ -6,15 +6,17 @@ peer hangs up it stops the verb at its next operation. The peer's user is checke
 
 from __future__ import annotations
 
+import argparse
 import os
+import pwd
 import select
 import socket
 import struct
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from posagent import wire
-from posagent.core.errors import PosagentError
+from posagent import config, wire
+from posagent.config import Config
+from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.core.ports import Message, Verb
 
 IDLE_EXIT_S = 5.0
@@ -86,4 +88,36 @@ def serve(
                     continue
                 _answer(connection, verbs)
             except OSError as error:  # the peer went away; the next one is served
-                print(f"worker: connection lost: {error}", file=sys.stderr)
+                _report("connection_lost", detail=str(error))
+
+
+def main(name: str, verbs_of: Callable[[Config], Mapping[str, Verb]], argv: Sequence[str] | None) -> int:
+    """The entry point of every worker: configuration, activated socket, verbs; returns the exit code."""
+    parser = argparse.ArgumentParser(prog=name, description="A worker of posagentd; started by its socket.")
+    parser.add_argument("--config", default=config.DEFAULT_PATH, help="configuration file")
+    arguments = parser.parse_args(argv)
+    try:
+        loaded = config.load(arguments.config)
+        serve(activated_socket(), verbs_of(loaded), uids=_agent_uids(loaded))
+    except PosagentError as error:
+        _report("cannot_run", code=error.code, detail=error.detail, remedy=error.spec.remedy)
+        return EXIT_CODES[error.spec.kind]
+    return 0
+
+
+def _report(event: str, **fields: str) -> None:
+    """Log; structlog costs 10 MiB and is imported only when there is something to say."""
+    from posagent import log
+
+    log.configure()
+    log.get("worker").error(event, **fields)
+
+
+def _agent_uids(loaded: Config) -> set[int]:
+    """Root, this very user, and the agent's user where it exists."""
+    uids = {0, os.getuid()}
+    try:
+        uids.add(pwd.getpwnam(loaded.terminal.agent_user).pw_uid)
+    except KeyError:
+        pass  # a terminal without that user has no agent of that name either
+    return uids

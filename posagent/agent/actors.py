@@ -52,9 +52,10 @@ def observation_of(data: Mapping[str, Any]) -> Observation:
             floor=int(data.get("floor", 0)),
             contradictions=tuple(data.get("contradictions", ())),
         )
-        assert seen.booted in seen.slots and len(seen.slots) == 2
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise PosagentError("internal", "the installer's observation is not understood") from None
+    if seen.booted not in seen.slots or len(seen.slots) != 2:
+        raise PosagentError("slot_missing", f"slots {', '.join(seen.slots)}, running from {seen.booted}")
     return seen
 
 
@@ -82,6 +83,7 @@ class UpdateActors:
         self._overdue_at: float | None = None
         self._due: Timer | None = None
         self._turn = 0
+        self.restarting = False
 
     @property
     def healthy(self) -> bool:
@@ -176,13 +178,23 @@ class UpdateActors:
 
     def _reboot(self, _: Any) -> None:
         def asked(_: object) -> None:
-            self._overdue_at = None
-            timeout_s = self._engine.limits.reboot_timeout_s
-            error = PosagentError("reboot_failed", f"still running {timeout_s:.0f} s after asking for a restart")
-            self._due = self._timers.call_later(timeout_s, lambda: self._failing(Event.REBOOT_FAILED)(error))
+            self._due = self._timers.call_later(timeout_s, still_here)
 
+        def failed(error: PosagentError) -> None:
+            if error.code == "worker_lost":
+                asked(error)  # it went down with everything else: the restart has begun
+            else:
+                self.restarting = False
+                self._failing(Event.REBOOT_FAILED)(error)
+
+        def still_here() -> None:
+            self.restarting = False
+            error = PosagentError("reboot_failed", f"still running {timeout_s:.0f} s after asking for a restart")
+            self._failing(Event.REBOOT_FAILED)(error)
+
+        timeout_s = self._engine.limits.reboot_timeout_s
+        self.restarting = True
         self._inhibitor.release()
-        failed = self._failing(Event.REBOOT_FAILED)
         self._start(self._workers.installer, "reboot", {}, asked, failed, self._deadlines.verb_s)
 
     def _run_tests(self, _: Any) -> None:

@@ -130,6 +130,10 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("selftest_deadline", _F, _N, "The self-test did not end in time.", *_SERVICE),
     ("commit_lost", _F, _N, "The terminal fell back before the new version was confirmed.", *_SERVICE),
     ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
+    # the release desk
+    ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
+    ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),
+    ("release_io", _F, _O, "A file of the release cannot be read or written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # inside
     ("worker_lost", _F, _B, "A worker process ended before it had finished.", *_SERVICE),
     ("worker_stalled", _F, _B, "A worker process made no progress for too long.", *_SERVICE),
@@ -202,6 +206,10 @@ class FetchError(PosagentError):
 
 class JournalError(PosagentError):
     """The journal cannot be read or written."""
+
+
+class ReleaseError(PosagentError):
+    """The release desk's keys or files cannot be used."""
 
 
 class WorkerError(PosagentError):

@@ -72,7 +72,8 @@ def is_system_image(custom: Any) -> bool:
     """Whether a target's `custom` field claims to be something `from_custom` must understand."""
     if not isinstance(custom, Mapping):
         return False
-    return custom.get("component") == COMPONENT and custom.get("format") == FORMAT
+    form = custom.get("format")
+    return custom.get("component") == COMPONENT and type(form) is int and form == FORMAT
 
 
 def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manifest:

@@ -26,7 +26,7 @@ _REGULAR = (b"0", b"\0")
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a byte source that behaves like a whole one."""
+    """A part of a byte source that behaves like a whole one. Reading raises BundleError `spool_io`."""
 
     source: ByteSource
     start: int
@@ -35,17 +35,20 @@ class Window:
     def pread(self, offset: int, length: int) -> bytes:
         if offset < 0 or length < 0:
             raise ValueError("a window has no bytes before its start")
-        return self.source.pread(self.start + offset, min(length, max(0, self.size - offset)))
+        try:
+            return self.source.pread(self.start + offset, min(length, max(0, self.size - offset)))
+        except OSError as error:
+            raise BundleError("spool_io", f"reading the bundle: {error.strerror or error}") from None
 
 
 class Bundle:
-    """One opened bundle. Raises BundleError `bundle_unreadable` or `bundle_too_large` when opened.
+    """One opened bundle. Raises BundleError `bundle_unreadable`, `bundle_too_large`, `spool_io` when opened.
 
     It is read in place, so the file must stay open; its bytes may change under it, which only digests can tell.
     """
 
     def __init__(self, source: ByteSource) -> None:
-        self._members = _walk(source)
+        self._members = _walk(Window(source, 0, source.size))
 
     def metadata(self, name: str) -> bytes | None:
         """The bytes of one metadata file such as `timestamp.json`, or None. Raises BundleError if it was cut."""
@@ -62,7 +65,7 @@ class Bundle:
         return self._members.get(f"targets/{name}")
 
 
-def _walk(source: ByteSource) -> dict[str, Window]:
+def _walk(source: Window) -> dict[str, Window]:
     members: dict[str, Window] = {}
     offset = 0
     while any(header := _block(source, offset)):
@@ -72,7 +75,7 @@ def _walk(source: ByteSource) -> dict[str, Window]:
         offset = start + -(-size // BLOCK_BYTES) * BLOCK_BYTES
         if offset > source.size:
             raise _unreadable(f"{name} is cut short")
-        members[name] = Window(source, start, size)
+        members[name] = Window(source.source, start, size)
     _check_end(source, offset)
     return members
 

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
-from tuf.api.metadata import MetaFile, Metadata, Root, Snapshot, T, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, TargetFile, Targets, Timestamp
 
 from posagent.core import durable, manifest
 from posagent.core.errors import BundleError, TrustError
@@ -73,7 +73,8 @@ class Trust:
         try:
             record = self._record.read()
             root, new_roots = self._newest_root(bundle, record)
-            chain = _Chain(root, self._reference_s(record, root), record.without_revoked(_keys(root)))
+            floors = record.without_revoked(_keys(root))
+            chain = _Chain(root, self._reference_s(floors, root), floors)
             timestamp = chain.timestamp(bundle.metadata("timestamp.json"))
             part = timestamp.snapshot_meta
             snapshot = chain.snapshot(bundle.metadata(f"{part.version}.snapshot.json"), part)

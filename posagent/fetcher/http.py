@@ -1,0 +1,144 @@
+"""One HTTP request for the rest of a file: ranges, validators, redirects, limits; urllib3 does the protocol.
+
+Rules: TLS is always verified; no way leads from https to http; a server is never believed about what belongs to the
+bytes that are there: Content-Range, length and validator must agree with them.
+Source: RFC 9110 (ranges, If-Range, Retry-After).
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3 import exceptions
+
+from posagent.config import FetchConfig
+from posagent.core.errors import FetchError
+
+REDIRECTS_MAX = 5
+CHUNK_BYTES = 256 * 1024
+RETRY_AFTER_S_MAX = 86400
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which part of which file is wanted. `validator` is a strong ETag or a Last-Modified date, or empty."""
+
+    url: str
+    offset: int = 0
+    validator: str = ""
+
+
+class Answer:
+    """A server's answer. `offset` says where its body begins: the asked one, or 0 when it sends the whole file."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, asked: Asked) -> None:
+        self._response = response
+        self.status = response.status
+        self.html = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        etag = response.headers.get("ETag", "")
+        self.etag = etag if etag.startswith('"') and len(etag) <= 256 else ""
+        self.last_modified = response.headers.get("Last-Modified", "")[:64]
+        self.offset, self.length = self._extent(asked)
+
+    def _extent(self, asked: Asked) -> tuple[int, int | None]:
+        """Where the body begins and how long the whole file is."""
+        if self.status != 206:
+            text = self._response.headers.get("Content-Length", "")
+            return 0, int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+        found = _CONTENT_RANGE.fullmatch(self._response.headers.get("Content-Range", ""))
+        if found is None:
+            raise FetchError("fetch_length", "the server answered a range without saying which")
+        first, last, total = (int(text) for text in found.groups())
+        if first != asked.offset or last + 1 != total:
+            raise FetchError("fetch_length", f"asked for bytes from {asked.offset}, was offered {found[0]}")
+        return first, total
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it arrives. Raises FetchError."""
+        with _coded():
+            while data := self._response.read1(CHUNK_BYTES):
+                yield data
+
+    def close(self) -> None:
+        self._response.close()
+
+    def retry_after_s(self) -> int | None:
+        """Seconds the server asks to wait; a date is left to the agent's own back-off."""
+        text = self._response.headers.get("Retry-After", "")
+        return min(int(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+class Client:
+    """Makes requests with the configuration's limits."""
+
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
+        self._pool: urllib3.PoolManager | None = None
+
+    def _manager(self) -> urllib3.PoolManager:
+        if self._pool is None:
+            try:
+                context = ssl.create_default_context(cafile=self._config.ca_file or None)
+            except OSError as error:
+                raise FetchError("fetch_tls", f"ca_file {self._config.ca_file}: {error}") from error
+            timeout = urllib3.Timeout(
+                connect=float(self._config.connect_timeout_s), read=float(self._config.stall_timeout_s)
+            )
+            self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False, num_pools=2)
+        return self._pool
+
+    def get(self, asked: Asked) -> Answer:
+        """The answer, with its body not yet read. Raises FetchError."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": "posagent"}
+        if asked.offset:
+            headers["Range"] = f"bytes={asked.offset}-"
+            if asked.validator:
+                headers["If-Range"] = asked.validator
+        url = asked.url
+        for _ in range(REDIRECTS_MAX + 1):
+            self._check(url)
+            with _coded():
+                response = self._manager().request("GET", url, headers=headers, redirect=False, preload_content=False)
+            if response.status not in _REDIRECTS:
+                return Answer(response, asked)
+            response.close()
+            url = self._redirected(url, response.headers.get("Location", ""))
+        raise FetchError("fetch_status", f"more than {REDIRECTS_MAX} redirects")
+
+    def _check(self, url: str) -> None:
+        scheme = urlsplit(url).scheme
+        if scheme != "https" and not (scheme == "http" and self._config.allow_http):
+            raise FetchError("fetch_insecure", f"only https is allowed, not {url[:200]}")
+
+    @staticmethod
+    def _redirected(url: str, location: str) -> str:
+        if not location or len(location) > 2048:
+            raise FetchError("fetch_status", "a redirect without a usable address")
+        target = urljoin(url, location)
+        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+            raise FetchError("fetch_insecure", f"redirected from https to {target[:200]}")
+        return target
+
+
+@contextmanager
+def _coded() -> Iterator[None]:
+    """urllib3's and http.client's troubles as ours."""
+    try:
+        yield
+    except exceptions.SSLError as error:
+        raise FetchError("fetch_tls", str(error)[:300]) from error
+    except exceptions.ReadTimeoutError as error:
+        raise FetchError("fetch_stalled", "no bytes arrived for too long") from error
+    except exceptions.IncompleteRead as error:
+        raise FetchError("fetch_length", "the connection ended before the announced length") from error
+    except (exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+        raise FetchError("fetch_network", f"{type(error).__name__}: {error}"[:300]) from error

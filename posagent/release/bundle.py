@@ -1,0 +1,232 @@
+"""Builds and looks into bundles: a whole TUF repository in one plain tar file, metadata first.
+
+Owns: the desk's version counters (`state.json` beside the keys), so that no version is ever signed twice. Never:
+trust; a terminal decides that for itself (installer.trust). Unpacked with `tar xf`, a bundle is a repository that any
+TUF client can use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+
+from posagent.core import manifest
+from posagent.core.errors import BundleError, Refusal, ReleaseError
+from posagent.core.manifest import Manifest
+from posagent.release import files, keys
+from posagent.release.payload import LEVEL, Progress, encode
+
+TARGET = "system.payload"
+EXPIRES_DAYS = 60
+"""Of the offline timestamp: 30 to 90 days cover a technician's round; a fresh bundle renews it."""
+PARTS_DAYS = 365
+"""Of snapshot and targets, at least: their freshness comes from the timestamp."""
+DAYS_MAX = 3650
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """Metadata versions of one bundle, and the security counter that builds use unless told otherwise."""
+
+    targets: int = 1
+    snapshot: int = 1
+    timestamp: int = 1
+    security_counter: int = 0
+
+
+def build(
+    image: Path,
+    *,
+    version: str,
+    compatible: Sequence[str],
+    keys_dir: Path,
+    out: Path,
+    min_hw_rev: int = 0,
+    security_counter: int | None = None,
+    expires_days: int = EXPIRES_DAYS,
+    profile: Mapping[str, int] | None = None,
+    level: int = LEVEL,
+    versions: Versions | None = None,
+    now_s: int | None = None,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Build the signed bundle `out` that installs `image`; returns `out`.
+
+    `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build
+    repeatable; `security_counter` defaults to the last build's. Raises Refusal `bad_request`, ReleaseError.
+    """
+    now = files.now_s() if now_s is None else now_s
+    if not 1 <= expires_days <= DAYS_MAX:
+        raise Refusal("bad_request", f"expires_days must be from 1 to {DAYS_MAX}")
+    with files.coded(), files.locked(keys_dir):
+        root = keys.newest_root(keys_dir)
+        desk = _Desk(keys_dir, root, now, expires_days)
+        chosen = versions or _next_versions(keys_dir)
+        counter = chosen.security_counter if security_counter is None else security_counter
+        draft = _draft(version, compatible, min_hw_rev, counter, dict(profile or {}))
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
+            payload = Path(folder) / TARGET
+            encoded = encode(image, payload, level=level, on_progress=on_progress)
+            found = dataclasses.replace(draft, **dataclasses.asdict(encoded))
+            members = desk.metadata(found, dataclasses.replace(chosen, security_counter=counter))
+            unnamed = Path(folder) / "bundle"
+            _pack(unnamed, members, found.member, payload, now)
+            if versions is None:
+                _keep_versions(keys_dir, dataclasses.replace(chosen, security_counter=counter))
+            files.settle(unnamed, out)
+    return out
+
+
+class _Desk:
+    """Signs the metadata of one bundle; needs every key but the root's, and finds out before the long work begins."""
+
+    def __init__(self, keys_dir: Path, root: Root, now: int, expires_days: int) -> None:
+        self._roots = keys.roots(keys_dir)
+        self._signers = {
+            "targets": keys.role_signers(keys_dir, root, "targets"),
+            "snapshot": keys.role_signers(keys_dir, root, "snapshot"),
+            "timestamp": keys.role_signers(keys_dir, root, "timestamp", names=("timestamp-offline",)),
+        }
+        self._signed_at = {keys.SIGNED_AT: now}
+        self._expires = keys.date(now + expires_days * 86400)
+        self._parts_expire = keys.date(now + max(expires_days, PARTS_DAYS) * 86400)
+
+    def metadata(self, found: Manifest, versions: Versions) -> dict[str, bytes]:
+        """File names and bytes, in the order in which they stand in the bundle."""
+        target = TargetFile(found.length, {"sha256": found.sha256}, found.target, {"custom": found.as_custom()})
+        targets = self._sign(
+            Targets(versions.targets, None, self._parts_expire, {found.target: target}, None, self._signed_at)
+        )
+        meta = {"targets.json": _part(versions.targets, targets)}
+        snapshot = self._sign(Snapshot(versions.snapshot, None, self._parts_expire, meta, self._signed_at))
+        part = _part(versions.snapshot, snapshot)
+        timestamp = self._sign(Timestamp(versions.timestamp, None, self._expires, part, self._signed_at))
+        return {
+            **{f"{number}.root.json": data for number, data in enumerate(self._roots, 1)},
+            "timestamp.json": timestamp,
+            f"{versions.snapshot}.snapshot.json": snapshot,
+            f"{versions.targets}.targets.json": targets,
+        }
+
+    def _sign(self, signed: Targets | Snapshot | Timestamp) -> bytes:
+        return keys.sign(Metadata(signed), self._signers[signed.type])
+
+
+def _part(version: int, data: bytes) -> MetaFile:
+    return MetaFile.from_data(version, data, ["sha256"])
+
+
+def _draft(
+    version: str, compatible: Sequence[str], min_hw_rev: int, security_counter: int, profile: dict[str, int]
+) -> Manifest:
+    """What is known before the image is read, held to the same rules as a terminal's."""
+    custom = {
+        "format": manifest.FORMAT,
+        "component": manifest.COMPONENT,
+        "version": version,
+        "security_counter": security_counter,
+        "hw_ids": list(compatible),
+        "min_hw_rev": min_hw_rev,
+        "header_sha256": "0" * 64,
+        "image_size": 1,
+        "image_sha256": "0" * 64,
+        "profile": profile,
+    }
+    try:
+        return manifest.from_custom(TARGET, length=1, sha256="0" * 64, custom=custom)
+    except BundleError as error:
+        raise Refusal("bad_request", error.detail) from None
+
+
+def _next_versions(keys_dir: Path) -> Versions:
+    path = keys_dir / "state.json"
+    if not path.exists():
+        return Versions()
+    try:
+        last = Versions(**json.loads(path.read_bytes()))
+        return Versions(
+            targets=last.targets + 1,
+            snapshot=last.snapshot + 1,
+            timestamp=last.timestamp + 1,
+            security_counter=last.security_counter,
+        )
+    except (ValueError, TypeError):
+        raise ReleaseError("keys_unusable", f"{path} is damaged; restore it, or terminals refuse the bundle") from None
+
+
+def _keep_versions(keys_dir: Path, versions: Versions) -> None:
+    """Before the bundle gets its name: a version may be skipped, never signed twice."""
+    files.replace_json(keys_dir / "state.json", dataclasses.asdict(versions))
+
+
+def _pack(path: Path, metadata: Mapping[str, bytes], member: str, payload: Path, now: int) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in metadata.items():
+            tar.addfile(_entry(f"metadata/{name}", len(data), now), io.BytesIO(data))
+        with payload.open("rb") as stream:
+            tar.addfile(_entry(f"targets/{member}", payload.stat().st_size, now), stream)
+
+
+def _entry(name: str, size: int, now: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = size, now, 0o644
+    return entry
+
+
+def show(path: Path) -> dict[str, Any]:
+    """What a bundle says about itself, checked against the newest root in the bundle: whole, but perhaps not ours.
+
+    Returns `{"manifests": [{…}], "versions": {role: n}, "expires": {role: "…Z"}, "length", "sha256"}`.
+    Raises BundleError `bundle_unreadable` or `signature_invalid`, ReleaseError.
+    """
+    with files.coded():
+        try:
+            parts = _metadata(path)
+            root = parts["root"].signed
+            for role, part in parts.items():
+                root.verify_delegate(role, part.signed_bytes, part.signatures)
+        except UnsignedMetadataError as error:
+            raise BundleError("signature_invalid", f"{path}: {error}") from None
+        except (tarfile.TarError, RepositoryError, LookupError, ValueError, AttributeError):
+            raise BundleError("bundle_unreadable", f"{path} is not a whole bundle") from None
+        return {
+            "manifests": [dict(target.custom) for target in parts["targets"].signed.targets.values()],
+            "versions": {role: part.signed.version for role, part in parts.items()},
+            "expires": {role: f"{part.signed.expires:%Y-%m-%dT%H:%M:%SZ}" for role, part in parts.items()},
+            "length": path.stat().st_size,
+            "sha256": files.sha256(path),
+        }
+
+
+def _metadata(path: Path) -> dict[str, Metadata[Any]]:
+    """The newest root, timestamp, snapshot and targets in the bundle, by role."""
+    with tarfile.open(path, "r:") as tar:
+        names = tar.getnames()
+
+        def opened(name: str) -> IO[bytes]:
+            stream = tar.extractfile(name)
+            if stream is None:
+                raise LookupError(name)
+            return stream
+
+        def read(name: str) -> Metadata[Any]:
+            return Metadata.from_bytes(opened(f"metadata/{name}").read())
+
+        newest = max(int(n.split("/")[1].split(".")[0]) for n in names if n.endswith(".root.json"))
+        timestamp = read("timestamp.json")
+        snapshot = read(f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
+        targets = read(f"{snapshot.signed.meta['targets.json'].version}.targets.json")
+        for target in targets.signed.targets.values():
+            target.verify_length_and_hashes(opened(f"targets/{target.hashes['sha256']}.{target.path}"))
+        root = read(f"{newest}.root.json")
+    return {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}

@@ -1,0 +1,131 @@
+"""`posagent-release`: what a release engineer types to make keys, build bundles and publish them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from posagent.core.errors import EXIT_CODES, PosagentError
+from posagent.release import bundle, keys, payload, repository
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 done, else core.errors.EXIT_CODES)."""
+    args = _parser().parse_args(words)
+    try:
+        result: dict[str, Any] = args.run(args)
+    except PosagentError as error:
+        if args.json:
+            print(json.dumps({"error": error.as_dict()}, ensure_ascii=False))
+        else:
+            print(f"{error.code}: {error.detail}\n{error.spec.remedy}", file=sys.stderr)
+        return EXIT_CODES[error.spec.kind]
+    print(json.dumps({"result": result}) if args.json else _plain(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="posagent-release", description=__doc__, allow_abbrev=False)
+    groups = parser.add_subparsers(required=True, metavar="keys|bundle|repo")
+    _keys(groups.add_parser("keys", help="make and renew signing keys").add_subparsers(required=True))
+    _bundle(groups.add_parser("bundle", help="build a bundle, look into one").add_subparsers(required=True))
+    _repo(groups.add_parser("repo", help="publish bundles").add_subparsers(required=True))
+    return parser
+
+
+def _command(group: Any, name: str, purpose: str, run: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = group.add_parser(name, help=purpose, description=purpose, allow_abbrev=False)
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=run)
+    return command
+
+
+def _keys(group: Any) -> None:
+    init = _command(group, "init", "Make all keys and the root that ships in the system image.", _init)
+    init.add_argument("dir", type=Path)
+    renew = _command(group, "renew", "Sign the next root, with new keys where asked.", _renew)
+    renew.add_argument("dir", type=Path)
+    renew.add_argument("--replace", action="append", default=[], metavar="NAME", help=f"one of {', '.join(keys.NAMES)}")
+    for command in (init, renew):
+        command.add_argument("--root-days", type=int, default=keys.ROOT_DAYS, help="validity (%(default)s)")
+
+
+def _bundle(group: Any) -> None:
+    build = _command(group, "build", "Build a signed bundle from a system image.", _build)
+    build.add_argument("--image", type=Path, required=True)
+    build.add_argument("--version", required=True)
+    build.add_argument("--compatible", action="append", required=True, metavar="HARDWARE", help="may be repeated")
+    build.add_argument("--min-hw-rev", type=int, default=0)
+    build.add_argument("--security-counter", type=int, help="default: that of the last build")
+    build.add_argument("--keys", type=Path, required=True, metavar="DIR")
+    build.add_argument("--out", type=Path, required=True)
+    build.add_argument("--expires-days", type=int, default=bundle.EXPIRES_DAYS, help="(%(default)s)")
+    build.add_argument("--level", type=int, choices=range(1, 20), default=payload.LEVEL, metavar="1..19")
+    show = _command(group, "show", "Say what a bundle holds; it may be signed by anybody.", _show)
+    show.add_argument("file", type=Path)
+
+
+def _repo(group: Any) -> None:
+    publish = _command(group, "publish", "Copy a bundle into a repository and point a channel to it.", _publish)
+    publish.add_argument("--bundle", type=Path, required=True)
+    publish.add_argument("--repo", type=Path, required=True, metavar="DIR")
+    publish.add_argument("--channel", default=repository.CHANNEL)
+
+
+def _init(args: argparse.Namespace) -> dict[str, Any]:
+    return {"root": str(keys.init(args.dir, root_days=args.root_days))}
+
+
+def _renew(args: argparse.Namespace) -> dict[str, Any]:
+    root = keys.renew(args.dir, replace=args.replace, root_days=args.root_days)
+    return {"root": str(root), "version": keys.newest_root(args.dir).version}
+
+
+def _build(args: argparse.Namespace) -> dict[str, Any]:
+    out = bundle.build(
+        args.image,
+        version=args.version,
+        compatible=args.compatible,
+        keys_dir=args.keys,
+        out=args.out,
+        min_hw_rev=args.min_hw_rev,
+        security_counter=args.security_counter,
+        expires_days=args.expires_days,
+        level=args.level,
+        on_progress=_progress if sys.stderr.isatty() else None,
+    )
+    return {"bundle": str(out), **bundle.show(out)}
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any]:
+    return bundle.show(args.file)
+
+
+def _publish(args: argparse.Namespace) -> dict[str, Any]:
+    return repository.publish(args.bundle, args.repo, channel=args.channel)
+
+
+def _progress(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{done >> 20} of {total >> 20} MiB ({100 * done // total} %)", end=end, file=sys.stderr, flush=True)
+
+
+def _plain(value: Any, indent: str = "") -> str:
+    """Nested values as indented lines, for people."""
+    lines = []
+    for name, part in value.items():
+        if isinstance(part, list) and any(isinstance(one, dict) for one in part):
+            lines += [f"{indent}{name}:", *(_plain(one, indent + "  ") for one in part)]
+        elif isinstance(part, dict):
+            lines += [f"{indent}{name}:", _plain(part, indent + "  ")] if part else []
+        else:
+            lines.append(f"{indent}{name}: {', '.join(map(str, part)) if isinstance(part, list) else part}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

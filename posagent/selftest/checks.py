@@ -1,0 +1,90 @@
+"""The sequence of self-tests: each check of the configuration, in order, within one deadline, all results kept.
+
+Rules: no checks configured is a failure, not a pass. A check that fails may be tried again for its `retry_for_s`,
+because services need a moment after a start. What the deadline leaves no time for counts as failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from posagent.config import CheckConfig, SelftestConfig
+from posagent.core.ports import Clock, Message
+
+RETRY_PAUSE_S = 0.2
+DETAIL_CHARACTERS_MAX = 2000
+
+
+class Probes(Protocol):
+    """How a check looks at the system; None means all is well, a text says what was wrong."""
+
+    def pause(self, seconds: float) -> None: ...
+
+    def command(self, words: Sequence[str], timeout_s: float) -> str | None: ...
+
+    def tcp(self, host: str, port: int, timeout_s: float) -> str | None: ...
+
+    def digest(self, path: str, sha256: str, timeout_s: float) -> str | None: ...
+
+    def free_space(self, path: str, free_bytes_min: int) -> str | None: ...
+
+
+def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Message]:
+    """The verb `run`: progress `{check, passed, done, total}`, result `{passed, deadline, checks}`."""
+    deadline = clock.monotonic() + config.deadline_s
+    results: list[dict[str, Any]] = []
+    for check in config.checks:
+        results.append(_result(check, probes, clock, deadline))
+        yield {
+            "progress": {
+                "check": check.name,
+                "passed": results[-1]["passed"],
+                "done": len(results),
+                "total": len(config.checks),
+            }
+        }
+    if not results:
+        results.append(_failure("configured", "none", "no self-tests are configured"))
+    yield {
+        "result": {
+            "passed": all(result["passed"] for result in results),
+            "deadline": clock.monotonic() >= deadline,
+            "checks": results,
+        }
+    }
+
+
+def _failure(name: str, kind: str, detail: str) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "passed": False, "seconds": 0.0, "detail": detail}
+
+
+def _result(check: CheckConfig, probes: Probes, clock: Clock, deadline: float) -> dict[str, Any]:
+    started = clock.monotonic()
+    if started >= deadline:
+        return _failure(check.name, check.kind, "not run: the deadline had passed")
+    retry_until = min(started + check.retry_for_s, deadline)
+    while True:
+        wrong = _probe(check, probes, min(float(check.timeout_s), max(deadline - clock.monotonic(), 0.1)))
+        if wrong is None or clock.monotonic() + RETRY_PAUSE_S >= retry_until:
+            break
+        probes.pause(RETRY_PAUSE_S)
+    return {
+        "name": check.name,
+        "kind": check.kind,
+        "passed": wrong is None,
+        "seconds": round(clock.monotonic() - started, 3),
+        "detail": (wrong or "")[:DETAIL_CHARACTERS_MAX],
+    }
+
+
+def _probe(check: CheckConfig, probes: Probes, timeout_s: float) -> str | None:
+    match check.kind:
+        case "command":
+            return probes.command(check.command, timeout_s)
+        case "tcp":
+            return probes.tcp(check.host, check.port, timeout_s)
+        case "digest":
+            return probes.digest(check.path, check.sha256, timeout_s)
+        case _:
+            return probes.free_space(check.path, check.free_bytes_min)

@@ -1,0 +1,146 @@
+"""Bundles come out right, the same every time, and with versions that only grow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backports import zstd
+
+from posagent.core import manifest, payload
+from posagent.core.errors import PosagentError
+from posagent.release import bundle
+from posagent.release.payload import encode
+from tests.installer.store import Bytes
+from tests.release.desk import NOW_S, Desk, image_bytes, unpack
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return Desk(tmp_path_factory.mktemp("desk"))
+
+
+def restored(header: payload.Header, body: bytes) -> bytes:
+    """The image, as a terminal would write it."""
+    out = b""
+    for frame in header.frames:
+        stored = body[frame.offset : frame.offset + frame.length]
+        limit = {int(zstd.DecompressionParameter.window_log_max): payload.WINDOW_LOG_MAX}
+        raw = bytes(frame.size) if frame.kind == payload.ZERO else zstd.decompress(stored, options=limit)
+        assert (len(raw), hashlib.sha256(raw).hexdigest()) == (frame.size, frame.sha256)
+        out += raw
+    return out
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (5 << 19) + 4096])
+def test_the_payload_gives_back_the_image_of_any_length(size: int, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(image_bytes()[-size:])
+    encoded = encode(image, tmp_path / "payload", level=1)
+    body = (tmp_path / "payload").read_bytes()
+    assert (len(body), hashlib.sha256(body).hexdigest()) == (encoded.length, encoded.sha256)
+    header = payload.parse_header(body[: payload.header_length(body[:12])], len(body))
+    assert restored(header, body) == image.read_bytes()
+    assert encoded.image_sha256 == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "payload"]
+
+
+def test_zeros_take_no_room(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(bytes(4 << 20))
+    assert encode(tmp_path / "image", tmp_path / "payload").length < 1000
+
+
+def test_a_bundle_holds_what_was_asked_for(desk: Desk) -> None:
+    data = desk.build(1, version="7.1+x", compatible=["a", "b"], min_hw_rev=4, security_counter=9, profile={"mips": 50})
+    parts = unpack(data)
+    assert [name.partition("/")[0] for name in parts] == ["metadata"] * 4 + ["targets"]
+    target = json.loads(parts["metadata/1.targets.json"])["signed"]["targets"]["system.payload"]
+    found = manifest.from_custom(
+        "system.payload", length=target["length"], sha256=target["hashes"]["sha256"], custom=target["custom"]
+    )
+    assert (found.version, found.hw_ids, found.min_hw_rev) == ("7.1+x", ("a", "b"), 4)
+    assert (found.security_counter, found.profile) == (9, {"mips": 50})
+    body = parts[f"targets/{found.member}"]
+    assert restored(payload.read_header(Bytes(body), found), body) == desk.image.read_bytes()
+
+
+def test_the_same_build_gives_the_same_bytes(desk: Desk) -> None:
+    assert desk.build(3) == desk.build(3)
+
+
+def test_source_date_epoch_is_the_signed_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(NOW_S))
+    out = desk.folder / "epoch.bundle"
+    bundle.build(
+        desk.image,
+        version="1.2.3",
+        compatible=["sim-pos"],
+        keys_dir=desk.keys,
+        out=out,
+        level=1,
+        versions=bundle.Versions(targets=3, snapshot=3, timestamp=3),
+    )
+    assert out.read_bytes() == desk.build(3)
+
+
+def test_versions_grow_from_build_to_build_and_the_counter_stays(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.build(security_counter=4)
+    desk.build()
+    found = bundle.show(tmp_path / "out.bundle")
+    assert found["versions"] == {"root": 1, "timestamp": 2, "snapshot": 2, "targets": 2}
+    assert found["manifests"][0]["security_counter"] == 4
+
+
+def test_a_damaged_state_file_stops_the_build(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    (desk.keys / "state.json").write_text("{")
+    with pytest.raises(PosagentError) as caught:
+        desk.build()
+    assert caught.value.code == "keys_unusable"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"version": "a b"}, {"compatible": []}, {"min_hw_rev": -1}, {"expires_days": 0}, {"profile": {"x": 0.5}}],
+)
+def test_an_impossible_wish_is_refused_before_the_long_work(desk: Desk, words: dict[str, Any]) -> None:
+    with pytest.raises(PosagentError) as caught:
+        desk.build(1, on_progress=lambda done, total: pytest.fail("compressed"), **words)
+    assert caught.value.code == "bad_request"
+
+
+def test_a_missing_or_empty_image_leaves_nothing_behind(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.image.write_bytes(b"")
+    with pytest.raises(PosagentError) as caught:
+        desk.build(1)
+    assert caught.value.code == "release_io"
+    desk.image.unlink()
+    with pytest.raises(PosagentError) as caught:
+        desk.build(1)
+    assert caught.value.code == "release_io"
+    assert os.listdir(tmp_path) == ["keys"]
+
+
+def test_progress_reaches_the_whole_image(desk: Desk) -> None:
+    seen: list[tuple[int, int]] = []
+    desk.build(1, on_progress=lambda done, total: seen.append((done, total)))
+    size = desk.image.stat().st_size
+    assert seen == [(1 << 20, size), (2 << 20, size), (size, size)]
+
+
+def test_show_refuses_what_is_not_whole(desk: Desk, tmp_path: Path) -> None:
+    data = desk.build(1)
+    bent = bytearray(data)
+    bent[-30_000] ^= 1
+    for content in (data[: len(data) // 2], b"", b"x" * 5000, bytes(10240), bytes(bent)):
+        path = tmp_path / "x.bundle"
+        path.write_bytes(content)
+        with pytest.raises(PosagentError) as caught:
+            bundle.show(path)
+        assert caught.value.code == "bundle_unreadable"
