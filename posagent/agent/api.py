@@ -25,7 +25,7 @@ from posagent.core.states import SPECS
 Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
 
-LOOK_VERBS = ("status", "why", "help", "history", "check", "watch")
+LOOK_VERBS = ("status", "why", "help", "history", "check", "watch", "follow")
 """Verbs that change nothing."""
 
 VERBS: Mapping[str, str] = {
@@ -36,6 +36,7 @@ VERBS: Mapping[str, str] = {
     "history": "how earlier updates ended",
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
+    "follow": "status until the update with this id has ended, then its outcome",
     "help": "this list",
 }
 
@@ -200,9 +201,9 @@ class AgentApi:
         return reasons + self._problems()
 
     def _watch(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        return self._follow(lambda: reply({"progress": self.status()}))
+        return self._subscribe(lambda: reply({"progress": self.status()}))
 
-    def _follow(self, tell: Callable[[], None]) -> HangUp:
+    def _subscribe(self, tell: Callable[[], None]) -> HangUp:
         self._watchers.append(tell)
         tell()
 
@@ -251,11 +252,10 @@ class AgentApi:
         source = args.get("source", "")
         if not isinstance(source, str) or len(source) > _SOURCE_CHARACTERS_MAX or not source.isprintable():
             raise PosagentError("bad_request", "source must be a URL or an absolute path")
-        follow = bool(args.get("follow", False))
         if source:
             if not source.startswith(("/", "https://", "http://")):
                 raise PosagentError("bad_request", "source must be a URL or an absolute path")
-            return self._begin({"url": source}, reply, caller, follow)
+            return self._begin({"url": source}, reply, caller)
         self._ask(
             Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": self._beginning({"url": ""}, caller)}), dry=True
         )
@@ -263,7 +263,7 @@ class AgentApi:
         def offered(offer: Mapping[str, Any] | None) -> None:
             if offer is None:
                 raise Refusal("no_update")
-            self._begin(offer, reply, caller, follow)
+            self._begin(offer, reply, caller)
 
         return self._look(offered, reply)
 
@@ -290,29 +290,37 @@ class AgentApi:
         gate = next(gate for gate in self._engine.gates() if gate.name == name)
         return Refusal("gate_closed", f"{gate.reason}: {gate.remedy}", gate=gate.name)
 
-    def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str, follow: bool) -> HangUp:
+    def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         begins = self._beginning(offer, caller)
         self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
-        started = {"id": begins["id"], "version": begins["version"]}
-        if not follow:
-            reply({"result": started})
-            return _no_hang_up
-        return self._follow_update(begins["id"], reply)
+        reply({"result": {"id": begins["id"], "version": begins["version"]}})
+        return _no_hang_up
 
-    def _follow_update(self, update_id: str, reply: Reply) -> HangUp:
+    def _follow(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         """Status after every change; the result is how this very update ended."""
+        update_id = args.get("id")
+        update = self._engine.situation.update
+        if self._ended(update_id) is None and (update is None or update.id != update_id):
+            raise PosagentError("bad_request", "no update of that id is under way or remembered")
         hang_up: HangUp = _no_hang_up
 
         def tell() -> None:
-            ended = [one for one in self._engine.situation.outcomes if one.get("id") == update_id]
-            if ended:
-                hang_up()
-                reply({"result": {"id": update_id, "outcome": ended[-1]}})
-            else:
+            outcome = self._ended(update_id)
+            if outcome is None:
                 reply({"progress": self.status()})
+            else:
+                hang_up()
+                reply({"result": {"id": update_id, "outcome": outcome}})
 
-        hang_up = self._follow(tell)
+        if self._ended(update_id) is not None:
+            tell()
+            return hang_up
+        hang_up = self._subscribe(tell)
         return hang_up
+
+    def _ended(self, update_id: object) -> Mapping[str, Any] | None:
+        """How the update of that id ended, if it did."""
+        return next((one for one in self._engine.situation.outcomes if one.get("id") == update_id), None)
 
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         self._ask(Occurrence(event=Event.CANCEL_REQUESTED))

@@ -1,0 +1,204 @@
+"""posagent: the command on the terminal. One verb of the agent's API each, for people and (`--json`) for scripts.
+
+Rules: exit codes are 0 done, 2 usage, 3 refused, 4 failed, 5 not reachable. Interrupting a command that follows an
+update stops following, never the update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import posagent
+from posagent import config as configuration
+from posagent import texts, wire
+from posagent.core.errors import EXIT_CODES, Kind, PosagentError
+
+SOCKET = "/run/posagent/api.sock"
+ANSWER_S = 60.0
+QUIET_S = 3600.0
+RECONNECT_S = 600.0
+RECONNECT_PAUSE_S = 0.2
+NOT_COMMITTED = 4
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="posagent", description="Ask the update agent of this terminal.")
+    parser.add_argument("--socket", help=f"the agent's socket (default {SOCKET})")
+    parser.add_argument("--lang", choices=("en", "zh"), help="language of texts (default from LANG)")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="answer in JSON")
+        return sub
+
+    verb("status", "what runs here and what the update does")
+    verb("check", "is there something newer, and what stands in the way")
+    update = verb("update", "fetch and install")
+    update.add_argument("source", nargs="?", default="", help="URL or local file (default: the repository)")
+    update.add_argument(
+        "--follow",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show progress until the end (default on a terminal)",
+    )
+    verb("cancel", "stop the update, unless it is in its critical section")
+    history = verb("history", "how earlier updates ended")
+    history.add_argument("--count", type=int, default=20)
+    verb("why", "why nothing happens now, or why the last update ended as it did")
+    verb("watch", "status after every change, until interrupted")
+    config = verb("config", "check a configuration file without starting anything")
+    config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
+    verb("version", "version of this program")
+    return parser
+
+
+class Command:
+    """One call of the program."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._json: bool = arguments.json
+        self._socket: str = arguments.socket or SOCKET
+        self._lang: str = arguments.lang or texts.language(os.environ.get("LC_ALL") or os.environ.get("LANG", ""))
+        self._live = sys.stdout.isatty() and not self._json
+        self._shown = ""
+
+    def run(self) -> int:
+        try:
+            done: int = getattr(self, f"_{self._arguments.verb}")()
+        except PosagentError as error:
+            return self._failed(error)
+        return done
+
+    def _failed(self, error: PosagentError) -> int:
+        self._settle()
+        if self._json:
+            print(json.dumps(error.as_dict()))
+        else:
+            print("\n".join(texts.error_lines(error.as_dict(), self._lang)), file=sys.stderr)
+        return EXIT_CODES[error.spec.kind]
+
+    def _call(self, verb: str, **args: Any) -> dict[str, Any]:
+        return wire.call(self._socket, verb, args, timeout_s=ANSWER_S)
+
+    def _print(self, answer: dict[str, Any], lines: list[str]) -> int:
+        print(json.dumps(answer) if self._json else "\n".join(lines), flush=True)
+        return 0
+
+    # verbs
+
+    def _status(self) -> int:
+        status = self._call("status")
+        return self._print(status, texts.status_lines(status, self._lang))
+
+    def _check(self) -> int:
+        answer = self._call("check")
+        return self._print(answer, texts.check_lines(answer, self._lang))
+
+    def _cancel(self) -> int:
+        return self._print(self._call("cancel"), [texts.say("cancelled_now", self._lang)])
+
+    def _history(self) -> int:
+        answer = self._call("history", count=self._arguments.count)
+        return self._print(answer, texts.history_lines(answer, self._lang))
+
+    def _why(self) -> int:
+        answer = self._call("why")
+        return self._print(answer, texts.why_lines(answer, self._lang))
+
+    def _version(self) -> int:
+        return self._print({"version": posagent.__version__}, [posagent.__version__])
+
+    def _config(self) -> int:
+        loaded = configuration.load(self._arguments.file)
+        return self._print({"terminal": loaded.terminal.id, "valid": True}, [f"{self._arguments.file} is valid"])
+
+    def _watch(self) -> int:
+        try:
+            wire.call(self._socket, "watch", {}, on_progress=self._progress, timeout_s=None)
+        except KeyboardInterrupt:
+            self._settle()
+        return 0
+
+    def _update(self) -> int:
+        started = self._call("update", source=self._arguments.source)
+        follow = self._arguments.follow
+        if follow is False or (follow is None and not self._live):
+            line = texts.say("started", self._lang, started["id"], started["version"] or "?")
+            return self._print(started, [line])
+        try:
+            return self._follow(started["id"])
+        except KeyboardInterrupt:
+            self._settle()
+            print(texts.say("goes_on", self._lang), file=sys.stderr)
+            return 0
+
+    # following
+
+    def _follow(self, update_id: str) -> int:
+        """Show progress until that update ended, across restarts of the terminal."""
+        reachable_at = time.monotonic()
+        while True:
+            try:
+                answer = wire.call(
+                    self._socket, "follow", {"id": update_id}, on_progress=self._progress, timeout_s=QUIET_S
+                )
+                return self._ended(answer)
+            except PosagentError as error:
+                if error.code != "agent_unreachable":
+                    raise
+                if time.monotonic() - max(reachable_at, self._told_at) > RECONNECT_S:
+                    raise
+            self._show(texts.say("lost", self._lang))
+            time.sleep(RECONNECT_PAUSE_S)
+
+    _told_at = 0.0
+
+    def _progress(self, status: dict[str, Any]) -> None:
+        self._told_at = time.monotonic()
+        if self._json:
+            print(json.dumps(status), flush=True)
+        else:
+            self._show(texts.progress_line(status, self._lang), phase=status["state"])
+
+    def _ended(self, answer: dict[str, Any]) -> int:
+        outcome = answer["outcome"]
+        self._settle()
+        self._print(answer, [texts.outcome_line(outcome, self._lang)])
+        return 0 if outcome["outcome"] == "committed" else NOT_COMMITTED
+
+    def _show(self, line: str, phase: str = "") -> None:
+        """Redraw one line on a terminal; elsewhere print a line a phase."""
+        if self._json:
+            return
+        if self._live:
+            print(f"\r\033[K{line}", end="", flush=True)
+            self._shown = line
+        elif (phase or line) != self._shown:
+            print(line, flush=True)
+            self._shown = phase or line
+
+    def _settle(self) -> None:
+        if self._live and self._shown:
+            print(flush=True)
+            self._shown = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return Command(arguments).run()
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_CODES[Kind.FAILED]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Texts for people, in English and Chinese: status, gates, progress, history, why. Used by the CLI and the console.
+
+Rules: pure functions from the API's answers to lines; a line fits 80 columns where its content allows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+Answer = Mapping[str, Any]
+
+WORDS: Mapping[str, tuple[str, str]] = {
+    "terminal": ("terminal", "终端"),
+    "state": ("state", "状态"),
+    "critical": ("must not be interrupted", "不可中断"),
+    "about": ("about {} to go", "约剩 {}"),
+    "slot": ("slot", "分区"),
+    "running": ("running", "运行中"),
+    "on_trial": ("running on trial", "试运行中"),
+    "good": ("good", "可用"),
+    "bad": ("empty or bad", "空或不可用"),
+    "writing": ("half written", "写入中"),
+    "complete": ("complete, not started yet", "已写入，未启动"),
+    "unknown": ("unknown version", "未知版本"),
+    "tries": ("{} tries left", "剩余尝试 {} 次"),
+    "power": ("power", "电源"),
+    "battery": ("battery {} %", "电量 {} %"),
+    "battery_unknown": ("battery unknown", "电量未知"),
+    "charger": ("on charger", "充电中"),
+    "no_charger": ("not on charger", "未接充电器"),
+    "gate": ("waiting for", "等待条件"),
+    "update": ("update", "升级"),
+    "last": ("last update", "上次升级"),
+    "none_yet": ("no update yet", "尚无升级记录"),
+    "nothing": ("nothing stands in the way", "一切正常"),
+    "committed": ("committed", "已完成"),
+    "rolled_back": ("rolled back", "已回退"),
+    "failed": ("failed", "失败"),
+    "cancelled": ("cancelled", "已取消"),
+    "next_step": ("next step", "下一步"),
+    "problem": ("problem", "问题"),
+    "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
+    "no_offer": ("nothing newer than {} is offered", "没有比 {} 更新的版本"),
+    "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
+    "lost": ("waiting for the terminal to come back", "等待终端重新启动"),
+    "started": ("update {} to version {} has begun", "升级 {} 已开始，目标版本 {}"),
+    "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
+}
+
+_SLOT_STATES = {"booted": "running", "booted_trial": "on_trial"}
+
+
+def language(setting: str) -> str:
+    """ "zh" for a Chinese locale such as zh_CN.UTF-8, else "en"."""
+    return "zh" if setting.lower().startswith("zh") else "en"
+
+
+def say(name: str, lang: str, *values: object) -> str:
+    """A text of the table, filled in."""
+    return WORDS[name][lang == "zh"].format(*values)
+
+
+def localized(answer: Answer, name: str, lang: str) -> str:
+    """A text of an answer in the language, or in English where there is no other."""
+    return str((lang == "zh" and answer.get(f"{name}_zh")) or answer.get(name, ""))
+
+
+def duration(seconds: float, lang: str) -> str:
+    """12 s, 3 min, 2 h."""
+    units = (("s", "秒"), ("min", "分钟"), ("h", "小时"))
+    for (english, chinese), size, limit in zip(units, (1, 60, 3600), (90, 5400, float("inf")), strict=True):
+        if seconds < limit:
+            return f"{max(round(seconds / size), 0)} {chinese if lang == 'zh' else english}"
+    raise AssertionError("unreachable")
+
+
+def slot_line(name: str, slot: Answer, lang: str) -> str:
+    state = str(slot["state"])
+    name_of_state = _SLOT_STATES.get(state, state)
+    word = say(name_of_state, lang) if name_of_state in WORDS else state
+    version = slot["version"] or say("unknown", lang)
+    return f"  {say('slot', lang)} {name}: {version}, {word}, {say('tries', lang, slot['tries_left'])}"
+
+
+def state_line(status: Answer, lang: str) -> str:
+    text = f"{say('state', lang)}: {status['state']} - {localized(status, 'meaning', lang)}"
+    if status["critical"]:
+        text += f" ({say('critical', lang)})"
+    if status.get("expected_s") is not None:
+        text += f", {say('about', lang, duration(status['expected_s'], lang))}"
+    return text
+
+
+def power_line(power: Answer, lang: str) -> str:
+    percent = power["battery_percent"]
+    battery = say("battery_unknown", lang) if percent is None else say("battery", lang, percent)
+    charger = "" if power["mains"] is None else ", " + say("charger" if power["mains"] else "no_charger", lang)
+    return f"{say('power', lang)}: {battery}{charger}"
+
+
+def gate_lines(gates: list[Answer], lang: str) -> list[str]:
+    """One line a closed gate, with what a person can do."""
+    return [
+        f"{say('gate', lang)}: {localized(gate, 'reason', lang)} -> {localized(gate, 'remedy', lang)}"
+        for gate in gates
+        if not gate["open"]
+    ]
+
+
+def status_lines(status: Answer, lang: str) -> list[str]:
+    lines = [f"{say('terminal', lang)}: {status['terminal']}", state_line(status, lang)]
+    lines += [slot_line(name, slot, lang) for name, slot in status["slots"].items()]
+    lines.append(power_line(status["power"], lang))
+    if status["update"] is not None:
+        lines.append(f"{say('update', lang)}: {progress_line(status, lang)}")
+    lines += gate_lines(status["gates"], lang)
+    lines += [f"{say('problem', lang)}: {problem['detail']} [{problem['code']}]" for problem in status["problems"]]
+    last = status["last_outcome"]
+    lines.append(f"{say('last', lang)}: {outcome_line(last, lang) if last else say('none_yet', lang)}")
+    return lines
+
+
+def progress_line(status: Answer, lang: str, width: int = 24) -> str:
+    """A bar where bytes are counted, else the phase in words."""
+    update = status["update"]
+    if update is None:
+        return state_line(status, lang)
+    text = f"{update['version'] or '?'} {status['state']}"
+    done, total = update["bytes_done"], update["bytes_total"]
+    if total:
+        filled = min(width, int(width * done / total))
+        text += (
+            f" [{'#' * filled}{'.' * (width - filled)}] {100 * done // total} % {done / 1e6:.1f}/{total / 1e6:.1f} MB"
+        )
+    elif not status["critical"]:
+        text += f" - {localized(status, 'meaning', lang)}"
+    if status.get("expected_s") is not None:
+        text += f", {say('about', lang, duration(status['expected_s'], lang))}"
+    return text
+
+
+def outcome_line(outcome: Answer, lang: str) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(outcome.get("at", 0)))
+    text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when} UTC"
+    if outcome["code"] != "ok":
+        text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
+    return text
+
+
+def why_lines(answer: Answer, lang: str) -> list[str]:
+    lines = []
+    for reason in answer["why"]:
+        lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
+        if localized(reason, "remedy", lang):
+            lines.append(f"  {say('next_step', lang)}: {localized(reason, 'remedy', lang)}")
+    return lines or [say("nothing", lang)]
+
+
+def check_lines(answer: Answer, lang: str) -> list[str]:
+    offer = answer["offer"]
+    if offer is None:
+        lines = [say("no_offer", lang, answer["booted_version"] or "?")]
+    else:
+        lines = [say("offer", lang, offer["version"], f"{offer['length'] / 1e6:.1f}")]
+    return lines + gate_lines(answer["gates"], lang)
+
+
+def history_lines(answer: Answer, lang: str) -> list[str]:
+    return [outcome_line(outcome, lang) for outcome in answer["history"]] or [say("none_yet", lang)]
+
+
+def help_lines(answer: Answer) -> list[str]:
+    return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
+
+
+def error_lines(error: Answer, lang: str) -> list[str]:
+    return [
+        f"{localized(error, 'detail', lang)} [{error['code']}]",
+        f"  {say('next_step', lang)}: {localized(error, 'remedy', lang)}",
+    ]
