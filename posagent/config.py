@@ -115,7 +115,7 @@ class PowerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallConfig:
-    attempts_max: int = _between(1, 100, 3)
+    attempts_max: int = _between(1, 100, 10)
     backoff_s: int = _between(0, 3600, 5)
     stall_timeout_s: int = _between(1, 3600, 120)
     checkpoint_bytes: int = _between(1 << 20, 1 << 30, 16 << 20)

@@ -97,9 +97,7 @@ class Resident:
             ),
         )
         self._engine.actors = self._actors
-        self._api = AgentApi(
-            engine=self._engine, actors=self._actors, fetcher=workers.fetcher, terminal=config.terminal.id
-        )
+        self._api = AgentApi(engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id)
         self._server = ApiServer(
             config.api_socket,
             self._loop,

@@ -5,7 +5,7 @@ Rules: pure functions from the API's answers to lines; a line fits 80 columns wh
 
 from __future__ import annotations
 
-import time
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,8 +142,8 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
 
 
 def outcome_line(outcome: Answer, lang: str) -> str:
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(outcome.get("at", 0)))
-    text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when} UTC"
+    when = datetime.datetime.fromtimestamp(outcome.get("at", 0), datetime.UTC)
+    text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
     if outcome["code"] != "ok":
         text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
     return text

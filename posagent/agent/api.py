@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import posagent
-from posagent.agent.actors import UpdateActors
 from posagent.agent.engine import Engine
 from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
@@ -62,9 +61,8 @@ def _gate(gate: Gate) -> dict[str, Any]:
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
-    def __init__(self, *, engine: Engine, actors: UpdateActors, fetcher: Worker, terminal: str) -> None:
+    def __init__(self, *, engine: Engine, fetcher: Worker, terminal: str) -> None:
         self._engine = engine
-        self._actors = actors
         self._fetcher = fetcher
         self._terminal = terminal
         self._watchers: list[Callable[[], None]] = []

@@ -135,6 +135,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),
     ("release_io", _F, _O, "A file of the release cannot be read or written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # inside
+    ("interrupted", _F, _B, "The work was interrupted too often to come to an end.", "Keep the terminal powered, then ask for the update again.", "请保持供电后重新发起升级。"),
     ("worker_lost", _F, _B, "A worker process ended before it had finished.", *_SERVICE),
     ("worker_stalled", _F, _B, "A worker process made no progress for too long.", *_SERVICE),
     ("journal_damaged", _F, _O, "The journal was damaged; what could be read was kept.", *_SERVICE),

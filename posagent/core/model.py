@@ -183,9 +183,9 @@ class Limits:
     """How often things are tried, and how long the agent waits between; from the configuration."""
 
     fetch_attempts_max: int = 20
-    install_attempts_max: int = 3
+    install_attempts_max: int = 10
     selftest_attempts_max: int = 3
-    check_attempts_max: int = 3
+    check_attempts_max: int = 10
     arm_attempts_max: int = 3
     reboot_attempts_max: int = 5
     fetch_backoff_s: float = 5.0

@@ -166,7 +166,7 @@ TABLE: tuple[Row, ...] = (
     _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=final),
     _again(_E.FETCH_FAILED, _S.DOWNLOAD),
     # verify
-    _fails(_E.DUE, _S.VERIFY, when=check_spent, failure="worker_lost"),
+    _fails(_E.DUE, _S.VERIFY, when=check_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.VERIFY, to=_S.VERIFY, do=(_C.CHECK,)),
     Row(on=_E.ACCEPTED, source=_S.VERIFY, to=_S.READY, do=(_C.WATCH,)),
     _fails(_E.REJECTED, _S.VERIFY),
@@ -178,7 +178,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.UPDATE_REQUESTED, source=_S.READY, to=_S.DOWNLOAD, do=(_C.STOP, _C.WATCH)),
     # install
     _waits(_S.INSTALL),
-    _fails(_E.DUE, _S.INSTALL, when=install_spent, failure="slot_io"),
+    _fails(_E.DUE, _S.INSTALL, when=install_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.INSTALL, to=_S.INSTALL, do=(_C.INSTALL,)),
     Row(on=_E.PROGRESSED, source=_S.INSTALL, to=_S.INSTALL),
     Row(on=_E.SLOT_COMPLETE, source=_S.INSTALL, to=_S.ACTIVATE, do=(_C.ARM,)),
@@ -195,7 +195,7 @@ TABLE: tuple[Row, ...] = (
     _rolls_back(_E.BOOTED_PREVIOUS, _S.ACTIVATE, "boot_failed", when=tries_spent),
     _again(_E.BOOTED_PREVIOUS, _S.ACTIVATE),
     # selftest
-    _rolls_back(_E.DUE, _S.SELFTEST, "selftest_failed", when=tests_spent),
+    _rolls_back(_E.DUE, _S.SELFTEST, "interrupted", when=tests_spent),
     Row(on=_E.DUE, source=_S.SELFTEST, to=_S.SELFTEST, do=(_C.RUN_TESTS,)),
     Row(on=_E.TESTS_PASSED, source=_S.SELFTEST, to=_S.COMMIT, do=(_C.MARK_GOOD,)),
     _rolls_back(_E.TESTS_FAILED, _S.SELFTEST, "selftest_failed"),

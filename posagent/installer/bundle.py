@@ -73,8 +73,6 @@ def _walk(source: Window) -> dict[str, Window]:
         _check_place(name, size, members)
         start = offset + BLOCK_BYTES
         offset = start + -(-size // BLOCK_BYTES) * BLOCK_BYTES
-        if offset > source.size:
-            raise _unreadable(f"{name} is cut short")
         members[name] = Window(source.source, start, size)
     _check_end(source, offset)
     return members

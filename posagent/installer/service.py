@@ -7,10 +7,6 @@ decompressor are imported by the verbs that use them.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import pwd
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from posagent import config as configuration
 from posagent import worker
 from posagent.config import Config
-from posagent.core.errors import EXIT_CODES, BundleError, PosagentError, Refusal, SlotError
+from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Message, Verb
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.blockdev import LinuxBlockDevice
 from posagent.platform.bootctl import UbootBootControl
 from posagent.platform.commands import CommandFailed, run
 from posagent.platform.host import LinuxClock
-from posagent.platform.storage import LinuxFiles, lock, open_inside
+from posagent.platform.storage import LinuxFiles, open_inside
 
 if TYPE_CHECKING:
     from posagent.core.manifest import Manifest
@@ -222,47 +217,12 @@ def _word(args: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _told(name: str, verb: Verb) -> Verb:
-    """The verb, with a line on stderr for the system's log when it fails."""
-
-    def tell(args: Mapping[str, Any]) -> Iterator[Message]:
-        try:
-            yield from verb(args)
-        except PosagentError as error:
-            line = {"event": "verb_failed", "worker": "installer", "verb": name, "code": error.code}
-            print(json.dumps({**line, "detail": error.detail}), file=sys.stderr, flush=True)
-            raise
-
-    return tell
-
-
-def _uids(agent_user: str) -> set[int]:
-    """Who may ask: root, the agent, and whoever runs us (a simulated terminal)."""
-    try:
-        return {0, os.getuid(), pwd.getpwnam(agent_user).pw_uid}
-    except KeyError:
-        return {0, os.getuid()}
+def _verbs(config: Config) -> Mapping[str, Verb]:
+    return Installer(config, linux_ports(config)).verbs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="posagent-installer", description="The update agent's installer.")
-    parser.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
-    arguments = parser.parse_args(argv)
-    try:
-        config = configuration.load(arguments.config)
-        ports = linux_ports(config)
-        ports.files.make_dir(config.installer_dir)
-        held = lock(f"{config.installer_dir}/lock")
-        verbs = Installer(config, ports).verbs
-        listener = worker.activated_socket()
-        worker.serve(
-            listener, {name: _told(name, verb) for name, verb in verbs.items()}, uids=_uids(config.terminal.agent_user)
-        )
-        held.release()
-    except (PosagentError, OSError) as error:
-        print(f"posagent-installer: {error}", file=sys.stderr)
-        return EXIT_CODES[error.spec.kind] if isinstance(error, PosagentError) else 4
-    return 0
+    return worker.main("posagent-installer", _verbs, argv)
 
 
 if __name__ == "__main__":

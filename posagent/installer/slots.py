@@ -1,9 +1,9 @@
 """What is known of the two slots, and the only ways in which that may change.
 
 Owns: the slot records, the rollback floor and the trial markers in the installer's directory; all writes to boot
-control. Records are derived: the booted slot is a fact, and where a record is missing or damaged the booted slot
-counts as good and the other as bad. Every verb may be repeated at any time and after a power cut between any two of
-its steps. The orders that matter:
+control. Records are derived: the booted slot is a fact. Where they are missing or damaged it counts as good unless its
+trial marker is there, and the other only where the boot order keeps it as a fall-back. Every verb may be repeated at
+any time and after a power cut between any two of its steps. The orders that matter:
 * a slot about to be written leaves the boot order first, then becomes `writing`, then its data changes;
 * a written slot is flushed and read back, then `complete`, then gets its trial marker, then is put first in the order;
 * a good slot gets its tries back, then its record says so, then the floor rises, then its trial marker goes: whatever
@@ -94,9 +94,13 @@ class Slots:
         stored = self._stored()
         if stored is not None:
             return stored
-        booted = self._boot.booted()
-        running = SlotRecord(state=SlotState.GOOD, version=self._running_version)
-        return {name: running if name == booted else SlotRecord() for name in NAMES}
+        booted, boot = self._boot.booted(), self._boot.read()
+        kept = {name for name in boot.order[1:] if boot.tries.get(name, 0) > 0}
+        tested = self._read(self._marker(booted)) is None
+        state = SlotState.GOOD if tested else SlotState.COMPLETE
+        running = SlotRecord(state=state, version=self._running_version)
+        unknown = {name: SlotRecord(state=SlotState.GOOD if name in kept else SlotState.BAD) for name in NAMES}
+        return {**unknown, booted: running}
 
     def floor(self) -> int:
         """The least security counter that may be installed."""
@@ -192,14 +196,14 @@ class Slots:
 
     def _contradictions(self, booted: str, boot: BootState, records: Mapping[str, SlotRecord]) -> list[str]:
         found = []
-        if self._files.size(self._path) is not None and self._stored() is None:
+        if self._exists(self._path) and self._stored() is None:
             found.append("the slot records are damaged; the running slot counts as good")
-        if any(self._files.size(f"{self._dir}/{name}") is not None for name in FLOOR_COPIES):
-            found += ["a copy of the rollback floor is damaged"] if None in self._floors() else []
+        if any(self._exists(path) for path in self._floor_paths) and None in self._floors():
+            found.append("a copy of the rollback floor is damaged")
+        first = boot.order[0] if boot.order else ""
         if records[booted].state in (SlotState.BAD, SlotState.WRITING):
             found.append(f"slot {booted} runs although it is {records[booted].state.value}")
-        first = boot.order[0] if boot.order else ""
-        if first in records and first != booted and records[first].state is SlotState.GOOD:
+        elif first in records and first != booted and records[first].state is SlotState.GOOD:
             found.append(f"slot {booted} runs although slot {first} is good and first in the boot order")
         return found
 
@@ -207,8 +211,25 @@ class Slots:
     def _path(self) -> str:
         return f"{self._dir}/slots.json"
 
+    @property
+    def _floor_paths(self) -> list[str]:
+        return [f"{self._dir}/{name}" for name in FLOOR_COPIES]
+
+    def _read(self, path: str) -> Any:
+        """What can be read of a file; a data partition that fails must not keep us from going back."""
+        try:
+            return durable.read_json(self._files, path)
+        except OSError:
+            return None
+
+    def _exists(self, path: str) -> bool:
+        try:
+            return self._files.size(path) is not None
+        except OSError:
+            return True
+
     def _stored(self) -> dict[str, SlotRecord] | None:
-        value = durable.read_json(self._files, self._path)
+        value = self._read(self._path)
         if not isinstance(value, dict) or value.get("format") != 1 or not isinstance(value.get("slots"), dict):
             return None
         read = {name: _record_of(value["slots"].get(name)) for name in NAMES}
@@ -238,7 +259,7 @@ class Slots:
         return f"{self._dir}/trial-{slot}"
 
     def _write_marker(self, slot: str) -> None:
-        if self._files.size(self._marker(slot)) is None:
+        if self._read(self._marker(slot)) is None:
             self._replace(self._marker(slot), {})
 
     def _remove_marker(self, slot: str) -> None:
@@ -249,15 +270,15 @@ class Slots:
 
     def _floors(self) -> list[int | None]:
         """Both copies of the floor; None where one is missing or damaged."""
-        values = [durable.read_json(self._files, f"{self._dir}/{name}") for name in FLOOR_COPIES]
+        values = [self._read(path) for path in self._floor_paths]
         floors = [value.get("floor") if isinstance(value, dict) else None for value in values]
         return [floor if type(floor) is int else None for floor in floors]
 
     def _raise_floor(self, counter: int) -> None:
         floor = max(counter, self.floor())
-        for name, stored in zip(FLOOR_COPIES, self._floors(), strict=True):
+        for path, stored in zip(self._floor_paths, self._floors(), strict=True):
             if stored != floor:
-                self._replace(f"{self._dir}/{name}", {"floor": floor})
+                self._replace(path, {"floor": floor})
 
 
 def _other(slot: str) -> str:

@@ -101,8 +101,6 @@ class Trust:
         if root.version < record.versions["root"]:
             wanted = record.versions["root"]
             raise TrustError("trust_store_damaged", f"root {root.version + 1} of {wanted} is lost; the bundle lacks it")
-        if not root.consistent_snapshot:
-            raise BundleError("bundle_unreadable", "the repository does not use consistent snapshots")
         return root, new
 
     def _kept_root(self, name: str, root: Root) -> Root | None:
@@ -143,7 +141,6 @@ class _Chain:
     def __init__(self, root: Root, now_s: float, floors: Record) -> None:
         self.root, self.now_s, self.floors = root, now_s, floors
         self.seen = replace(floors, keys=_keys(root))
-        self._fresh(root)
         self._see(root)
 
     def timestamp(self, data: bytes | None) -> Timestamp:

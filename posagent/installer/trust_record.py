@@ -1,7 +1,7 @@
 """The terminal's memory of the repository: versions and signed time it has seen, kept twice so that they last.
 
-Rules: the two copies are written one after the other, each atomically; the higher `serial` counts. A copy that is
-there but unreadable is damage; only where no copy was ever written does the memory begin empty.
+Rules: the two copies are written one after the other, each atomically, so the first readable one is the newest. A copy
+that is there but unreadable is damage; only where no copy was ever written does the memory begin empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ ROLES = ("root", "timestamp", "snapshot", "targets")
 class Record:
     """Newest version seen of each role (0: none), key ids that each role had then, newest signed time (seconds)."""
 
-    serial: int = 0
     versions: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 0))
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict.fromkeys(ROLES, ()))
     signed_at_s: int = 0
@@ -52,30 +51,26 @@ class RecordFile:
 
     def read(self) -> Record:
         """What was seen so far. Raises TrustError `trust_store_damaged` where there are copies and none is readable."""
-        copies = [_decode(durable.read_json(self._files, path, RECORD_BYTES_MAX)) for path in self._paths]
-        readable = [copy for copy in copies if copy is not None]
-        if readable:
-            return max(readable, key=lambda copy: copy.serial)
+        for copy in self._copies():
+            if copy is not None:
+                return copy
         if any(self._files.size(path) is not None for path in self._paths):
             raise TrustError("trust_store_damaged", "both copies of the trust record are damaged")
         return Record()
 
     def write(self, record: Record) -> None:
         """Make `record` durable in both copies; a copy that already says so is left alone."""
-        copies = [_decode(durable.read_json(self._files, path, RECORD_BYTES_MAX)) for path in self._paths]
-        serial = max((copy.serial for copy in copies if copy is not None), default=0)
-        if all(copy is None or replace(copy, serial=0) != replace(record, serial=0) for copy in copies):
-            serial += 1
-        wanted = replace(record, serial=serial)
-        for path, copy in zip(self._paths, copies, strict=True):
-            if copy != wanted:
-                durable.replace_json(self._files, path, _encode(wanted))
+        for path, copy in zip(self._paths, self._copies(), strict=True):
+            if copy != record:
+                durable.replace_json(self._files, path, _encode(record))
+
+    def _copies(self) -> list[Record | None]:
+        return [_decode(durable.read_json(self._files, path, RECORD_BYTES_MAX)) for path in self._paths]
 
 
 def _encode(record: Record) -> dict[str, Any]:
     value = {
         "format": FORMAT,
-        "serial": record.serial,
         "versions": dict(record.versions),
         "keys": {role: list(ids) for role, ids in record.keys.items()},
         "signed_at_s": record.signed_at_s,
@@ -98,7 +93,6 @@ def _decode(value: Any) -> Record | None:
     except RecursionError:
         return None
     return Record(
-        serial=rest["serial"],
         versions=rest["versions"],
         keys={role: tuple(ids) for role, ids in rest["keys"].items()},
         signed_at_s=rest["signed_at_s"],

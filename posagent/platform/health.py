@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
+
+from posagent.core.ports import Clock
+from posagent.platform import host
 
 OUTPUT_BYTES_MAX = 2048
 CHUNK_BYTES = 1 << 20
@@ -21,8 +23,11 @@ CHUNK_BYTES = 1 << 20
 class LinuxProbes:
     """selftest.checks.Probes. Each returns None when all is well, else what was wrong."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
     def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
+        host.pause(seconds)
 
     def command(self, words: Sequence[str], timeout_s: float) -> str | None:
         """None when it ends with 0."""
@@ -55,12 +60,12 @@ class LinuxProbes:
 
     def digest(self, path: str, sha256: str, timeout_s: float) -> str | None:
         """None when the file has this digest."""
-        found, deadline = hashlib.sha256(), time.monotonic() + timeout_s
+        found, deadline = hashlib.sha256(), self._clock.monotonic() + timeout_s
         try:
             with open(path, "rb") as stream:
                 while data := stream.read(CHUNK_BYTES):
                     found.update(data)
-                    if time.monotonic() > deadline:
+                    if self._clock.monotonic() > deadline:
                         return f"{path}: not read within {timeout_s:.0f} s"
         except OSError as error:
             return f"{path}: {error.strerror}"

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from posagent.core.errors import PosagentError
 
+
+def pause(seconds: float) -> None:
+    """Wait, in a worker: the resident never does."""
+    time.sleep(seconds)
+
+
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 
 

@@ -14,7 +14,8 @@ from posagent.selftest import checks
 
 
 def _verbs(config: Config) -> dict[str, Verb]:
-    return {"run": lambda _: checks.run(config.selftest, LinuxProbes(), LinuxClock())}
+    clock = LinuxClock()
+    return {"run": lambda _: checks.run(config.selftest, LinuxProbes(clock), clock)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 PAYMENT = '''\
 """The payment program of this image: answers one line a connection on a loopback port."""
 import socket, sys
-port, version, broken = int(sys.argv[1]), {version!r}, {broken!r}
+port, version = int(sys.argv[1]), {version!r}
+broken = {broken!r}
 if broken:
     sys.exit("payment: cannot load terminal parameters: " + broken)
 with socket.create_server(("127.0.0.1", port)) as server:
@@ -67,6 +68,11 @@ def build(
             [mkfs, "-q", "-F", "-b", "4096", "-m", "0", "-d", str(root), str(image)], check=True, capture_output=True
         )
     return image
+
+
+def starts(program: str) -> bool:
+    """Whether a payment program made by `fill` would start."""
+    return "broken = ''\n" in program
 
 
 def read_out(image: Path, target: Path) -> bool:

@@ -32,6 +32,7 @@ class VirtualTime:
         self._now = 0.0
         self._order = itertools.count()
         self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._abandoned: list[object] = []
 
     def monotonic(self) -> float:
         return self._now
@@ -44,6 +45,10 @@ class VirtualTime:
         heapq.heappush(self._timers, (self._now + max(seconds, 0.0), next(self._order), timer))
         return timer
 
+    def let_pass(self, seconds: float) -> None:
+        """Somebody waited so long without looking at timers."""
+        self._now += seconds
+
     def step(self) -> bool:
         """Go to the next timer and run it; False when there is none."""
         while self._timers:
@@ -55,8 +60,9 @@ class VirtualTime:
         return False
 
     def forget(self) -> None:
-        """Power cut: whatever was planned will not happen."""
-        self._timers.clear()
+        """Power cut: whatever was planned will not happen, and nothing that was begun is tidied up either."""
+        self._abandoned.append(self._timers)
+        self._timers = []
 
 
 class LocalJob:

@@ -111,6 +111,13 @@ def test_anything_but_a_regular_file_is_refused(kind: bytes) -> None:
     assert refusal(bytes(bent) + bytes(1024)) == "bundle_unreadable"
 
 
+def test_a_name_that_is_split_over_two_fields_is_refused() -> None:
+    bent = bytearray(entry("metadata/x").tobuf(tarfile.USTAR_FORMAT))
+    bent[345:348] = b"etc"
+    bent[148:156] = b"%06o\0 " % (sum(bent) - sum(bent[148:156]) + 8 * 32)
+    assert refusal(bytes(bent) + bytes(1024)) == "bundle_unreadable"
+
+
 def test_extension_headers_are_refused() -> None:
     long_name = "targets/" + "x" * 150
     for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):

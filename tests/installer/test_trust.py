@@ -205,6 +205,12 @@ def test_a_part_that_expired_before_its_own_bundle_was_signed_is_refused(
     assert terminal.refusal(desk.change(good, "timestamp", later)) == "repository_expired"
 
 
+@pytest.mark.parametrize("signed_at", [NOW_S + 100 * DAY_S, -1, "soon", True])
+def test_a_senseless_signed_time_is_ignored(terminal: Terminal, desk: Desk, good: bytes, signed_at: Any) -> None:
+    data = desk.change(good, "timestamp", lambda part: part.unrecognized_fields.update({SIGNED_AT: signed_at}))
+    assert terminal.verify(data)
+
+
 # versions
 
 
@@ -342,7 +348,7 @@ def test_one_damaged_record_loses_no_floor_and_is_repaired(
 
 def test_a_flipped_digit_in_a_record_is_damage(terminal: Terminal, desk: Desk, good: bytes) -> None:
     terminal.verify(good)
-    bent = terminal.partition.read(f"{STORE}/record.json").replace(b'"timestamp":5', b'"timestamp":1')
+    bent = terminal.partition.read(f"{STORE}/record.json").replace(b":5", b":1")
     terminal.damage("record.json", bent)
     assert terminal.refusal(desk.build(4)) == "repository_rollback"
 

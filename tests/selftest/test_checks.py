@@ -16,7 +16,7 @@ from posagent.selftest import checks
 
 def outcome(*configured: CheckConfig, deadline_s: int = 20) -> dict[str, Any]:
     config = SelftestConfig(checks=configured, deadline_s=deadline_s)
-    *_, last = checks.run(config, LinuxProbes(), LinuxClock())
+    *_, last = checks.run(config, LinuxProbes(LinuxClock()), LinuxClock())
     result: dict[str, Any] = last["result"]
     return result
 
@@ -86,7 +86,7 @@ class SlowClock:
 
 def test_what_the_deadline_leaves_no_time_for_counts_as_failed() -> None:
     config = SelftestConfig(checks=(command("pass"), command("pass")), deadline_s=100)
-    *_, last = checks.run(config, LinuxProbes(), SlowClock())
+    *_, last = checks.run(config, LinuxProbes(LinuxClock()), SlowClock())
     assert last["result"]["passed"] is False and last["result"]["deadline"] is True
     assert "deadline" in last["result"]["checks"][-1]["detail"]
 

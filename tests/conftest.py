@@ -1,0 +1,78 @@
+"""Shared fixtures: one release desk with signed bundles a session, fresh terminals a test."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from posagent.release import bundle, keys
+from posagent.sim import image, layout
+from posagent.sim.inprocess import InProcessTerminal
+from posagent.sim.layout import Settings
+
+HARDWARE = "sim-pos"
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Keys, images by version, and bundles of them: 2.0.0 is good, 3.0.0 fails its self-test, 4.0.0 panics."""
+
+    keys: Path
+    images: dict[str, Path]
+    bundles: dict[str, Path]
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    base = tmp_path_factory.mktemp("desk")
+    made = Desk(base / "keys", {}, {})
+    keys.init(made.keys)
+    for version, how in {
+        "1.0.0": {},
+        "2.0.0": {},
+        "3.0.0": {"broken": "missing parameters"},
+        "4.0.0": {"boot_fault": "panic"},
+    }.items():
+        made.images[version] = image.build(base / f"{version}.ext4", version, **how)  # type: ignore[arg-type]
+        made.bundles[version] = bundle.build(
+            made.images[version],
+            version=version,
+            compatible=[HARDWARE],
+            keys_dir=made.keys,
+            out=base / f"{version}.bundle",
+        )
+    return made
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path is short enough for AF_UNIX sockets."""
+    path = Path(tempfile.mkdtemp(prefix="pos-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def in_process(desk: Desk, short_path: Path) -> Callable[[], InProcessTerminal]:
+    """Makes terminals that run 1.0.0, switched on, in this process."""
+    number = itertools.count()
+
+    def make() -> InProcessTerminal:
+        made = layout.create(
+            short_path / f"t{next(number)}",
+            image=desk.images["1.0.0"],
+            keys_dir=desk.keys,
+            settings=Settings(hardware=HARDWARE),
+        )
+        terminal = InProcessTerminal(made)
+        terminal.boot()
+        terminal.run_until(lambda one: one.boots == 1)
+        return terminal
+
+    return make
