@@ -21,10 +21,14 @@ from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.config import Config  # noqa: E402
+from posagent.console.auth import Gatekeeper  # noqa: E402
+from posagent.console.port import SerialPort  # noqa: E402
+from posagent.console.session import Session, SessionLimits  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Limits, Observation  # noqa: E402
 from posagent.core.policy import PowerLimits  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor  # noqa: E402
+from posagent.core.ports import Worker  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
@@ -109,6 +113,38 @@ class Resident:
             systemd=config.watchdog.systemd,
             device=config.watchdog.device,
             device_timeout_s=config.watchdog.device_timeout_s,
+        )
+
+        if config.console.device:
+            self._open_console(config, workers.installer)
+
+    def _open_console(self, config: Config, engineer: Worker) -> None:
+        console = config.console
+        gatekeeper = Gatekeeper(
+            files=self._files,
+            path=f"{config.terminal.state_dir}/console.json",
+            clock=self._clock,
+            terminal=config.terminal.id,
+            boot_id=boot_id(),
+        )
+        session = Session(
+            api=self._api,
+            write=lambda data: port.write(data),
+            timers=self._loop,
+            clock=self._clock,
+            engineer=engineer,
+            gatekeeper=gatekeeper,
+            limits=SessionLimits(
+                session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
+            ),
+        )
+        port = SerialPort(
+            device=console.device,
+            baud=console.baud,
+            watch=self._loop.watch,
+            timers=self._loop,
+            on_data=session.feed,
+            on_lost=session.hang_up,
         )
 
     def run(self) -> None:

@@ -88,6 +88,7 @@ class Installer:
             "mark_good": lambda _: _done(self._slots.mark_good),
             "mark_bad": lambda args: _done(self._slots.mark_bad, _word(args, "slot")),
             "reboot": lambda _: _done(self._reboot),
+            "engineer": self._engineer,
         }
 
     def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
@@ -133,6 +134,25 @@ class Installer:
                 checkpoint_bytes=self._config.install.checkpoint_bytes,
                 threads=self._ports.threads,
             )
+
+    def _engineer(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{challenge, answer, role}`: `{name, serial, role}` of the engineer whose key answered the challenge."""
+        from posagent.installer.engineer import CA_BYTES_MAX, verify
+
+        path = self._config.console.engineer_ca_file
+        try:
+            with Path(path).open("rb") as stream:
+                cas = stream.read(CA_BYTES_MAX)
+        except OSError as error:
+            raise PosagentError("trust_store_damaged", f"{path}: {error.strerror}") from error
+        engineer = verify(
+            challenge=_word(args, "challenge"),
+            answer=str(args.get("answer", "")),
+            role=_word(args, "role"),
+            cas=cas,
+            now_s=max(self._ports.clock.wall(), float(self._config.trust.image_built_at)),
+        )
+        yield {"result": {"name": engineer.name, "serial": engineer.serial, "role": engineer.role}}
 
     def _verified(self, source: ByteSource) -> tuple[Bundle, Manifest]:
         """The bundle and the one image in it that is for this terminal."""

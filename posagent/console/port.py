@@ -1,0 +1,90 @@
+"""The serial port on the agent's loop, through pyserial; the only module that knows it.
+
+Rules: never blocks. What the line cannot take is kept up to OUTPUT_BYTES_MAX and then dropped: a stuck laptop must
+not hold the agent. A port that vanishes (a USB adapter) is opened again when it is back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import serial
+
+from posagent.core.ports import Timers
+
+OUTPUT_BYTES_MAX = 32 * 1024
+READ_BYTES = 4096
+REOPEN_S = 5.0
+
+Watch = Callable[[int, Callable[[], None] | None, Callable[[], None] | None], None]
+
+
+class SerialPort:
+    """Opens `device` and keeps it open; `on_data` gets bytes, `on_lost` hears that the line is gone."""
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        baud: int,
+        watch: Watch,
+        timers: Timers,
+        on_data: Callable[[bytes], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._device = device
+        self._baud = baud
+        self._watch = watch
+        self._timers = timers
+        self._on_data = on_data
+        self._on_lost = on_lost
+        self._out = bytearray()
+        self._port: serial.Serial | None = None
+        self._open()
+
+    def write(self, data: bytes) -> None:
+        """Send as the line takes it; dropped while the line is gone or stuck."""
+        if self._port is None or len(self._out) + len(data) > OUTPUT_BYTES_MAX:
+            return
+        self._out += data
+        self._watch(self._port.fileno(), self._readable, self._writable)
+
+    def _open(self) -> None:
+        try:
+            self._port = serial.Serial(self._device, self._baud, timeout=0, write_timeout=0, exclusive=True)
+            self._watch(self._port.fileno(), self._readable, None)
+        except (OSError, ValueError):  # serial.SerialException is an OSError
+            self._port = None
+            self._timers.call_later(REOPEN_S, self._open)
+
+    def _lost(self) -> None:
+        port, self._port = self._port, None
+        self._out.clear()
+        if port is not None:
+            self._watch(port.fileno(), None, None)
+            port.close()
+        self._on_lost()
+        self._timers.call_later(REOPEN_S, self._open)
+
+    def _readable(self) -> None:
+        if self._port is None:
+            return
+        try:
+            data = self._port.read(READ_BYTES)
+        except OSError:
+            self._lost()
+            return
+        if data:
+            self._on_data(data)
+
+    def _writable(self) -> None:
+        """Called when the line takes bytes, so that pyserial's write does not spin."""
+        if self._port is None:
+            return
+        try:
+            if self._out:
+                del self._out[: self._port.write(bytes(self._out[:READ_BYTES])) or 0]
+        except OSError:
+            self._lost()
+            return
+        self._watch(self._port.fileno(), self._readable, self._writable if self._out else None)

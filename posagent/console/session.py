@@ -1,0 +1,348 @@
+"""One conversation on the serial line: prompt, commands, unlocking, progress; locked again in the end.
+
+Rules: without an unlocked session only status, why and help answer. A session ends by time, idleness, number of
+actions, logout or hang-up, and that never touches an update under way. Output is short lines with \\r\\n; progress is
+a line a state, and at most one in PROGRESS_S between, only when it changed, so that a 9600 baud line is not flooded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from posagent import texts
+from posagent.console.auth import ROLES, Gatekeeper
+from posagent.console.grammar import Command, Echo, Editor, Key, Line, command_of
+from posagent.core.errors import PosagentError, Refusal
+from posagent.core.ports import Clock, Job, Message, Timer, Timers, Worker
+
+PROMPT = b"posagent> "
+PROGRESS_S = 2.0
+ANSWER_BYTES_MAX = 8192
+OPEN_VERBS = frozenset({"status", "why", "help", "unlock", "logout"})
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+
+HELP = """\
+status            what runs here and what the update does
+why               why nothing happens now
+unlock ROLE       prove an engineer's key; roles: look, update
+logout            lock again
+with role look:   check, history
+with role update: check, history, update [SOURCE], cancel
+--json behind a command answers in one line of JSON
+To unlock: sign the challenge line on the laptop and paste the signature here:
+  echo 'CHALLENGE' | ssh-keygen -Y sign -n posagent-console -f KEY-cert.pub"""
+
+
+class Api(Protocol):
+    """agent.api.AgentApi."""
+
+    def call(
+        self, verb: str, args: dict[str, Any], reply: Callable[[Message], None], caller: str
+    ) -> Callable[[], None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """When an unlocked session ends; seconds and number of commands."""
+
+    session_s_max: float = 900.0
+    idle_s_max: float = 120.0
+    actions_max: int = 20
+
+
+@dataclass(slots=True, kw_only=True)
+class _Unlocked:
+    role: str
+    name: str
+    until: float
+    actions: int
+
+
+class Session:
+    """The line's conversation; `write` gets bytes for the other end."""
+
+    def __init__(
+        self,
+        *,
+        api: Api,
+        write: Callable[[bytes], None],
+        timers: Timers,
+        clock: Clock,
+        engineer: Worker,
+        gatekeeper: Gatekeeper,
+        limits: SessionLimits,
+        lang: str = "en",
+    ) -> None:
+        self._api = api
+        self._write = write
+        self._timers = timers
+        self._clock = clock
+        self._engineer = engineer
+        self._gatekeeper = gatekeeper
+        self._limits = limits
+        self._lang = lang
+        self._editor = Editor()
+        self._unlocked: _Unlocked | None = None
+        self._idle: Timer | None = None
+        self._answer: list[str] | None = None
+        self._job: Job | None = None
+        self._hang_up_call: Callable[[], None] | None = None
+        self._shown_at = 0.0
+        self._shown = ""
+        self._shown_state = ""
+
+    # what comes in
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the line."""
+        self._touch()
+        for item in self._editor.feed(data):
+            match item:
+                case Echo(shown):
+                    self._write(shown)
+                case Line(text):
+                    self._line(text)
+                case Key.INTERRUPT:
+                    self._interrupt()
+                case Key.LOGOUT:
+                    self._lock("logged out")
+                    self._prompt()
+                case Key.TOO_LONG:
+                    self._error(PosagentError("line_too_long"), json_wanted=False)
+                case Key.GARBAGE:
+                    self._error(PosagentError("bad_request", "not readable: is the speed right?"), json_wanted=False)
+                    self._prompt()
+
+    def hang_up(self) -> None:
+        """The line is gone; the next who comes finds it locked and clean."""
+        self._lock("")
+        self._editor.forget()
+
+    def _touch(self) -> None:
+        """Somebody is there. An unlocked session that is over ends before anything is done."""
+        unlocked = self._unlocked
+        if unlocked is None:
+            return
+        if self._clock.monotonic() >= unlocked.until:
+            self._lock("session over")
+            return
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._timers.call_later(self._limits.idle_s_max, lambda: self._lock("idle"))
+
+    def _interrupt(self) -> None:
+        """^C: stop watching what is shown, else ask to cancel like anybody would."""
+        self._answer = None
+        self._editor.echo = True
+        if self._hang_up_call is not None:
+            self._stop_following()
+            return
+        self._print(["^C"])
+        self._run(Command(verb="cancel", words=(), json=False))
+
+    def _line(self, text: str) -> None:
+        if self._answer is not None or text.strip() == _BEGIN:
+            self._collect(text.strip())
+            return
+        if self._hang_up_call is not None:
+            self._stop_following()
+            return
+        try:
+            command = command_of(text)
+        except ValueError:
+            self._error(PosagentError("bad_request", "a quote is not closed"), json_wanted=False)
+            command = None
+        if command is None:
+            self._prompt()
+        else:
+            self._run(command)
+
+    # commands
+
+    def _run(self, command: Command) -> None:
+        try:
+            self._permit(command.verb)
+            match command.verb:
+                case "unlock":
+                    self._challenge(command)
+                case "logout":
+                    self._lock("logged out")
+                    self._prompt()
+                case "help":
+                    self._print(HELP.splitlines())
+                    self._prompt()
+                case _:
+                    self._ask(command)
+        except PosagentError as error:
+            self._error(error, command.json)
+            self._prompt()
+
+    def _permit(self, verb: str) -> None:
+        if verb in OPEN_VERBS:
+            return
+        if not any(verb in verbs for verbs in ROLES.values()):
+            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}")
+        unlocked = self._unlocked
+        if unlocked is None:
+            raise Refusal("not_allowed", "locked; unlock with an engineer's key first (see help)")
+        if verb not in ROLES[unlocked.role]:
+            raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
+        unlocked.actions -= 1
+        if unlocked.actions < 0:
+            self._lock("number of commands reached")
+            raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
+
+    def _ask(self, command: Command) -> None:
+        """A verb of the API; `update` is followed until a key is pressed."""
+        args: dict[str, Any] = {}
+        if command.verb == "update" and command.words:
+            args["source"] = command.words[0]
+        elif command.words:
+            raise PosagentError("bad_request", f"{command.verb} takes no words")
+
+        def reply(message: Message) -> None:
+            if "error" in message:
+                self._error(PosagentError.from_dict(message["error"]), command.json)
+            elif command.json:
+                self._print([json.dumps(message["result"])])
+            elif command.verb == "update":
+                self._follow(message["result"])
+                return
+            else:
+                self._print(self._lines(command.verb, message["result"]))
+            self._prompt()
+
+        self._api.call(command.verb, args, reply, self._caller())
+
+    def _caller(self) -> str:
+        return "console" if self._unlocked is None else f"console {self._unlocked.name}"
+
+    def _lines(self, verb: str, answer: Message) -> list[str]:
+        match verb:
+            case "status":
+                return texts.status_lines(answer, self._lang)
+            case "why":
+                return texts.why_lines(answer, self._lang)
+            case "check":
+                return texts.check_lines(answer, self._lang)
+            case "history":
+                return texts.history_lines(answer, self._lang)
+            case _:
+                return [texts.say("cancelled_now", self._lang)]
+
+    # following an update
+
+    def _follow(self, started: Message) -> None:
+        self._print([texts.say("started", self._lang, started["id"], started["version"] or "?")])
+
+        def reply(message: Message) -> None:
+            if "progress" in message:
+                self._show_progress(message["progress"])
+                return
+            self._hang_up_call = None
+            if "result" in message:
+                self._print([texts.outcome_line(message["result"]["outcome"], self._lang)])
+            self._prompt()
+
+        self._hang_up_call = lambda: None
+        hang_up = self._api.call("follow", {"id": started["id"]}, reply, self._caller())
+        if self._hang_up_call is not None:
+            self._hang_up_call = hang_up
+
+    def _show_progress(self, status: Message) -> None:
+        line, state, now = texts.progress_line(status, self._lang), str(status["state"]), self._clock.monotonic()
+        if state != self._shown_state or (line != self._shown and now - self._shown_at >= PROGRESS_S):
+            self._shown, self._shown_state, self._shown_at = line, state, now
+            self._print([line])
+
+    def _stop_following(self) -> None:
+        hang_up, self._hang_up_call = self._hang_up_call, None
+        if hang_up is not None:
+            hang_up()
+        self._print([texts.say("goes_on", self._lang)])
+        self._prompt()
+
+    # unlocking
+
+    def _challenge(self, command: Command) -> None:
+        if len(command.words) != 1:
+            raise PosagentError("bad_request", f"unlock ROLE; roles are {', '.join(ROLES)}")
+        line = self._gatekeeper.challenge(command.words[0])
+        self._print([json.dumps({"challenge": line}) if command.json else line])
+        self._prompt()
+
+    def _collect(self, text: str) -> None:
+        """A pasted signature, line by line, not echoed."""
+        if self._answer is None:
+            self._answer = []
+            self._editor.echo = False
+        self._answer.append(text)
+        if sum(map(len, self._answer)) > ANSWER_BYTES_MAX:
+            self._end_answer()
+            self._error(PosagentError("line_too_long", "the signature is too long"), json_wanted=False)
+            self._prompt()
+        elif text == _END:
+            self._check(self._end_answer())
+
+    def _end_answer(self) -> str:
+        answer, self._answer = self._answer or [], None
+        self._editor.echo = True
+        return "\n".join(answer)
+
+    def _check(self, answer: str) -> None:
+        try:
+            challenge, role = self._gatekeeper.take()
+        except PosagentError as error:
+            self._error(error, json_wanted=False)
+            self._prompt()
+            return
+
+        def checked(message: Message) -> None:
+            self._job = None
+            if "result" in message:
+                self._gatekeeper.succeeded()
+                self._unlock(role, str(message["result"]["name"]))
+            else:
+                error = PosagentError.from_dict(message["error"])
+                if error.code in ("unlock_refused", "unlock_expired"):
+                    self._gatekeeper.failed()
+                self._error(error, json_wanted=False)
+            self._prompt()
+
+        args = {"challenge": challenge, "answer": answer, "role": role}
+        self._job = self._engineer.start("engineer", args, checked)
+
+    def _unlock(self, role: str, name: str) -> None:
+        limits = self._limits
+        until = self._clock.monotonic() + limits.session_s_max
+        self._unlocked = _Unlocked(role=role, name=name, until=until, actions=limits.actions_max)
+        self._touch()
+        self._print([f"unlocked: {name} as {role}, {limits.session_s_max / 60:.0f} min"])
+
+    def _lock(self, why: str) -> None:
+        was_unlocked, self._unlocked = self._unlocked is not None, None
+        for pending in (self._idle, self._job):
+            if pending is not None:
+                pending.cancel()
+        self._idle = self._job = None
+        self._end_answer()
+        if self._hang_up_call is not None:
+            self._hang_up_call()
+            self._hang_up_call = None
+        if was_unlocked and why:
+            self._print(["", f"locked: {why}"])
+
+    # what goes out
+
+    def _print(self, lines: list[str]) -> None:
+        self._write("".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace"))
+
+    def _prompt(self) -> None:
+        self._write(PROMPT)
+
+    def _error(self, error: PosagentError, json_wanted: bool) -> None:
+        answer = error.as_dict()
+        self._print([json.dumps(answer)] if json_wanted else texts.error_lines(answer, self._lang))
