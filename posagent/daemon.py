@@ -1,13 +1,15 @@
 """posagentd: puts the resident together and runs it. A composition root; nobody imports it.
 
-Rules: nothing here needs the network, so `ssl` is kept out before structlog would pull it in (docs/adr/0001).
+Rules: nothing here needs the network, so OpenSSL is kept out before structlog or hashlib would pull it in; Python's
+own SHA-256 is enough for the journal (docs/adr/0001).
 """
 
 from __future__ import annotations
 
 import sys
 
-sys.modules["ssl"] = None  # type: ignore[assignment]
+for _name in ("ssl", "_hashlib"):
+    sys.modules[_name] = None  # type: ignore[assignment]
 
 import argparse  # noqa: E402
 import os  # noqa: E402

@@ -9,7 +9,7 @@ seconds until it ends.
 from __future__ import annotations
 
 import hashlib
-import uuid
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -271,7 +271,7 @@ class AgentApi:
             raise self._gate_closed("boot_control")
         source, sha256 = str(offer["url"]), str(offer.get("sha256", ""))
         return {
-            "id": uuid.uuid4().hex[:12],
+            "id": secrets.token_hex(6),
             "source": source,
             "spool": hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:16],
             "length": offer.get("length"),

@@ -34,8 +34,7 @@ class Gatekeeper:
         self._clock = clock
         self._terminal = terminal
         self._boot_id = boot_id
-        kept = durable.read_json(files, path)
-        kept = kept if isinstance(kept, dict) else {}
+        kept = self._kept()
         self._counter = _number(kept.get("counter"))
         self._failures = _number(kept.get("failures"))
         self._not_before = clock.monotonic() + self._delay_s()
@@ -75,8 +74,18 @@ class Gatekeeper:
     def _delay_s(self) -> float:
         return min(2.0 ** min(self._failures, 20), DELAY_S_MAX) if self._failures else 0.0
 
+    def _kept(self) -> Mapping[str, Any]:
+        try:
+            kept = durable.read_json(self._files, self._path)
+        except OSError:
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
     def _keep(self) -> None:
-        durable.replace_json(self._files, self._path, {"counter": self._counter, "failures": self._failures})
+        try:
+            durable.replace_json(self._files, self._path, {"counter": self._counter, "failures": self._failures})
+        except OSError:
+            pass  # a full disk must neither end the agent nor lock out who may help; the delay holds until a restart
 
 
 def _number(value: Any) -> int:

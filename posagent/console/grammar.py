@@ -13,6 +13,17 @@ from enum import Enum, auto
 
 LINE_BYTES_MAX = 1024
 
+HELP = """\
+status            what runs here and what the update does
+why               why nothing happens now
+unlock ROLE       prove an engineer's key; roles: look, update
+logout            lock again
+with role look:   check, history
+with role update: check, history, update [SOURCE], cancel
+--json behind a command answers in one line of JSON
+To unlock: sign the challenge line on the laptop and paste the signature here:
+  echo 'CHALLENGE' | ssh-keygen -Y sign -n posagent-console -f KEY-cert.pub"""
+
 
 class Key(Enum):
     """What is not part of a line."""
@@ -100,7 +111,6 @@ class Editor:
         if len(self._line) >= LINE_BYTES_MAX:
             self._line.clear()
             self._skipping = True
-            yield Key.TOO_LONG
             return
         self._line.append(byte)
         yield from self._shown(bytes([byte]))
@@ -113,7 +123,9 @@ class Editor:
         text, skipped, garbage = self._line.decode("ascii"), self._skipping, self._garbage
         self.forget()
         yield from self._shown(b"\r\n")
-        if garbage:
+        if skipped:
+            yield Key.TOO_LONG
+        elif garbage:
             yield Key.GARBAGE
-        elif not skipped:
+        else:
             yield Line(text)

@@ -14,26 +14,16 @@ from typing import Any, Protocol
 
 from posagent import texts
 from posagent.console.auth import ROLES, Gatekeeper
-from posagent.console.grammar import Command, Echo, Editor, Key, Line, command_of
+from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, command_of
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Job, Message, Timer, Timers, Worker
 
 PROMPT = b"posagent> "
 PROGRESS_S = 2.0
 ANSWER_BYTES_MAX = 8192
+PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
 OPEN_VERBS = frozenset({"status", "why", "help", "unlock", "logout"})
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-
-HELP = """\
-status            what runs here and what the update does
-why               why nothing happens now
-unlock ROLE       prove an engineer's key; roles: look, update
-logout            lock again
-with role look:   check, history
-with role update: check, history, update [SOURCE], cancel
---json behind a command answers in one line of JSON
-To unlock: sign the challenge line on the laptop and paste the signature here:
-  echo 'CHALLENGE' | ssh-keygen -Y sign -n posagent-console -f KEY-cert.pub"""
 
 
 class Api(Protocol):
@@ -87,7 +77,7 @@ class Session:
         self._editor = Editor()
         self._unlocked: _Unlocked | None = None
         self._idle: Timer | None = None
-        self._answer: list[str] | None = None
+        self._answer: str | None = None
         self._job: Job | None = None
         self._hang_up_call: Callable[[], None] | None = None
         self._shown_at = 0.0
@@ -108,13 +98,11 @@ class Session:
                 case Key.INTERRUPT:
                     self._interrupt()
                 case Key.LOGOUT:
-                    self._lock("logged out")
-                    self._prompt()
+                    self._end_session("logged out")
                 case Key.TOO_LONG:
-                    self._error(PosagentError("line_too_long"), json_wanted=False)
+                    self._error(PosagentError("line_too_long"))
                 case Key.GARBAGE:
-                    self._error(PosagentError("bad_request", "not readable: is the speed right?"), json_wanted=False)
-                    self._prompt()
+                    self._error(PosagentError("bad_request", "not readable: is the speed right?"))
 
     def hang_up(self) -> None:
         """The line is gone; the next who comes finds it locked and clean."""
@@ -131,17 +119,22 @@ class Session:
             return
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = self._timers.call_later(self._limits.idle_s_max, lambda: self._lock("idle"))
+        self._idle = self._timers.call_later(self._limits.idle_s_max, lambda: self._end_session("idle"))
+
+    def _end_session(self, why: str) -> None:
+        self._lock(why)
+        self._prompt()
 
     def _interrupt(self) -> None:
-        """^C: stop watching what is shown, else ask to cancel like anybody would."""
-        self._answer = None
-        self._editor.echo = True
-        if self._hang_up_call is not None:
+        """^C: give up what is pasted or stop watching what is shown, else ask to cancel like anybody would."""
+        if self._answer is not None:
+            self._end_answer()
+            self._prompt()
+        elif self._hang_up_call is not None:
             self._stop_following()
-            return
-        self._print(["^C"])
-        self._run(Command(verb="cancel", words=(), json=False))
+        else:
+            self._print(["^C"])
+            self._run(Command(verb="cancel", words=(), json=False))
 
     def _line(self, text: str) -> None:
         if self._answer is not None or text.strip() == _BEGIN:
@@ -153,8 +146,8 @@ class Session:
         try:
             command = command_of(text)
         except ValueError:
-            self._error(PosagentError("bad_request", "a quote is not closed"), json_wanted=False)
-            command = None
+            self._error(PosagentError("bad_request", "a quote is not closed"))
+            return
         if command is None:
             self._prompt()
         else:
@@ -169,16 +162,14 @@ class Session:
                 case "unlock":
                     self._challenge(command)
                 case "logout":
-                    self._lock("logged out")
-                    self._prompt()
+                    self._end_session("logged out")
                 case "help":
-                    self._print(HELP.splitlines())
+                    self._print([json.dumps({"help": HELP})] if command.json else HELP.splitlines())
                     self._prompt()
                 case _:
                     self._ask(command)
         except PosagentError as error:
             self._error(error, command.json)
-            self._prompt()
 
     def _permit(self, verb: str) -> None:
         if verb in OPEN_VERBS:
@@ -206,7 +197,8 @@ class Session:
         def reply(message: Message) -> None:
             if "error" in message:
                 self._error(PosagentError.from_dict(message["error"]), command.json)
-            elif command.json:
+                return
+            if command.json:
                 self._print([json.dumps(message["result"])])
             elif command.verb == "update":
                 self._follow(message["result"])
@@ -277,43 +269,50 @@ class Session:
     def _collect(self, text: str) -> None:
         """A pasted signature, line by line, not echoed."""
         if self._answer is None:
-            self._answer = []
+            self._answer = ""
             self._editor.echo = False
-        self._answer.append(text)
-        if sum(map(len, self._answer)) > ANSWER_BYTES_MAX:
+        self._answer += text + "\n"
+        if len(self._answer) > ANSWER_BYTES_MAX:
             self._end_answer()
-            self._error(PosagentError("line_too_long", "the signature is too long"), json_wanted=False)
-            self._prompt()
+            self._error(PosagentError("line_too_long", "the signature is too long"))
         elif text == _END:
             self._check(self._end_answer())
 
     def _end_answer(self) -> str:
-        answer, self._answer = self._answer or [], None
+        answer, self._answer = self._answer or "", None
         self._editor.echo = True
-        return "\n".join(answer)
+        return answer
 
     def _check(self, answer: str) -> None:
         try:
             challenge, role = self._gatekeeper.take()
         except PosagentError as error:
-            self._error(error, json_wanted=False)
-            self._prompt()
+            self._error(error)
             return
 
         def checked(message: Message) -> None:
+            deadline.cancel()
             self._job = None
             if "result" in message:
                 self._gatekeeper.succeeded()
                 self._unlock(role, str(message["result"]["name"]))
+                self._prompt()
             else:
                 error = PosagentError.from_dict(message["error"])
                 if error.code in ("unlock_refused", "unlock_expired"):
                     self._gatekeeper.failed()
-                self._error(error, json_wanted=False)
-            self._prompt()
+                self._error(error)
 
+        def too_late() -> None:
+            if self._job is job:
+                job.cancel()
+                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
+
+        if self._job is not None:
+            self._job.cancel()
+        deadline = self._timers.call_later(PROOF_S, too_late)
         args = {"challenge": challenge, "answer": answer, "role": role}
-        self._job = self._engineer.start("engineer", args, checked)
+        self._job = job = self._engineer.start("engineer", args, checked)
 
     def _unlock(self, role: str, name: str) -> None:
         limits = self._limits
@@ -343,6 +342,8 @@ class Session:
     def _prompt(self) -> None:
         self._write(PROMPT)
 
-    def _error(self, error: PosagentError, json_wanted: bool) -> None:
+    def _error(self, error: PosagentError, json_wanted: bool = False) -> None:
+        """The answer to a command that ends with it."""
         answer = error.as_dict()
         self._print([json.dumps(answer)] if json_wanted else texts.error_lines(answer, self._lang))
+        self._prompt()

@@ -143,11 +143,12 @@ def _check_certificate(certificate: SSHCertificate, cas: bytes) -> None:
         raise _refused("the certificate is not a user's")
     if certificate.critical_options:
         raise _refused("the certificate has critical options that are not known here")
-    if certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) not in _authorities(cas):
-        raise _refused("the certificate is not signed by one of this terminal's authorities")
     try:
+        authority = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+        if authority not in _authorities(cas):
+            raise _refused("the certificate is not signed by one of this terminal's authorities")
         certificate.verify_cert_signature()
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # a damaged certificate, for one
         raise _refused("the certificate's own signature is wrong") from None
 
 

@@ -7,6 +7,7 @@ medium's business (posagent.sim.medium).
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -30,7 +31,7 @@ from posagent.sim.lines import Lines
 from posagent.sim.services import Services
 
 STOP_S = 0.3
-HANG_S = 3.0
+HANG_S = 0.5
 
 
 class Hardware:
@@ -40,7 +41,8 @@ class Hardware:
         self._layout = layout
         self._settings = layout.settings
         self._config = load(str(layout.config))
-        self._boot = UbootBootControl(self._config.boot, self._config.slots)
+        places = dataclasses.replace(self._config.boot, env_config=str(layout.bootloader_config))
+        self._boot = UbootBootControl(places, self._config.slots)
         self._loop = Loop(LinuxClock())
         self._tell = on_event
         self._timers: set[LoopTimer] = set()

@@ -109,8 +109,8 @@ class InProcessTerminal:
             clock=self.time,
             limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
             power_limits=PowerLimits(),
-            on_change=lambda _: None,
-            on_progress=lambda: None,
+            on_change=lambda _: self.api.changed(),
+            on_progress=lambda: self.api.changed(),
         )
         workers = self._workers(files)
         actors = UpdateActors(
@@ -123,7 +123,7 @@ class InProcessTerminal:
         )
         engine.actors = actors
         self._engine = engine
-        self._api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t")
+        self.api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t")
         observed: list[bool] = []
 
         def begin(seen: Any) -> None:
@@ -185,7 +185,7 @@ class InProcessTerminal:
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         """A verb of the API that answers at once. Raises PosagentError."""
         answers: list[Message] = []
-        self._api.call(verb, args, answers.append, "test")
+        self.api.call(verb, args, answers.append, "test")
         last = answers[-1]
         if "error" in last:
             raise PosagentError.from_dict(last["error"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -63,6 +64,16 @@ class SimulatedTerminal:
                 pass  # the agent is restarting, or the power is off
             time.sleep(0.02)
         raise TimeoutError(f"not reached in {timeout_s:.0f} s; last status: {status}")
+
+    def wait_event(self, reached: Callable[[list[str]], bool], timeout_s: float) -> None:
+        """Wait for what the simulated hardware tells of itself. Raises TimeoutError."""
+        deadline, log, events = time.monotonic() + timeout_s, self.layout.log / "hardware.log", list[str]()
+        while time.monotonic() < deadline:
+            events = [json.loads(line)["event"] for line in log.read_text().splitlines() if line.startswith("{")]
+            if reached(events):
+                return
+            time.sleep(0.02)
+        raise TimeoutError(f"not seen in {timeout_s:.0f} s; last events: {events[-5:]}")
 
     def wait_outcome(self, update_id: str, timeout_s: float = 60.0) -> dict[str, Any]:
         """How that update ended."""

@@ -32,8 +32,8 @@ class Settings:
     payment_port: int = 0
     boot_s: float = 0.3
     trial_timeout_s: float = 60.0
-    watchdog_timeout_s: int = 30
-    service_watchdog_s: int = 20
+    watchdog_timeout_s: int = 60
+    service_watchdog_s: int = 60
     selftest_deadline_s: int = 20
 
 
@@ -65,6 +65,7 @@ _PATHS = {
     "config": "etc/posagent.toml",
     "env_config": "etc/fw_env.config",
     "env": "boot/uboot.env",
+    "bootloader_config": "boot/places.config",
     "keys": "keys",
     "cmdline": "proc/cmdline",
     "battery": "sys/class/power_supply/battery",
@@ -215,7 +216,8 @@ def _write_trust(layout: Layout, keys_dir: Path | None) -> None:
 
 def _write_environment(layout: Layout) -> None:
     """A redundant U-Boot environment of two copies in one file, as made by mkenvimage in a factory."""
-    layout.env_config.write_text(f"{layout.env} 0x0 {ENV_SIZE:#x}\n{layout.env} {ENV_SIZE:#x} {ENV_SIZE:#x}\n")
+    for config in (layout.env_config, layout.bootloader_config):  # the bootloader knows its places by itself
+        config.write_text(f"{layout.env} 0x0 {ENV_SIZE:#x}\n{layout.env} {ENV_SIZE:#x} {ENV_SIZE:#x}\n")
     layout.env.write_bytes(b"\xff" * 2 * ENV_SIZE)
     defaults = layout.root / "etc/uboot-defaults.env"
     defaults.write_text("BOOT_ORDER=a b\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from posagent.platform.storage import LinuxFiles
 
 from posagent.agent import journal as module
 from posagent.agent.journal import Journal
 from posagent.core.errors import JournalError
 from posagent.core.model import State
+from posagent.platform.storage import LinuxFiles
 
 BEGINS = {"id": "u1", "source": "https://x/b", "spool": "s", "target": "b", "previous": "a", "version": "2"}
 OUTCOME = {"outcome": "committed", "code": "ok", "version": "2", "detail": "", "at": 1.0, "id": "u1"}

@@ -363,7 +363,7 @@ def test_two_power_cuts_anywhere_leave_a_terminal_that_ends_as_if_there_were_non
     act: Callable[[Medium, Slots], None], lost: frozenset[str]
 ) -> None:
     for first in itertools.count(1):
-        for second in range(1, 40, 2):
+        for second in range(1, 40, 3):
             ended = cut_run(act, (first, second), lost)
             if ended is None:
                 assert first > 30

@@ -1,6 +1,6 @@
 """How long a full install takes, against `dd` and against RAUC, on one loop device in one run. Needs root.
 
-    sudo .venv/bin/python bench/install.py [--size-mib 256] [--runs 3] [--dir DIR]
+    sudo .venv/bin/python tests/bench/install.py [--size-mib 256] [--runs 3] [--dir DIR]
 
 The image is ext4 with files of this machine's /usr. posagent runs as a fresh process each time: start of Python,
 signatures, boot environment, decompression, digest of every frame, write, flush, and reading everything back. RAUC is

@@ -1,0 +1,286 @@
+"""Which answers prove an engineer's key: everything here is signed by the real ssh-keygen."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posagent.core.errors import TrustError
+from posagent.installer import engineer
+from posagent.installer.engineer import Engineer
+from tests.console.engineers import certify, make_key, sign
+
+CHALLENGE = "posagent-console-v1 pos-0001 0f3a-boot 41 5d41402abc4b2a76b9719d911017c592 update"
+BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A CA, an engineer's key with a certificate for the role `update`, and the answer to CHALLENGE."""
+
+    ca: Path
+    key: Path
+    certificate: Path
+    answer: str
+
+    @property
+    def cas(self) -> bytes:
+        return Path(f"{self.ca}.pub").read_bytes()
+
+
+def bench_of(folder: Path, ca_kind: str, key_kind: str) -> Bench:
+    ca = make_key(folder / f"ca-{ca_kind}-{key_kind}", ca_kind)
+    key = make_key(folder / f"key-{ca_kind}-{key_kind}", key_kind)
+    certificate = certify(ca, key)
+    return Bench(ca=ca, key=key, certificate=certificate, answer=sign(certificate, CHALLENGE))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return bench_of(tmp_path_factory.mktemp("engineer"), "ed25519", "ed25519")
+
+
+def ask(bench: Bench, answer: str, *, role: str = "update", now_s: float | None = None, cas: bytes = b"") -> Engineer:
+    now_s = time.time() if now_s is None else now_s
+    return engineer.verify(challenge=CHALLENGE, answer=answer, role=role, cas=cas or bench.cas, now_s=now_s)
+
+
+def refusal(bench: Bench, answer: str, *, role: str = "update", cas: bytes = b"") -> str:
+    """Why the answer was refused; anything but `unlock_refused` fails the test."""
+    with pytest.raises(TrustError) as caught:
+        ask(bench, answer, role=role, cas=cas)
+    assert caught.value.code == "unlock_refused"
+    return caught.value.detail
+
+
+def certified_answer(bench: Bench, folder: Path, *more: str, role: str = "update", validity: str = "-5m:+8h") -> str:
+    """The answer to CHALLENGE by a fresh key under a certificate made with these options."""
+    key = make_key(folder / "key")
+    return sign(certify(bench.ca, key, *more, role=role, validity=validity), CHALLENGE)
+
+
+# what is accepted
+
+
+@pytest.mark.parametrize(
+    ("ca_kind", "key_kind"), [("ed25519", "ed25519"), ("ed25519", "ecdsa"), ("ecdsa", "ed25519"), ("ecdsa", "ecdsa")]
+)
+def test_the_right_answer_names_the_engineer(ca_kind: str, key_kind: str, tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, ca_kind, key_kind)
+    assert ask(bench, bench.answer) == Engineer(name="Li Wei", serial=7, role="update")
+
+
+def test_a_challenge_signed_without_its_line_end_is_accepted_too(bench: Bench) -> None:
+    assert ask(bench, sign(bench.certificate, CHALLENGE, line_end="")).name == "Li Wei"
+
+
+def test_line_ends_and_blanks_that_a_serial_program_adds_do_not_matter(bench: Bench) -> None:
+    assert ask(bench, "\r\n" + bench.answer.replace("\n", " \r\n") + "\r\n\r\n").name == "Li Wei"
+
+
+def test_any_of_the_authorities_in_the_file_will_do_and_unreadable_lines_count_for_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    other = Path(f"{make_key(tmp_path / 'next-ca')}.pub").read_bytes()
+    assert ask(bench, bench.answer, cas=b"# rotated in May\n" + other + b"\xff\xfe\n" + bench.cas).name == "Li Wei"
+    assert "authorities" in refusal(bench, bench.answer, cas=b"\n")
+
+
+def test_a_terminal_whose_clock_is_behind_accepts_a_certificate_that_is_not_yet_valid(bench: Bench) -> None:
+    assert ask(bench, bench.answer, now_s=0.0).name == "Li Wei"
+
+
+# what is refused
+
+
+def test_an_expired_certificate_is_believed(bench: Bench, tmp_path: Path) -> None:
+    for answer, now_s in (
+        (certified_answer(bench, tmp_path, validity="-2d:-1d"), None),
+        (bench.answer, time.time() + 9 * 3600),
+    ):
+        with pytest.raises(TrustError) as caught:
+            ask(bench, answer, now_s=now_s)
+        assert caught.value.code == "unlock_expired"
+
+
+def test_a_certificate_for_another_role_is_refused(bench: Bench, tmp_path: Path) -> None:
+    assert "role update" in refusal(bench, certified_answer(bench, tmp_path, role="look"))
+    assert "role look" in refusal(bench, bench.answer, role="look")
+
+
+def test_a_certificate_for_several_roles_serves_each_of_them(bench: Bench, tmp_path: Path) -> None:
+    answer = certified_answer(bench, tmp_path, role="look,posagent-update")
+    assert {ask(bench, answer, role=role).role for role in ("look", "update")} == {"look", "update"}
+
+
+def test_a_certificate_without_principals_is_good_for_no_role(bench: Bench, tmp_path: Path) -> None:
+    """OpenSSH takes an empty list for everybody; here it is nobody."""
+    key = make_key(tmp_path / "key")
+    subprocess.run(["ssh-keygen", "-q", "-s", str(bench.ca), "-I", "Li Wei", f"{key}.pub"], check=True)
+    assert "role" in refusal(bench, sign(tmp_path / "key-cert.pub", CHALLENGE))
+
+
+def test_a_host_certificate_is_refused(bench: Bench, tmp_path: Path) -> None:
+    assert "not a user's" in refusal(bench, certified_answer(bench, tmp_path, "-h"))
+
+
+@pytest.mark.parametrize("option", ["force-command=/bin/true", "source-address=10.0.0.0/8", "critical:new@example=1"])
+def test_a_certificate_with_a_critical_option_is_refused(bench: Bench, tmp_path: Path, option: str) -> None:
+    assert "critical options" in refusal(bench, certified_answer(bench, tmp_path, "-O", option))
+
+
+def test_an_extension_is_no_critical_option(bench: Bench, tmp_path: Path) -> None:
+    assert ask(bench, certified_answer(bench, tmp_path, "-O", "clear", "-O", "permit-pty")).name == "Li Wei"
+
+
+def test_another_authority_of_the_same_name_is_refused(bench: Bench, tmp_path: Path) -> None:
+    stranger = make_key(tmp_path / bench.ca.name)
+    key = make_key(tmp_path / "key")
+    assert "authorities" in refusal(bench, sign(certify(stranger, key), CHALLENGE))
+
+
+def test_a_plain_key_without_a_certificate_is_refused(bench: Bench) -> None:
+    assert "no certificate" in refusal(bench, sign(bench.key, CHALLENGE))
+
+
+def test_the_authority_itself_is_no_engineer(bench: Bench) -> None:
+    assert "no certificate" in refusal(bench, sign(bench.ca, CHALLENGE))
+
+
+def test_an_rsa_key_is_refused(bench: Bench, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key", "rsa")
+    assert "Ed25519" in refusal(bench, sign(certify(bench.ca, key), CHALLENGE))
+
+
+@pytest.mark.parametrize(
+    ("what", "signed"),
+    [
+        ("an older challenge", CHALLENGE.replace(" 41 ", " 40 ")),
+        ("another nonce", CHALLENGE.replace("5d41", "5d42")),
+        ("another terminal", CHALLENGE.replace("pos-0001", "pos-0002")),
+        ("another boot", CHALLENGE.replace("0f3a-boot", "0f3b-boot")),
+        ("another role", CHALLENGE.replace("update", "look")),
+        ("two line ends", CHALLENGE + "\n"),
+        ("nothing", ""),
+    ],
+)
+def test_a_signature_over_something_else_is_refused(bench: Bench, what: str, signed: str) -> None:
+    assert "not over this challenge" in refusal(bench, sign(bench.certificate, signed)), what
+
+
+@pytest.mark.parametrize("namespace", ["file", "git", "posagent-console-v2", "posagent-consol"])
+def test_a_signature_for_another_purpose_is_refused(bench: Bench, namespace: str) -> None:
+    assert "another purpose" in refusal(bench, sign(bench.certificate, CHALLENGE, namespace=namespace))
+
+
+def test_a_certificate_cannot_be_put_over_another_keys_signature(bench: Bench, tmp_path: Path) -> None:
+    """The stranger signs; the engineer's public certificate is pasted into the signature."""
+    stranger = decoded(sign(make_key(tmp_path / "stranger"), CHALLENGE))
+    engineers = decoded(bench.answer)
+    at = 10
+    own = at + 4 + int.from_bytes(stranger[at : at + 4], "big")
+    borrowed = at + 4 + int.from_bytes(engineers[at : at + 4], "big")
+    assert "not over this challenge" in refusal(bench, armored(engineers[:borrowed] + stranger[own:]))
+
+
+# answers that are damaged or made up
+
+
+def decoded(answer: str) -> bytes:
+    return base64.b64decode("".join(answer.split("\n")[1:-2]))
+
+
+def armored(blob: bytes) -> str:
+    return f"{BEGIN}\n{base64.b64encode(blob).decode()}\n{END}\n"
+
+
+def test_an_answer_cut_short_anywhere_is_refused(bench: Bench) -> None:
+    blob = decoded(bench.answer)
+    assert ask(bench, armored(blob)).name == "Li Wei"
+    for length in range(len(blob)):
+        refusal(bench, armored(blob[:length]))
+    for length in range(0, len(bench.answer.rstrip()), 7):
+        refusal(bench, bench.answer[:length])
+
+
+def test_a_single_flipped_bit_anywhere_is_refused(bench: Bench) -> None:
+    blob = decoded(bench.answer)
+    for at in range(len(blob)):
+        with pytest.raises(TrustError):
+            ask(bench, armored(blob[:at] + bytes([blob[at] ^ (1 << at % 8)]) + blob[at + 1 :]))
+
+
+def test_bytes_too_many_are_refused(bench: Bench) -> None:
+    assert "too many" in refusal(bench, armored(decoded(bench.answer) + b"\0"))
+    assert "too long" in refusal(bench, BEGIN + "\n" + "A" * engineer.ANSWER_BYTES_MAX + "\n" + END)
+
+
+@pytest.mark.parametrize("text", ["", "\n", BEGIN, f"{BEGIN}\n{END}", f"{BEGIN}\n????\n{END}", f"{BEGIN}\né\n{END}"])
+def test_what_is_no_signature_is_refused(bench: Bench, text: str) -> None:
+    assert refusal(bench, text) == "not an SSH signature"
+
+
+def string(data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + data
+
+
+NAMES = st.sampled_from([b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ssh-rsa", b"sha512", b"sha256", b"posagent-console"])
+KINDS = st.sampled_from(
+    [
+        b"ssh-ed25519-cert-v01@openssh.com",
+        b"ecdsa-sha2-nistp256-cert-v01@openssh.com",
+        b"ssh-rsa-cert-v01@openssh.com",
+        b"sk-ssh-ed25519@openssh.com-cert-v01@openssh.com",
+        b"\xff-cert-v01@openssh.com",
+        b" x y-cert-v01@openssh.com",
+    ]
+)
+FIELDS = st.one_of(NAMES, st.binary(max_size=64))
+CERTIFICATES = st.builds(
+    lambda kind, fields, rest: string(kind) + b"".join(map(string, fields)) + rest,
+    KINDS,
+    st.lists(FIELDS, max_size=10),
+    st.binary(max_size=80),
+)
+SIGNATURES = st.builds(
+    lambda key, name, digest, algorithm, value: armored(
+        b"SSHSIG\0\0\0\1"
+        + string(key)
+        + string(name)
+        + string(b"")
+        + string(digest)
+        + string(string(algorithm) + string(value))
+    ),
+    st.one_of(CERTIFICATES, FIELDS),
+    NAMES,
+    NAMES,
+    NAMES,
+    st.one_of(FIELDS, st.binary(min_size=64, max_size=64)),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.one_of(st.text(), st.binary(max_size=2000).map(armored), SIGNATURES))
+def test_no_answer_whatsoever_does_more_than_being_refused(answer: str) -> None:
+    with pytest.raises(TrustError):
+        engineer.verify(challenge=CHALLENGE, answer=answer, role="update", cas=b"", now_s=0.0)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_an_engineers_answer_with_bytes_replaced_is_only_ever_refused(bench: Bench, data: st.DataObject) -> None:
+    blob = bytearray(decoded(bench.answer))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(blob) - 1))
+        blob[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=8))
+    if bytes(blob) == decoded(bench.answer):
+        return
+    with pytest.raises(TrustError):
+        ask(bench, armored(bytes(blob)))

@@ -1,0 +1,160 @@
+"""Whole updates on a simulated terminal of real processes, real sockets, nginx and fw_setenv."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from posagent.core.errors import PosagentError
+from posagent.sim.lab import Lab, SimulatedTerminal
+from tests.integration.conftest import noisy
+
+pytestmark = pytest.mark.real
+
+
+def sim(*words: str) -> subprocess.CompletedProcess[str]:
+    """A `posagent-sim` command."""
+    command = [sys.executable, "-m", "posagent.sim.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def digest(path: Path, length: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.sha256(stream.read(length)).hexdigest()
+
+
+def test_an_update_over_the_network_commits_and_leaves_the_right_image(lab: Lab, terminal: SimulatedTerminal) -> None:
+    image = noisy(lab, "2.0.0")
+    lab.publish("2.0.0", image)
+    offer = terminal.ask("check")["offer"]
+    assert offer["version"] == "2.0.0"
+    outcome = terminal.wait_outcome(terminal.ask("update")["id"])
+    assert outcome["outcome"] == "committed"
+    length = image.stat().st_size
+    assert digest(terminal.layout.slot("b"), length) == digest(image, length)
+    status = terminal.wait(lambda status: status["booted"] == "b", 10)
+    assert status["slots"]["b"]["digest"] == digest(image, length)
+    assert status["slots"]["a"]["state"] == "good", "the old version stays as the way back"
+    assert terminal.ask("check")["offer"] is None
+    with pytest.raises(PosagentError, match="no_update"):
+        terminal.ask("update")
+
+
+def test_a_power_cut_in_the_middle_of_the_download_and_of_the_install(lab: Lab, terminal: SimulatedTerminal) -> None:
+    url = lab.publish("2.1.0", noisy(lab, "2.1.0"))
+    update = terminal.ask("update", source=url)["id"]
+    terminal.wait(lambda status: status["state"] == "download" and status["update"]["bytes_done"] > 0, 20)
+    terminal.control("cut", off_s=0.1)
+    terminal.wait(lambda status: status["state"] == "install", 20)
+    terminal.control("cut", off_s=0.1)
+    assert terminal.wait_outcome(update)["outcome"] == "committed"
+
+
+@pytest.mark.parametrize(
+    ("version", "how", "code"),
+    [
+        ("3.0.0", {"broken": "no parameters"}, "selftest_failed"),
+        ("4.0.0", {"boot_fault": "panic"}, "boot_failed"),
+        ("5.0.0", {"boot_fault": "hang"}, "boot_failed"),
+    ],
+)
+def test_a_broken_version_ends_on_the_old_slot_with_its_reason(
+    lab: Lab, terminal: SimulatedTerminal, version: str, how: dict[str, str], code: str
+) -> None:
+    bundle = lab.bundle(version, lab.image(version, **how))
+    outcome = terminal.wait_outcome(terminal.ask("update", source=str(bundle))["id"])
+    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", code)
+    status = terminal.ask("status")
+    assert (status["booted"], status["slots"]["b"]["state"]) == ("a", "bad")
+    assert terminal.ask("why")["why"][0]["code"] == code
+
+
+def test_a_version_whose_agent_never_confirms_is_left_by_the_trial_timer(lab: Lab) -> None:
+    """The agent is kept from starting on the new slot: only the timer and the bootloader can help."""
+    terminal = lab.terminal("trial", trial_timeout_s=1.0, selftest_deadline_s=60)
+    bundle = lab.bundle("2.2.0", lab.image("2.2.0"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    config = terminal.layout.config
+    whole = config.read_text()
+    terminal.wait(lambda status: status["state"] == "activate", 20)
+    config.write_text(whole + "\n[nonsense]\n")  # from its next start on the agent refuses its configuration
+    terminal.wait_event(lambda events: events.count("reset: trial timer") >= 3, 40)
+    config.write_text(whole)
+    outcome = terminal.wait_outcome(update)
+    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", "boot_failed")
+
+
+def test_a_low_battery_waits_in_ready_and_says_why_and_goes_on_when_charged(
+    lab: Lab, terminal: SimulatedTerminal
+) -> None:
+    directory = str(terminal.layout.root)
+    assert sim("power", directory, "--battery", "20", "--ac", "off").returncode == 0
+    bundle = lab.bundle("2.3.0", lab.image("2.3.0"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    status = terminal.wait(lambda status: status["state"] == "ready", 20)
+    gate = next(gate for gate in status["gates"] if gate["gate"] == "power_install")
+    assert gate["open"] is False and "charger" in gate["remedy"]
+    assert terminal.ask("why")["why"][0]["code"] == "gate_closed"
+    assert sim("power", directory, "--battery", "60", "--ac", "on").returncode == 0
+    assert terminal.wait_outcome(update)["outcome"] == "committed"
+
+
+def test_the_trial_is_over_only_after_the_new_version_was_tested(lab: Lab, terminal: SimulatedTerminal) -> None:
+    bundle = lab.bundle("2.4.0", lab.image("2.4.0"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    status = terminal.wait(lambda status: status["state"] in ("selftest", "commit"), 20)
+    assert status["slots"]["b"]["state"] == "booted_trial"
+    assert terminal.wait_outcome(update)["outcome"] == "committed"
+
+
+def test_a_second_agent_on_the_same_state_is_refused(terminal: SimulatedTerminal) -> None:
+    second = subprocess.run(
+        [sys.executable, "-m", "posagent.daemon", "--config", str(terminal.layout.config)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert second.returncode == 4 and "already_running" in second.stderr
+    assert terminal.ask("status")["state"] == "idle"
+
+
+def test_a_damaged_boot_environment_keeps_the_terminal_answering(terminal: SimulatedTerminal) -> None:
+    terminal.layout.env_config.write_text(f"{terminal.layout.env} 0x0 0x4000\n")  # a single copy
+    terminal.control("reboot")
+    status = terminal.wait(lambda status: bool(status["problems"]), 20)
+    assert status["problems"][0]["code"] == "boot_env_not_redundant" and status["booted"] is None
+    with pytest.raises(PosagentError, match="gate_closed"):
+        terminal.ask("update", source="/tmp/some.bundle")
+
+
+def test_the_resident_carries_no_heavy_libraries() -> None:
+    code = (
+        "import sys, posagent.daemon; "
+        "print([name for name in ('ssl', '_hashlib', 'cryptography', 'tuf', 'urllib3', 'backports.zstd') "
+        "if sys.modules.get(name)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_simulator_from_an_empty_directory_by_its_own_commands(short_path: Path) -> None:
+    directory = str(short_path / "mine")
+    up = sim("up", directory, "--detach", "--json")
+    assert up.returncode == 0, up.stderr
+    told = json.loads(up.stdout)
+    assert Path(told["socket"]).is_socket() and Path(told["pty"]).exists()
+    try:
+        state = json.loads(sim("state", directory, "--json").stdout)
+        assert state["booted"] == "a" and {"agent", "payment"} <= set(state["pids"])
+        assert sim("cut", directory, "--off-s", "0.1").returncode == 0
+        assert sim("clock", directory, "--offset", "+3600").returncode == 0
+        assert sim("new", directory).returncode == 2, "a terminal is never made over another"
+    finally:
+        assert sim("down", directory).returncode == 0
+    assert sim("state", directory).returncode == 5
