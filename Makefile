@@ -7,13 +7,15 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus openssl:openssl
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test demo bench docs format clean
+.PHONY: help venv deps bench-deps check test hil kills demo bench docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
+	@echo "make hil    the rig scenarios, RIG=sim"
+	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
 	@echo "make docs   write the generated pages of docs/"
 
 venv: .venv/.done
@@ -37,6 +39,16 @@ check: venv
 
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Scenarios on a rig; `sim` is the simulated terminal.
+RIG ?= sim
+hil: venv deps
+	$(BIN)/pytest hil --rig $(RIG)
+
+# SIGKILL of each process at random moments of real updates -> build/kills.json.
+KILLS ?= 20
+kills: venv deps
+	$(BIN)/python -m tests.integration.kills --kills $(KILLS)
 
 demo: venv deps
 	$(BIN)/python -m posagent.sim.demo

@@ -29,6 +29,12 @@ class Terminal(Protocol):
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         """A verb of the agent's API. Raises posagent.core.errors.PosagentError."""
 
+    def wait_state(self, state: str, timeout_s: float) -> None:
+        """Until the agent knows its slots and reports that state."""
+
+    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
+        """How that update ended, across restarts and power cuts."""
+
     def field_line(self) -> str:
         """Device path of the laptop's end of the serial line."""
 

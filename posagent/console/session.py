@@ -183,7 +183,7 @@ class Session:
             raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
         unlocked.actions -= 1
         if unlocked.actions < 0:
-            self._lock("number of commands reached")
+            self._lock("")
             raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
 
     def _ask(self, command: Command) -> None:

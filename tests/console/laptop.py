@@ -9,7 +9,8 @@ from typing import Any
 
 from posagent import config as configuration
 from posagent.console.auth import Gatekeeper
-from posagent.console.session import PROMPT, Session, SessionLimits
+from posagent.console.session import PROMPT, Api, Session, SessionLimits
+from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles
 from posagent.sim.inprocess import InProcessTerminal
@@ -21,23 +22,29 @@ class Laptop:
     """Plugged into `terminal`. `screen` is everything it ever showed."""
 
     def __init__(
-        self, terminal: InProcessTerminal, certificates: Mapping[str, Path], limits: SessionLimits | None = None
+        self,
+        terminal: InProcessTerminal,
+        certificates: Mapping[str, Path],
+        limits: SessionLimits | None = None,
+        *,
+        api: Api | None = None,
+        engineer: Worker | None = None,
     ) -> None:
         self.terminal = terminal
         self.screen = b""
         self._certificates = certificates
         self._limits = limits or SessionLimits()
-        self.plug_in()
+        self.plug_in(api, engineer)
 
-    def plug_in(self) -> None:
-        """A session as the agent makes it when it starts."""
+    def plug_in(self, api: Api | None = None, engineer: Worker | None = None) -> None:
+        """A session as the agent makes it when it starts: with the terminal's API and installer where None."""
         terminal, config = self.terminal, configuration.load(str(self.terminal.layout.config))
         self.session = Session(
-            api=terminal.api,
+            api=api or terminal.api,
             write=self._show,
             timers=terminal.time,
             clock=terminal.time,
-            engineer=LocalWorker(Installer(config, linux_ports(config)).verbs, terminal.time),
+            engineer=engineer or LocalWorker(Installer(config, linux_ports(config)).verbs, terminal.time),
             gatekeeper=Gatekeeper(
                 files=LinuxFiles(),
                 path=f"{config.terminal.state_dir}/console.json",

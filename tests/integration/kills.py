@@ -27,7 +27,7 @@ from posagent.sim.lab import Lab, SimulatedTerminal
 PROCESSES = ("agent", "fetcher", "installer")
 NOISE_MIB = 4
 RATE = "8m"
-LONGEST_S = {"agent": 3.0, "fetcher": 0.8, "installer": 1.6}
+LONGEST_S = {"agent": 3.0, "fetcher": 0.8, "installer": 0.5}
 """How long after the request the moment is drawn from, so that it falls into the process' life."""
 
 
@@ -55,6 +55,8 @@ class Campaign:
         version = f"1.{self._number}.0"
         image = self._image(version)
         update = self._terminal.ask("update", source=self._lab.publish(version, image))["id"]
+        if process == "installer":  # it also lives for a moment before; the moments that matter come now
+            self._terminal.wait(lambda status: status["state"] not in ("download",), 60)
         time.sleep(self._random.uniform(0, LONGEST_S[process]))
         phase = self._kill(process, update)
         outcome = self._terminal.wait_outcome(update, 90)
