@@ -1,13 +1,18 @@
-"""Writes the pages of docs/ that are drawn from the code: states.md from the table, errors.md from the catalogue.
+"""Writes the pages of docs/ that are drawn from the code: states.md from the table, errors.md from the catalogue,
+configuration.md from the configuration's structs.
 
 `python docs/generate.py` writes them, `python docs/generate.py --check` fails when one is stale.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
 
+from posagent import config as configuration
 from posagent.core.errors import CATALOGUE, EXIT_CODES
 from posagent.core.model import Event, State
 from posagent.core.recovery import RECOVERY
@@ -111,7 +116,92 @@ def errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"states.md": states_page, "errors.md": errors_page}
+EXAMPLE = """\
+[terminal]
+id = "pos-0001"
+hardware = "acme-p400"
+
+[slots.a]
+device = "/dev/mmcblk0p2"
+[slots.b]
+device = "/dev/mmcblk0p3"
+
+[fetch]
+repository_url = "https://updates.example.com/p400"
+
+[console]
+device = "/dev/ttyS1"
+
+[[selftest.checks]]
+name = "payment service answers"
+kind = "tcp"
+port = 4711
+retry_for_s = 60
+"""
+
+
+def _type_name(kind: Any) -> str:
+    return f"list of {get_args(kind)[0].__name__}" if get_origin(kind) is tuple else str(kind.__name__)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is dataclasses.MISSING:
+        return "**must be given**"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return f"`{json.dumps(value)}`"
+
+
+def _allowed(field: dataclasses.Field[Any]) -> str:
+    if "range" in field.metadata:
+        low, high = field.metadata["range"]
+        return f"{low} to {high}"
+    return ", ".join(f"`{value}`" for value in field.metadata.get("values", ()))
+
+
+def _config_table(name: str, kind: type[Any]) -> list[str]:
+    hints = get_type_hints(kind)
+    lines = [
+        "",
+        f"## {name}",
+        "",
+        (kind.__doc__ or "").strip(),
+        "",
+        "| key | type | allowed | default |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{field.name}` | {_type_name(hints[field.name])} | {_allowed(field)} | {_default(field)} |"
+        for field in dataclasses.fields(kind)
+    ]
+    return lines
+
+
+def configuration_page() -> str:
+    configuration.parse(EXAMPLE)
+    lines = [
+        "# Configuration",
+        "",
+        GENERATED,
+        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all four processes. It belongs into the signed image.",
+        "An unknown key, a missing one, a wrong type or a value out of range refuses to start and names the line;",
+        "`posagent config FILE` checks a file without starting anything. A small one:",
+        "",
+        "```toml",
+        *EXAMPLE.splitlines(),
+        "```",
+    ]
+    hints = get_type_hints(configuration.Config)
+    for field in dataclasses.fields(configuration.Config):
+        if field.name == "slots":
+            lines += _config_table("[slots.a] and [slots.b]", configuration.SlotConfig)
+        else:
+            lines += _config_table(f"[{field.name}]", hints[field.name])
+        if field.name == "selftest":
+            lines += _config_table("[[selftest.checks]]", configuration.CheckConfig)
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"states.md": states_page, "errors.md": errors_page, "configuration.md": configuration_page}
 
 
 def main(argv: list[str]) -> int:

@@ -50,6 +50,8 @@ class SlotConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotsConfig:
+    """Both slots."""
+
     a: SlotConfig
     b: SlotConfig
 
@@ -115,6 +117,8 @@ class PowerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallConfig:
+    """How a slot is written, and how often closed gates are asked again."""
+
     attempts_max: int = _between(1, 100, 10)
     backoff_s: int = _between(0, 3600, 5)
     stall_timeout_s: int = _between(1, 3600, 120)
@@ -149,6 +153,8 @@ class CheckConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelftestConfig:
+    """The tests a new version must pass before it is committed; none configured is a failure."""
+
     deadline_s: int = _between(1, 3600, 300)
     attempts_max: int = _between(1, 20, 3)
     checks: tuple[CheckConfig, ...] = ()

@@ -182,7 +182,7 @@ def test_output_that_nobody_reads_is_dropped_and_never_blocks(cable: Cable) -> N
     cable.type(b"status\r")
     cable.run_until(lambda: cable.received == b"status\r")
     shown = bytearray()
-    cable.run_until(lambda: bool(shown.extend(cable.read())) or len(cable.read()) == 0 and len(shown) > 0)  # type: ignore[func-returns-value]
+    cable.run_until(lambda: bool(shown.extend(cable.read())) or (len(cable.read()) == 0 and len(shown) > 0))  # type: ignore[func-returns-value]
     lines = bytes(shown).split(b"\r\n")
     assert len(lines) < 20_000, "most of it is gone"
     assert all(len(line) == 70 for line in lines[:-1]), "whole writes are dropped, not pieces"

@@ -1,0 +1,89 @@
+"""What the README and docs tell a newcomer to type works as written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Desk
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page: str) -> dict[str, list[str]]:
+    """Shell blocks by the heading they stand under."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        if match[1]:
+            heading = match[1]
+        else:
+            found.setdefault(heading, []).append(match[2])
+    return found
+
+
+def type_in(script: str, where: Path, given: str | None = None) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=where,
+        env={**os.environ, "PATH": path, "LANG": "C.UTF-8"},
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.real
+def test_the_readme_shows_a_terminal_by_hand(short_path: Path) -> None:
+    [script] = blocks("README.md")["Try it by hand"]
+    said = type_in(script.replace("$PWD/.venv/bin:", "").replace("/tmp/terminal", f"{short_path}/terminal"), ROOT)
+    assert "Put the terminal on its charger." in said
+
+
+@pytest.mark.real
+def test_the_readme_releases_a_version(tmp_path: Path, desk: Desk) -> None:
+    [script] = blocks("README.md")["Release a version"]
+    (tmp_path / "rootfs.ext4").write_bytes(desk.images["2.0.0"].read_bytes())
+    type_in(script.replace("/tmp/keys", "keys").replace("/srv/repository", "repository"), tmp_path)
+    assert (tmp_path / "repository/channels/stable.json").exists()
+    assert (tmp_path / "keys/root.json").exists()
+
+
+@pytest.mark.real
+def test_the_console_page_certifies_and_signs(tmp_path: Path, desk: Desk) -> None:
+    certify, sign = blocks("docs/console.md")["Unlocking"]
+    for name in ("engineer-ca", "engineer-ca.pub"):
+        (tmp_path / name).write_bytes((desk.keys / name).read_bytes())
+        (tmp_path / name).chmod(0o600)
+    type_in("ssh-keygen -q -t ed25519 -N '' -f engineer\n" + certify, tmp_path)
+    assert "BEGIN SSH SIGNATURE" in type_in(sign, tmp_path)
+
+
+def test_every_file_the_pages_link_to_exists() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), ROOT / "hil/README.md"):
+        for target in re.findall(r"\]\(([^)#:]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_path_named_in_how_it_works_exists() -> None:
+    text = (ROOT / "docs/how-it-works.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:posagent/)?(?:core|agent|fetcher|installer|selftest)/\w+\.py)`", text):
+        assert (ROOT / "posagent" / path.removeprefix("posagent/")).exists(), path
+
+
+def test_every_make_target_the_pages_name_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), ROOT / "hil/README.md"):
+        for target in re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
