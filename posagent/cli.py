@@ -1,7 +1,7 @@
 """posagent: the command on the terminal. One verb of the agent's API each, for people and (`--json`) for scripts.
 
-Rules: exit codes are 0 done, 2 usage, 3 refused, 4 failed, 5 not reachable. Interrupting a command that follows an
-update stops following, never the update.
+Rules: exit codes are 0 done, 2 usage, 3 refused, 4 failed, 5 not reachable, 130 interrupted. Interrupting a command
+that follows an update stops following (exit code 0), never the update.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ QUIET_S = 3600.0
 RECONNECT_S = 600.0
 RECONNECT_PAUSE_S = 0.2
 NOT_COMMITTED = 4
+INTERRUPTED = 130
+
+
+class NobodyReads(Exception):
+    """Standard output is closed, as by `head`. No OSError: the socket's caller would take it for its own."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,10 +168,13 @@ class Command:
 
     def _progress(self, status: dict[str, Any]) -> None:
         self._told_at = time.monotonic()
-        if self._json:
-            print(json.dumps(status), flush=True)
-        else:
-            self._show(texts.progress_line(status, self._lang), phase=status["state"])
+        try:
+            if self._json:
+                print(json.dumps(status), flush=True)
+            else:
+                self._show(texts.progress_line(status, self._lang), phase=status["state"])
+        except BrokenPipeError:
+            raise NobodyReads from None
 
     def _ended(self, answer: dict[str, Any]) -> int:
         outcome = answer["outcome"]
@@ -195,8 +203,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return Command(arguments).run()
-    except BrokenPipeError:
-        sys.stderr.close()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (BrokenPipeError, NobodyReads):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not written at exit
         return EXIT_CODES[Kind.FAILED]
 
 

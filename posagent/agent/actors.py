@@ -209,7 +209,10 @@ class UpdateActors:
             self._post(Event.TESTS_FAILED, failure=failure)
 
         def lost(error: PosagentError) -> None:
-            self._failing(Event.DEADLINE if error.code == "worker_stalled" else Event.TESTS_LOST)(error)
+            if error.code == "worker_stalled":
+                self._post(Event.DEADLINE)
+            else:
+                self._failing(Event.TESTS_LOST)(error)
 
         self._start(self._workers.selftest, "run", {}, tested, lost, self._deadlines.selftest_s, whole=True)
 

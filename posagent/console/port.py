@@ -6,6 +6,7 @@ not hold the agent. A port that vanishes (a USB adapter) is opened again when it
 
 from __future__ import annotations
 
+import termios
 from collections.abc import Callable
 
 import serial
@@ -53,7 +54,7 @@ class SerialPort:
         try:
             self._port = serial.Serial(self._device, self._baud, timeout=0, write_timeout=0, exclusive=True)
             self._watch(self._port.fileno(), self._readable, None)
-        except (OSError, ValueError):  # serial.SerialException is an OSError
+        except (OSError, ValueError, termios.error):  # SerialException is an OSError; the last: pulled out meanwhile
             self._port = None
             self._timers.call_later(REOPEN_S, self._open)
 

@@ -73,10 +73,17 @@ class InProcessTerminal:
         self._ports = linux_ports(self._config)
         self._restart = False
         self.boots = 0
+        self.silent: set[str] = set()
+        """Verbs of the workers that hang, such as `write`."""
 
     @property
     def situation(self) -> Situation:
         return self._engine.situation
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the agent would pet its watchdog now."""
+        return self._actors.healthy
 
     @property
     def state(self) -> State:
@@ -123,6 +130,7 @@ class InProcessTerminal:
         )
         engine.actors = actors
         self._engine = engine
+        self._actors = actors
         self.api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t")
         observed: list[bool] = []
 
@@ -139,8 +147,8 @@ class InProcessTerminal:
         fetcher = Fetcher(self._config.fetch, files, self.time, lambda path: open_inside("/", path))
         verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}
         return Workers(
-            installer=LocalWorker({**installer.verbs, "reboot": self._reboot}, self.time),
-            fetcher=LocalWorker(verbs, self.time),
+            installer=LocalWorker({**installer.verbs, "reboot": self._reboot}, self.time, self.silent),
+            fetcher=LocalWorker(verbs, self.time, self.silent),
             selftest=LocalWorker(
                 {
                     "run": lambda _: checks.run(
@@ -148,6 +156,7 @@ class InProcessTerminal:
                     )
                 },
                 self.time,
+                self.silent,
             ),
         )
 

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, Notify, Verb
+
+
+_ABANDONED: list[object] = []
+"""Work that a power cut ended. Kept, because a generator that is thrown away would still run its clean-up."""
 
 
 class VirtualTimer:
@@ -32,7 +36,6 @@ class VirtualTime:
         self._now = 0.0
         self._order = itertools.count()
         self._timers: list[tuple[float, int, VirtualTimer]] = []
-        self._abandoned: list[object] = []
 
     def monotonic(self) -> float:
         return self._now
@@ -61,7 +64,7 @@ class VirtualTime:
 
     def forget(self) -> None:
         """Power cut: whatever was planned will not happen, and nothing that was begun is tidied up either."""
-        self._abandoned.append(self._timers)
+        _ABANDONED.append(self._timers)
         self._timers = []
 
 
@@ -97,13 +100,25 @@ class LocalJob:
         self._notify(message)
 
 
-class LocalWorker:
-    """core.ports.Worker: the verbs of a worker process, in this process."""
+class SilentJob:
+    """core.ports.Job of a worker that hangs."""
 
-    def __init__(self, verbs: Mapping[str, Verb], time: VirtualTime, step_s: float = 0.01) -> None:
+    def cancel(self) -> None:
+        return None
+
+
+class LocalWorker:
+    """core.ports.Worker: the verbs of a worker process, in this process. Verbs in `silent` hang."""
+
+    def __init__(
+        self, verbs: Mapping[str, Verb], time: VirtualTime, silent: Collection[str] = (), step_s: float = 0.01
+    ) -> None:
         self._verbs = verbs
         self._time = time
+        self._silent = silent
         self._step_s = step_s
 
-    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> LocalJob:
+    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> LocalJob | SilentJob:
+        if verb in self._silent:
+            return SilentJob()
         return LocalJob(iter(self._verbs[verb](args)), notify, self._time, self._step_s)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import select
+import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import serial
 
-from posagent.console.port import OUTPUT_BYTES_MAX, REOPEN_S, SerialPort
+from posagent.console.port import REOPEN_S, SerialPort
 from posagent.platform.loop import Loop
 
 DEADLINE_S = 5.0
@@ -39,10 +41,12 @@ class Cable:
         self.clock = FastClock()
         self.loop = Loop(self.clock)
         self.received = b""
+        self.shown = bytearray()
         self.lost = 0
         self._master: int | None = None
 
     def plug_in(self) -> None:
+        self.shown.clear()
         self._master, slave = pty.openpty()
         tty.setraw(slave)
         self.device.unlink(missing_ok=True)
@@ -85,22 +89,29 @@ class Cable:
             else:
                 self.loop.call_later(0.002, look)
 
-        look()
+        self.loop.call_later(0, look)
         self.loop.run()
         if not reached():
             raise TimeoutError
+
+    def turn(self) -> None:
+        """Let the loop do what can be done now."""
+        self.run_until(lambda: True)
+
+    def quiet(self) -> bool:
+        """Nothing more arrives at the laptop."""
+        return len(self.shown) == len(self.read())
 
     def type(self, data: bytes) -> None:
         assert self._master is not None
         os.write(self._master, data)
 
     def read(self) -> bytes:
-        """What has arrived at the laptop."""
+        """What has arrived at the laptop, taken out of the line."""
         assert self._master is not None
-        shown = b""
         while select.select([self._master], [], [], 0)[0]:
-            shown += os.read(self._master, 65536)
-        return shown
+            self.shown += os.read(self._master, 65536)
+        return bytes(self.shown)
 
 
 @pytest.fixture
@@ -118,9 +129,7 @@ def test_bytes_go_both_ways(cable: Cable) -> None:
     assert cable.received == bytes(range(256)), "nothing is taken for a control character"
     port.write(b"terminal: 1\r\n")
     port.write(bytes(range(256)))
-    shown = bytearray()
-    cable.run_until(lambda: shown.extend(cable.read()) or len(shown) >= 269)  # type: ignore[func-returns-value]
-    assert bytes(shown) == b"terminal: 1\r\n" + bytes(range(256))
+    cable.run_until(lambda: cable.read() == b"terminal: 1\r\n" + bytes(range(256)))
 
 
 def test_a_line_that_goes_away_is_reported_once_and_opened_again_when_it_is_back(cable: Cable) -> None:
@@ -133,10 +142,9 @@ def test_a_line_that_goes_away_is_reported_once_and_opened_again_when_it_is_back
         cable.run_until(lambda: cable.lost == times)  # noqa: B023
         port.write(b"to nobody")
         cable.clock.pushed_s += REOPEN_S + 1
-        cable.run_until(lambda: True)
+        cable.turn()
         cable.plug_in()
         cable.received = b""
-        cable.type(b"w")
         cable.clock.pushed_s += REOPEN_S + 1
         port_is_back(cable)
     assert cable.lost == 2
@@ -166,8 +174,24 @@ def test_what_is_no_serial_port_does_not_stop_the_agent(cable: Cable, device: st
     cable.open().write(b"x")
     for _ in range(3):
         cable.clock.pushed_s += REOPEN_S + 1
-        cable.run_until(lambda: True)
+        cable.turn()
     cable.device = Path("nowhere")
+
+
+def test_an_adapter_pulled_out_while_it_is_opened_does_not_stop_the_agent(
+    cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyserial lets termios.error through, which is no OSError; seen once in a hundred when racing with a close."""
+
+    def pulled_out(*_: object, **__: object) -> None:
+        raise termios.error(5, "Input/output error")
+
+    cable.plug_in()
+    with monkeypatch.context() as patched:
+        patched.setattr(serial, "Serial", pulled_out)
+        cable.open()
+    cable.clock.pushed_s += REOPEN_S + 1
+    port_is_back(cable)
 
 
 def test_output_that_nobody_reads_is_dropped_and_never_blocks(cable: Cable) -> None:
@@ -176,32 +200,31 @@ def test_output_that_nobody_reads_is_dropped_and_never_blocks(cable: Cable) -> N
     started = time.monotonic()
     for number in range(20_000):
         port.write(f"{number:070}\r\n".encode())
-        if number % 100 == 0:
-            cable.run_until(lambda: True)
+        if number % 200 == 0:
+            cable.turn()
     assert time.monotonic() - started < DEADLINE_S
     cable.type(b"status\r")
     cable.run_until(lambda: cable.received == b"status\r")
-    shown = bytearray()
-    cable.run_until(lambda: bool(shown.extend(cable.read())) or (len(cable.read()) == 0 and len(shown) > 0))  # type: ignore[func-returns-value]
-    lines = bytes(shown).split(b"\r\n")
-    assert len(lines) < 20_000, "most of it is gone"
-    assert all(len(line) == 70 for line in lines[:-1]), "whole writes are dropped, not pieces"
+    cable.read()
+    cable.run_until(cable.quiet)
+    *lines, rest = cable.read().split(b"\r\n")
+    assert 0 < len(lines) < 20_000 and rest == b"", "most of it is gone"
+    assert all(len(line) == 70 for line in lines), "whole writes are dropped, not pieces"
+    port.write(b"posagent> ")
+    cable.run_until(lambda: cable.read().endswith(b"\r\nposagent> "))
 
 
-def test_a_line_that_is_read_again_works_again(cable: Cable) -> None:
+def test_what_was_meant_for_a_line_that_is_gone_is_not_shown_to_the_next(cable: Cable) -> None:
     cable.plug_in()
     port = cable.open()
-    for _ in range(1000):
-        port.write(b"x" * 1000)
-    cable.run_until(lambda: True)
-    shown = bytearray()
-
-    def quiet() -> bool:
-        piece = cable.read()
-        shown.extend(piece)
-        return not piece and len(shown) > 0
-
-    cable.run_until(quiet)
-    assert len(shown) <= OUTPUT_BYTES_MAX + (1 << 20)
-    port.write(b"posagent> ")
-    cable.run_until(lambda: cable.read().endswith(b"posagent> "))
+    for _ in range(20):
+        port.write(b"secret" * 250)
+    cable.turn()
+    cable.unplug()
+    cable.run_until(lambda: cable.lost == 1)
+    cable.plug_in()
+    cable.clock.pushed_s += REOPEN_S + 1
+    port_is_back(cable)
+    port.write(b"hello")
+    cable.run_until(lambda: b"hello" in cable.read())
+    assert b"secret" not in cable.shown

@@ -255,19 +255,31 @@ def test_looking_costs_no_command(laptop: Laptop) -> None:
     assert not laptop.locked
 
 
+def end_session(laptop: Laptop, how: str) -> None:
+    """Every way a session can end."""
+    match how:
+        case "time":
+            laptop.terminal.time.let_pass(1000)
+            laptop.ask("status")
+        case "idle":
+            laptop.terminal.run_until(lambda _: laptop.screen.endswith(b"locked: idle\r\n" + PROMPT))
+        case "number of commands":
+            for _ in range(4):
+                laptop.ask("history")
+        case "logout":
+            laptop.ask("logout")
+        case "^D":
+            laptop.type("\x04")
+        case _:
+            laptop.session.hang_up()
+
+
 @pytest.mark.parametrize("end", ["time", "idle", "number of commands", "logout", "^D", "hang-up"])
 def test_the_end_of_a_session_never_touches_the_update(plug: Plug, desk: Desk, end: str) -> None:
     laptop = plug(actions_max=3)
     laptop.unlock()
     update = wait_in_ready(laptop, desk)
-    {
-        "time": lambda: [laptop.terminal.time.let_pass(1000), laptop.ask("status")],
-        "idle": lambda: laptop.terminal.run_until(lambda _: laptop.screen.endswith(b"idle\r\n" + PROMPT)),
-        "number of commands": lambda: [laptop.ask("history") for _ in range(4)],
-        "logout": lambda: laptop.ask("logout"),
-        "^D": lambda: laptop.type("\x04"),
-        "hang-up": lambda: laptop.session.hang_up(),
-    }[end]()
+    end_session(laptop, end)
     assert laptop.locked
     status = laptop.terminal.ask("status")
     assert (status["state"], status["update"]["id"]) == ("ready", update)

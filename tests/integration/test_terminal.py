@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +112,22 @@ def test_the_trial_is_over_only_after_the_new_version_was_tested(lab: Lab, termi
     status = terminal.wait(lambda status: status["state"] in ("selftest", "commit"), 20)
     assert status["slots"]["b"]["state"] == "booted_trial"
     assert terminal.wait_outcome(update)["outcome"] == "committed"
+
+
+def test_an_agent_that_hangs_is_killed_by_the_service_watchdog_and_goes_on(lab: Lab) -> None:
+    terminal = lab.terminal("hung", service_watchdog_s=2)
+    pid = int(terminal.control("state")["pids"]["agent"])
+    os.kill(pid, signal.SIGSTOP)
+    terminal.wait_event(lambda events: any("service watchdog" in event for event in events), 20)
+    terminal.wait(lambda status: status["booted"] == "a", 20)
+    assert terminal.control("state")["pids"]["agent"] != pid
+
+
+def test_a_terminal_whose_agent_hangs_for_good_is_reset_by_the_hardware_watchdog(lab: Lab) -> None:
+    terminal = lab.terminal("frozen", watchdog_timeout_s=5)
+    os.kill(int(terminal.control("state")["pids"]["agent"]), signal.SIGSTOP)
+    terminal.wait_event(lambda events: "reset: hardware watchdog" in events, 20)
+    terminal.wait(lambda status: status["booted"] == "a", 20)
 
 
 def test_a_second_agent_on_the_same_state_is_refused(terminal: SimulatedTerminal) -> None:
