@@ -2,13 +2,16 @@
 
 Rules: one attempt a call; the agent decides about the next. Whatever happens, what is in the spool stays, unless the
 server's file has become another one; that is tried again from nothing a bounded number of times.
+The announced digest only saves a useless verification: it is as unsigned as the announcement, the installer judges.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from posagent.config import FetchConfig
@@ -25,12 +28,34 @@ _POINTER_TEXTS = {
     "bundle": re.compile(r"(?!.*\.\.)[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+){0,8}"),  # stays below the repository
     "sha256": re.compile(r"[0-9a-f]{64}"),
 }
+_DIGEST = re.compile(r"([0-9a-fA-F]{64})?")
 
 
 class ClosableSource(ByteSource, Protocol):
     """An opened local file."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A download as the agent asks for it; `length` and `sha256` are what the repository announced."""
+
+    id: str
+    source: str
+    length: int | None = None
+    sha256: str = ""
+
+    @staticmethod
+    def of(args: Mapping[str, Any]) -> Wanted:
+        """Raises FetchError `bad_request`."""
+        length, texts = args.get("length"), (args.get("id"), args.get("source"), args.get("sha256") or "")
+        name, source, sha256 = (text if isinstance(text, str) else None for text in texts)
+        if not name or not source or sha256 is None or not _DIGEST.fullmatch(sha256):
+            raise FetchError("bad_request", "a fetch needs an id, a source, and a digest in hexadecimal if any")
+        if length is not None and (type(length) is not int or length <= 0):
+            raise FetchError("bad_request", f"not a length in bytes: {length!r:.40}")
+        return Wanted(id=name, source=source, length=length, sha256=sha256.lower())
 
 
 class Fetcher:
@@ -55,18 +80,19 @@ class Fetcher:
         answer = self._client.get(Asked(url=f"{base}/channels/{self._config.channel}.json"))
         try:
             if answer.status != 200:
-                raise _bad_status(answer, 0)
+                raise _bad_status(answer)
             yield {"result": {"offer": _offer(self._bounded(answer), base)}}
         finally:
             answer.close()
 
-    @staticmethod
-    def _bounded(answer: Answer) -> bytes:
-        data = b""
+    def _bounded(self, answer: Answer) -> bytes:
+        data, deadline = b"", self._clock.monotonic() + self._config.stall_timeout_s
         for chunk in answer.chunks():
             data += chunk
             if len(data) > POINTER_BYTES_MAX:
                 raise FetchError("fetch_pointer", f"the announcement is larger than {POINTER_BYTES_MAX} bytes")
+            if self._clock.monotonic() > deadline:
+                raise FetchError("fetch_stalled", "the announcement does not come to an end")
         return data
 
     # discard
@@ -84,13 +110,14 @@ class Fetcher:
 
     def fetch(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{"id", "source", "length"?, "sha256"?}`: progress, then result `{bundle, length, bytes_refetched}`."""
-        source, expected = str(args["source"]), args.get("length")
-        entry = self._spool.entry(str(args["id"]), source)
+        wanted = Wanted.of(args)
+        entry = self._spool.entry(wanted.id, wanted.source)
         if not entry.complete:
-            if expected is not None and expected > self._config.download_bytes_max:
-                raise FetchError("fetch_too_large", f"{expected} bytes are announced")
-            yield from self._local(entry, source) if source.startswith("/") else self._http(entry, source, expected)
-            entry.finish()
+            try:
+                yield from self._complete(entry, wanted)
+            except FetchError as error:
+                error.facts["bytes_done"] = entry.done
+                raise
         yield {
             "result": {
                 "bundle": entry.bundle,
@@ -99,43 +126,67 @@ class Fetcher:
             }
         }
 
-    def _http(self, entry: Entry, url: str, expected: int | None) -> Iterator[Message]:
-        answer = self._begin(entry, url, expected)
+    def _complete(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
+        if wanted.length is not None and wanted.length > self._config.download_bytes_max:
+            raise FetchError("fetch_too_large", f"{wanted.length} bytes are announced")
+        if not entry.whole(wanted.length):
+            yield from self._local(entry, wanted) if wanted.source.startswith("/") else self._http(entry, wanted)
+        if not entry.done:
+            raise FetchError("fetch_length", "the file is empty")
+        if wanted.sha256:
+            yield from self._compare(entry, wanted.sha256)
+        entry.finish()
+
+    def _compare(self, entry: Entry, sha256: str) -> Iterator[Message]:
+        """The whole file against the announced digest; another file is given up, a bounded number of times."""
+        found = hashlib.sha256()
+        for piece in entry.pieces(CHUNK_BYTES):
+            found.update(piece)
+            yield _progress(entry, entry.done)
+        if found.hexdigest() != sha256:
+            if entry.record.restarts < RESTARTS_MAX:
+                entry.restart()
+            raise FetchError("fetch_changed", f"the file's digest is {found.hexdigest()}, {sha256} was announced")
+
+    def _http(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
+        answer = self._begin(entry, wanted)
         try:
-            yield from self._receive(entry, answer.chunks(), answer.length)
+            yield from self._receive(entry, answer.chunks(), entry.record.length)
         finally:
             answer.close()
 
-    def _begin(self, entry: Entry, url: str, expected: int | None) -> Answer:
+    def _begin(self, entry: Entry, wanted: Wanted) -> Answer:
         """Ask for what is missing; begin again where the server's file is another one. Raises FetchError."""
         while True:
             record = entry.record
-            asked = Asked(url=url, offset=entry.done, validator=record.etag or record.last_modified)
+            asked = Asked(url=wanted.source, offset=entry.done, validator=record.etag or record.last_modified)
             answer = self._client.get(asked)
             try:
-                if self._continues(entry, answer, expected):
-                    entry.expect(length=answer.length, etag=answer.etag, last_modified=answer.last_modified)
+                if self._continues(entry, answer, wanted.length):
+                    length = wanted.length if answer.length is None else answer.length
+                    entry.expect(length=length, etag=answer.etag, last_modified=answer.last_modified)
                     return answer
             except BaseException:
                 answer.close()
                 raise
             answer.close()
             if record.restarts >= RESTARTS_MAX:
-                raise FetchError("fetch_changed", f"began again {RESTARTS_MAX} times", bytes_done=entry.done)
+                raise FetchError("fetch_changed", f"began again {RESTARTS_MAX} times")
             entry.restart()
 
     def _continues(self, entry: Entry, answer: Answer, expected: int | None) -> bool:
         """Whether the body goes on where the spool ends; False to begin again. Raises FetchError."""
-        if answer.status not in (200, 206, 416):
-            raise _bad_status(answer, entry.done)
         if answer.status == 416:
             return False
-        known = expected if expected is not None else entry.record.length
-        if answer.html and known is not None and answer.length != known:
-            raise FetchError("fetch_status", "the network answered with a web page of its own", bytes_done=entry.done)
+        if answer.status not in (200, 206):
+            raise _bad_status(answer)
+        known = entry.record.length if expected is None else expected
+        if answer.html and (known is None or answer.length != known):
+            raise FetchError("fetch_status", "the network answered with a web page of its own")
+        if answer.encoded:
+            raise FetchError("fetch_status", "the server compressed the file although it was told not to")
         if expected is not None and answer.length is not None and answer.length != expected:
-            detail = f"{answer.length} bytes on the server, {expected} announced"
-            raise FetchError("fetch_changed", detail, bytes_done=entry.done)
+            raise FetchError("fetch_changed", f"{answer.length} bytes on the server, {expected} announced")
         if answer.length is not None and answer.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{answer.length} bytes are offered")
         if answer.offset != entry.done:
@@ -151,12 +202,15 @@ class Fetcher:
             return record.etag == answer.etag
         return not (record.last_modified and answer.last_modified) or record.last_modified == answer.last_modified
 
-    def _local(self, entry: Entry, path: str) -> Iterator[Message]:
+    def _local(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
+        path = wanted.source
         try:
             source = self._open_local(path)
         except OSError as error:
             raise FetchError("fetch_network", f"{path}: {error.strerror or error}") from error
         try:
+            if wanted.length not in (None, source.size):
+                raise FetchError("fetch_changed", f"{path}: {source.size} bytes, {wanted.length} announced")
             if source.size > self._config.download_bytes_max:
                 raise FetchError("fetch_too_large", f"{path}: {source.size} bytes")
             if entry.done and entry.record.length != source.size:
@@ -173,26 +227,29 @@ class Fetcher:
         try:
             for chunk in chunks:
                 if entry.done + len(chunk) > limit:
-                    raise FetchError("fetch_too_large", f"more than {limit} bytes arrived", bytes_done=entry.done)
+                    raise FetchError("fetch_too_large", f"more than {limit} bytes arrived")
                 entry.append(chunk)
                 if entry.done - entry.record.durable_bytes >= self._config.checkpoint_bytes:
                     entry.checkpoint()
+                    entry.check_space()
                 if self._clock.monotonic() > deadline:
-                    raise FetchError("fetch_timeout", bytes_done=entry.done)
-                yield {
-                    "progress": {
-                        "bytes_done": entry.done,
-                        "bytes_total": length or 0,
-                        "bytes_refetched": entry.record.bytes_refetched,
-                    }
-                }
-        except FetchError as error:
-            error.facts["bytes_done"] = entry.done
-            raise
+                    raise FetchError("fetch_timeout")
+                yield _progress(entry, length)
         finally:
             entry.checkpoint()
         if length is not None and entry.done != length:
-            raise FetchError("fetch_length", f"{entry.done} of {length} bytes arrived", bytes_done=entry.done)
+            raise FetchError("fetch_length", f"{entry.done} of {length} bytes arrived")
+
+
+def _progress(entry: Entry, length: int | None) -> Message:
+    """`bytes_total` is 0 where the server does not say."""
+    return {
+        "progress": {
+            "bytes_done": entry.done,
+            "bytes_total": length or 0,
+            "bytes_refetched": entry.record.bytes_refetched,
+        }
+    }
 
 
 def _pieces(source: ByteSource, offset: int, path: str) -> Iterator[bytes]:
@@ -204,8 +261,8 @@ def _pieces(source: ByteSource, offset: int, path: str) -> Iterator[bytes]:
         raise FetchError("fetch_network", f"{path}: {error.strerror or error}") from error
 
 
-def _bad_status(answer: Answer, done: int) -> FetchError:
-    error = FetchError("fetch_status", f"the server answered {answer.status}", bytes_done=done)
+def _bad_status(answer: Answer) -> FetchError:
+    error = FetchError("fetch_status", f"the server answered {answer.status}")
     wait_s = answer.retry_after_s()
     if answer.status in (429, 503) and wait_s is not None:
         error.facts["retry_after_s"] = wait_s

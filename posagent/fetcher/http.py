@@ -44,6 +44,7 @@ class Answer:
         self._response = response
         self.status = response.status
         self.html = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        self.encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         etag = response.headers.get("ETag", "")
         self.etag = etag if etag.startswith('"') and len(etag) <= 256 else ""
         self.last_modified = response.headers.get("Last-Modified", "")[:64]
@@ -51,21 +52,24 @@ class Answer:
 
     def _extent(self, asked: Asked) -> tuple[int, int | None]:
         """Where the body begins and how long the whole file is."""
+        text = self._response.headers.get("Content-Length", "")
+        body = int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
         if self.status != 206:
-            text = self._response.headers.get("Content-Length", "")
-            return 0, int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+            return 0, body
         found = _CONTENT_RANGE.fullmatch(self._response.headers.get("Content-Range", ""))
         if found is None:
             raise FetchError("fetch_length", "the server answered a range without saying which")
         first, last, total = (int(text) for text in found.groups())
         if first != asked.offset or last + 1 != total:
             raise FetchError("fetch_length", f"asked for bytes from {asked.offset}, was offered {found[0]}")
+        if body not in (None, total - first):
+            raise FetchError("fetch_length", f"{body} bytes are announced for {found[0]}")
         return first, total
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it arrives. Raises FetchError."""
         with _coded():
-            while data := self._response.read1(CHUNK_BYTES):
+            while data := self._response.read1(CHUNK_BYTES, decode_content=False):
                 yield data
 
     def close(self) -> None:
@@ -90,6 +94,7 @@ class Client:
                 context = ssl.create_default_context(cafile=self._config.ca_file or None)
             except OSError as error:
                 raise FetchError("fetch_tls", f"ca_file {self._config.ca_file}: {error}") from error
+            context.hostname_checks_common_name = False  # a host is its subjectAltName, as RFC 9525 says
             timeout = urllib3.Timeout(
                 connect=float(self._config.connect_timeout_s), read=float(self._config.stall_timeout_s)
             )
@@ -109,13 +114,14 @@ class Client:
             with _coded():
                 response = self._manager().request("GET", url, headers=headers, redirect=False, preload_content=False)
             if response.status not in _REDIRECTS:
-                return Answer(response, asked)
+                return _answer(response, asked)
             response.close()
             url = self._redirected(url, response.headers.get("Location", ""))
         raise FetchError("fetch_status", f"more than {REDIRECTS_MAX} redirects")
 
     def _check(self, url: str) -> None:
-        scheme = urlsplit(url).scheme
+        with _coded():
+            scheme = urlsplit(url).scheme
         if scheme != "https" and not (scheme == "http" and self._config.allow_http):
             raise FetchError("fetch_insecure", f"only https is allowed, not {url[:200]}")
 
@@ -123,10 +129,20 @@ class Client:
     def _redirected(url: str, location: str) -> str:
         if not location or len(location) > 2048:
             raise FetchError("fetch_status", "a redirect without a usable address")
-        target = urljoin(url, location)
-        if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        with _coded():
+            target = urljoin(url, location)
+            left = urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https"
+        if left:
             raise FetchError("fetch_insecure", f"redirected from https to {target[:200]}")
         return target
+
+
+def _answer(response: urllib3.BaseHTTPResponse, asked: Asked) -> Answer:
+    try:
+        return Answer(response, asked)
+    except FetchError:
+        response.close()
+        raise
 
 
 @contextmanager
@@ -135,10 +151,14 @@ def _coded() -> Iterator[None]:
     try:
         yield
     except exceptions.SSLError as error:
-        raise FetchError("fetch_tls", str(error)[:300]) from error
+        # a link that breaks during the handshake says nothing about the certificate
+        broken = any(isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in error.args)
+        raise FetchError("fetch_network" if broken else "fetch_tls", str(error)[:300]) from error
     except exceptions.ReadTimeoutError as error:
         raise FetchError("fetch_stalled", "no bytes arrived for too long") from error
-    except exceptions.IncompleteRead as error:
-        raise FetchError("fetch_length", "the connection ended before the announced length") from error
+    except exceptions.ProtocolError as error:
+        if isinstance(error.__cause__, exceptions.IncompleteRead | http.client.IncompleteRead):
+            raise FetchError("fetch_length", "the connection ended before the announced length") from error
+        raise FetchError("fetch_network", f"{type(error).__name__}: {error}"[:300]) from error
     except (exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         raise FetchError("fetch_network", f"{type(error).__name__}: {error}"[:300]) from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from posagent.core.ports import Files
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SUFFIXES = (".part", ".json", ".json.new", ".bundle")
+_OURS = re.compile(rf"({_ID.pattern})({'|'.join(map(re.escape, _SUFFIXES))})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +72,21 @@ class Spool:
         self._remove([name + suffix for suffix in _SUFFIXES])
 
     def keep_only(self, name: str | None) -> None:
-        """Remove everything that does not belong to that id: leftovers of earlier updates."""
+        """Remove all downloads but that one: leftovers of earlier updates. Other people's files are left alone."""
         if name is not None:
             _check_id(name)
-        self._remove([found for found in self._files.names(self._directory) if found.partition(".")[0] != name])
+        found = (_OURS.fullmatch(file) for file in self._names())
+        self._remove([ours[0] for ours in found if ours is not None and ours[1] != name])
+
+    def _names(self) -> list[str]:
+        try:
+            return self._files.names(self._directory)
+        except OSError as error:
+            raise trouble(error) from error
 
     def _remove(self, names: list[str]) -> None:
+        present = set(self._names()) & set(names)
         try:
-            present = set(self._files.names(self._directory)) & set(names)
             for name in sorted(present):
                 self._files.unlink(f"{self._directory}/{name}")
             if present:
@@ -103,7 +112,7 @@ class Entry:
             self._settle()
 
     def _settle(self) -> None:
-        """Forget bytes beyond the last sync."""
+        """Forget bytes beyond the last sync, and write down first that they are fetched twice."""
         size = self._files.size(self._part) or 0
         kept = min(size, self.record.durable_bytes)
         lost = size - kept
@@ -111,14 +120,20 @@ class Entry:
             self.record, durable_bytes=kept, bytes_refetched=self.record.bytes_refetched + lost
         )
         if lost:
+            self._keep_record()
             self._files.truncate(self._part, kept)
         self.done = kept
+
+    def whole(self, announced: int | None) -> bool:
+        """Whether all bytes are there already, as after a power cut just before the last step."""
+        length = self.record.length if announced is None else announced
+        return length is not None and self.done == length and self.record.length in (None, length)
 
     def expect(self, *, length: int | None, etag: str, last_modified: str) -> None:
         """The server told what it sends. Raises FetchError `spool_full` when that does not fit."""
         self.record = dataclasses.replace(self.record, length=length, etag=etag, last_modified=last_modified)
         if length is not None:
-            self._check_space(length - self.done)
+            self.check_space(length - self.done)
 
     def restart(self) -> None:
         """Begin again from nothing, because what is there belongs to another file."""
@@ -143,13 +158,28 @@ class Entry:
         """What is there will be there after a power cut."""
         if self.done == self.record.durable_bytes:
             return
-        self._check_space(0)
         try:
-            self._files.sync(self._part)
+            self._sync()
             self.record = dataclasses.replace(self.record, durable_bytes=self.done)
             self._keep_record()
         except OSError as error:
             raise trouble(error) from error
+
+    def _sync(self) -> None:
+        try:
+            self._files.sync(self._part)
+        except OSError:
+            # a later sync would report success for bytes the medium never took: they must come again
+            self.done = self.record.durable_bytes
+            raise
+
+    def pieces(self, length: int) -> Iterator[bytes]:
+        """What is there, piece by piece."""
+        for offset in range(0, self.done, length):
+            try:
+                yield self._files.read(self._part, offset, min(length, self.done - offset))
+            except OSError as error:
+                raise trouble(error) from error
 
     def finish(self) -> None:
         """The download is whole: give it its final name."""
@@ -164,7 +194,8 @@ class Entry:
     def _keep_record(self) -> None:
         durable.replace_json(self._files, self._record_path, dataclasses.asdict(self.record))
 
-    def _check_space(self, needed: int) -> None:
+    def check_space(self, needed: int = 0) -> None:
+        """Raises FetchError `spool_full` when `needed` more bytes would leave too little free."""
         try:
             free = self._files.free_bytes(durable.parent(self._part))
         except OSError as error:
@@ -173,7 +204,6 @@ class Entry:
             raise FetchError(
                 "spool_full",
                 f"{free} bytes are free; {needed} more are needed and {self._keep_free_bytes} must stay free",
-                bytes_done=self.done,
             )
 
 

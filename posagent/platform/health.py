@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import socket
+import stat
 import subprocess
-import tempfile
 from collections.abc import Sequence
 
 from posagent.core.ports import Clock
 from posagent.platform import host
 
 OUTPUT_BYTES_MAX = 2048
+PIPE_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
+LOOK_S = 0.05
+"""How often a silent command is asked whether it has ended: a child it leaves behind may hold its output open."""
 
 
 class LinuxProbes:
@@ -30,38 +34,57 @@ class LinuxProbes:
         host.pause(seconds)
 
     def command(self, words: Sequence[str], timeout_s: float) -> str | None:
-        """None when it ends with 0."""
-        with tempfile.TemporaryFile() as output:
+        """None when it ends with 0; else how it ended and the last of what it said."""
+        try:
+            process = subprocess.Popen(
+                list(words),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"{words[0]}: {error.strerror}"
+        with process:
             try:
-                process = subprocess.Popen(
-                    list(words), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-                )
-            except OSError as error:
-                return f"{words[0]}: {error.strerror}"
-            try:
-                code = process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                return f"no end after {timeout_s:.0f} s"
+                said = self._listen(process, timeout_s).decode("utf-8", "replace").strip()
+                code = process.returncode
             finally:
                 _end_group(process)
-            if code == 0:
-                return None
-            output.seek(max(0, output.seek(0, os.SEEK_END) - OUTPUT_BYTES_MAX))
-            said = output.read().decode("utf-8", "replace").strip()
-            return f"exit {code}" + (f": {said}" if said else "")
+        if code == 0:
+            return None
+        how = f"no end after {timeout_s:.0f} s" if code is None else f"exit {code}"
+        return how + (f": {said}" if said else "")
+
+    def _listen(self, process: subprocess.Popen[bytes], timeout_s: float) -> bytes:
+        """The last of its output, once it has ended or its time is over."""
+        assert process.stdout is not None
+        said, deadline = b"", self._clock.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, deadline - self._clock.monotonic())
+            last = process.poll() is not None or not left_s  # asked first: the pipe then holds all it said
+            ready, _, _ = select.select([process.stdout], [], [], 0 if last else min(left_s, LOOK_S))
+            data = os.read(process.stdout.fileno(), PIPE_BYTES) if ready else b""
+            said = (said + data)[-OUTPUT_BYTES_MAX:]
+            if last:
+                return said
+            if ready and not data:
+                _await_end(process, left_s)
 
     def tcp(self, host: str, port: int, timeout_s: float) -> str | None:
         """None when something accepts the connection."""
         try:
             with socket.create_connection((host, port), timeout_s):
                 return None
-        except OSError as error:
-            return f"{host}:{port}: {error.strerror or error}"
+        except (OSError, UnicodeError) as error:
+            return f"{host}:{port}: {getattr(error, 'strerror', None) or error}"
 
     def digest(self, path: str, sha256: str, timeout_s: float) -> str | None:
         """None when the file has this digest."""
         found, deadline = hashlib.sha256(), self._clock.monotonic() + timeout_s
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return f"{path}: not a regular file"  # a pipe would never come to an end
             with open(path, "rb") as stream:
                 while data := stream.read(CHUNK_BYTES):
                     found.update(data)
@@ -79,6 +102,14 @@ class LinuxProbes:
             return f"{path}: {error.strerror}"
         free = found.f_bavail * found.f_frsize
         return None if free >= free_bytes_min else f"{path}: {free} bytes free, needs {free_bytes_min}"
+
+
+def _await_end(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """It closed its output; wait for the rest of it."""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        pass  # its return code stays unknown, which says so
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

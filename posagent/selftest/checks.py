@@ -1,7 +1,8 @@
 """The sequence of self-tests: each check of the configuration, in order, within one deadline, all results kept.
 
 Rules: no checks configured is a failure, not a pass. A check that fails may be tried again for its `retry_for_s`,
-because services need a moment after a start. What the deadline leaves no time for counts as failed.
+because services need a moment after a start. What the deadline leaves no time for counts as failed, and so does a
+run that ends after it. All evidence together fits into one message to the agent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from posagent.config import CheckConfig, SelftestConfig
 from posagent.core.ports import Clock, Message
 
 RETRY_PAUSE_S = 0.2
-DETAIL_CHARACTERS_MAX = 2000
+DETAIL_CHARACTERS_MAX = 2100
+DETAILS_CHARACTERS_MAX = 32 * 1024
+"""Of all checks together: JSON may need six bytes for one character, and wire.LINE_BYTES_MAX is 256 KiB."""
 
 
 class Probes(Protocol):
@@ -34,8 +37,9 @@ def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Messag
     """The verb `run`: progress `{check, passed, done, total}`, result `{passed, deadline, checks}`."""
     deadline = clock.monotonic() + config.deadline_s
     results: list[dict[str, Any]] = []
+    detail_max = min(DETAIL_CHARACTERS_MAX, DETAILS_CHARACTERS_MAX // max(1, len(config.checks)))
     for check in config.checks:
-        results.append(_result(check, probes, clock, deadline))
+        results.append(_result(check, probes, clock, deadline, detail_max))
         yield {
             "progress": {
                 "check": check.name,
@@ -46,20 +50,18 @@ def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Messag
         }
     if not results:
         results.append(_failure("configured", "none", "no self-tests are configured"))
-    yield {
-        "result": {
-            "passed": all(result["passed"] for result in results),
-            "deadline": clock.monotonic() >= deadline,
-            "checks": results,
-        }
-    }
+    late = clock.monotonic() >= deadline
+    if late and all(result["passed"] for result in results):
+        results.append(_failure("deadline", "none", f"the checks did not end within {config.deadline_s} s"))
+    passed = all(result["passed"] for result in results)
+    yield {"result": {"passed": passed, "deadline": late, "checks": results}}
 
 
 def _failure(name: str, kind: str, detail: str) -> dict[str, Any]:
     return {"name": name, "kind": kind, "passed": False, "seconds": 0.0, "detail": detail}
 
 
-def _result(check: CheckConfig, probes: Probes, clock: Clock, deadline: float) -> dict[str, Any]:
+def _result(check: CheckConfig, probes: Probes, clock: Clock, deadline: float, detail_max: int) -> dict[str, Any]:
     started = clock.monotonic()
     if started >= deadline:
         return _failure(check.name, check.kind, "not run: the deadline had passed")
@@ -74,8 +76,15 @@ def _result(check: CheckConfig, probes: Probes, clock: Clock, deadline: float) -
         "kind": check.kind,
         "passed": wrong is None,
         "seconds": round(clock.monotonic() - started, 3),
-        "detail": (wrong or "")[:DETAIL_CHARACTERS_MAX],
+        "detail": _shortened(wrong or "", detail_max),
     }
+
+
+def _shortened(detail: str, characters_max: int) -> str:
+    """The beginning says what failed, the end says why; the middle can go."""
+    if len(detail) <= characters_max:
+        return detail
+    return f"{detail[: characters_max // 4]} … {detail[len(detail) - characters_max // 2 :]}"
 
 
 def _probe(check: CheckConfig, probes: Probes, timeout_s: float) -> str | None:

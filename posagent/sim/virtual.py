@@ -13,7 +13,6 @@ from typing import Any
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, Notify, Verb
 
-
 _ABANDONED: list[object] = []
 """Work that a power cut ended. Kept, because a generator that is thrown away would still run its clean-up."""
 

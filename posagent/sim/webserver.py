@@ -24,7 +24,7 @@ http {{
     default_type application/octet-stream;
     client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
-    server {{ listen 127.0.0.1:{port}; root {root}; {limit} }}
+    server {{ listen 127.0.0.1:{port} {tls}; root {root}; {limit} }}
 }}
 """
 
@@ -36,9 +36,18 @@ def free_port() -> int:
 
 
 class WebServer:
-    """One nginx process. `rate_limit` is in nginx' words, such as "8m" bytes a second; empty for none."""
+    """One nginx process. `rate_limit` is in nginx' words, such as "8m" bytes a second; empty for none. With a
+    certificate (and its key, PEM files) it speaks TLS."""
 
-    def __init__(self, base: Path, root: Path, *, rate_limit: str = "") -> None:
+    def __init__(
+        self,
+        base: Path,
+        root: Path,
+        *,
+        rate_limit: str = "",
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         if not Path(program).exists():
             raise PosagentError("bad_request", "nginx is not installed (Debian package nginx-light)")
@@ -46,9 +55,10 @@ class WebServer:
         root.mkdir(parents=True, exist_ok=True)
         self._program = program
         self._base = base.resolve()
-        self._root = root.resolve()
+        self.root = root.resolve()
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
+        self._tls = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {key}" if certificate else ""
         self._process: subprocess.Popen[bytes] | None = None
         self.rate_limit = rate_limit
         self.start()
@@ -57,7 +67,7 @@ class WebServer:
         """Start, or start again after `kill`, on the same port."""
         limit = f"limit_rate {self.rate_limit};" if self.rate_limit else ""
         config = self._base / "nginx.conf"
-        config.write_text(CONFIG.format(base=self._base, root=self._root, port=self.port, limit=limit))
+        config.write_text(CONFIG.format(base=self._base, root=self.root, port=self.port, limit=limit, tls=self._tls))
         self._process = subprocess.Popen(
             [self._program, "-p", str(self._base), "-c", str(config)],
             stdin=subprocess.DEVNULL,

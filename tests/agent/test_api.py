@@ -85,14 +85,15 @@ def test_help_lists_every_verb_and_every_verb_answers(terminal: InProcessTermina
         caller.hang_up()
 
 
-@pytest.mark.parametrize("verb", ["", "reboot", "_status", "__init__", "call", "status ", "STATUS", "x" * 10_000])
-def test_what_is_no_verb_is_refused(terminal: InProcessTerminal, verb: str) -> None:
-    assert refusal(terminal, verb) == "unknown_verb"
+def test_what_is_no_verb_is_refused(terminal: InProcessTerminal) -> None:
+    for verb in ("", "reboot", "_status", "__init__", "call", "status ", "STATUS", "x" * 10_000):
+        assert refusal(terminal, verb) == "unknown_verb", verb
 
 
-@pytest.mark.parametrize("count", [0, -1, 1001, "5", 1.5, True, None, []])
-def test_a_history_of_a_senseless_length_is_a_bad_request(terminal: InProcessTerminal, count: object) -> None:
-    assert refusal(terminal, "history", count=count) == "bad_request"
+def test_a_history_of_a_senseless_length_is_a_bad_request(terminal: InProcessTerminal) -> None:
+    senseless: tuple[object, ...] = (0, -1, 1001, "5", 1.5, True, None, [])
+    for count in senseless:
+        assert refusal(terminal, "history", count=count) == "bad_request", count
 
 
 def test_history_is_newest_last_and_as_long_as_asked_for(terminal: InProcessTerminal, desk: Desk) -> None:
@@ -121,12 +122,15 @@ def test_why_tells_the_most_pressing_thing(terminal: InProcessTerminal, desk: De
 # asking for an update
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["x.bundle", "../x", "ftp://x/y", "file:///etc/passwd", "/a\nb", "/\x1b[2J", "/" + "x" * 2048, 7, None, ["/x"], {}],
+NO_SOURCES: tuple[object, ...] = (
+    *("x.bundle", "../x", "ftp://x/y", "file:///etc/passwd", "/a\nb", "/\x1b[2J", "/" + "x" * 2048),
+    *(7, None, ["/x"], {}),
 )
-def test_a_source_that_is_no_url_or_absolute_path_is_a_bad_request(terminal: InProcessTerminal, source: object) -> None:
-    assert refusal(terminal, "update", source=source) == "bad_request"
+
+
+def test_a_source_that_is_no_url_or_absolute_path_is_a_bad_request(terminal: InProcessTerminal) -> None:
+    for source in NO_SOURCES:
+        assert refusal(terminal, "update", source=source) == "bad_request", source
     assert terminal.state is State.IDLE
 
 
@@ -179,9 +183,10 @@ def test_following_goes_on_after_the_agent_started_again(terminal: InProcessTerm
     assert follower.told[-1]["result"]["outcome"]["outcome"] == "committed"
 
 
-@pytest.mark.parametrize("update_id", ["", "none", None, 7, [], {}])
-def test_an_update_nobody_knows_can_not_be_followed(terminal: InProcessTerminal, update_id: object) -> None:
-    assert refusal(terminal, "follow", id=update_id) == "bad_request"
+def test_an_update_nobody_knows_can_not_be_followed(terminal: InProcessTerminal) -> None:
+    unknown: tuple[object, ...] = ("", "none", None, 7, [], {})
+    for update_id in unknown:
+        assert refusal(terminal, "follow", id=update_id) == "bad_request", update_id
 
 
 def test_who_hung_up_hears_nothing_more_and_the_others_do(terminal: InProcessTerminal, desk: Desk) -> None:

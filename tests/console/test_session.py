@@ -65,18 +65,18 @@ def test_locked_it_answers_status_why_and_help(laptop: Laptop) -> None:
     assert laptop.ask("") == ""
 
 
-@pytest.mark.parametrize("verb", ["check", "history", "update", "cancel", "update /tmp/x.bundle"])
-def test_locked_it_refuses_every_other_verb(laptop: Laptop, verb: str) -> None:
-    assert laptop.code(verb) == "not_allowed"
-    assert "unlock" in laptop.ask(verb)
+def test_locked_it_refuses_every_other_verb(laptop: Laptop) -> None:
+    for verb in ("check", "history", "update", "cancel", "update /tmp/x.bundle"):
+        assert laptop.code(verb) == "not_allowed", verb
+        assert "unlock" in laptop.ask(verb)
     assert laptop.terminal.state is State.IDLE
 
 
-@pytest.mark.parametrize("verb", ["watch", "follow", "config", "reboot", "sh", "_lock", "__init__"])
-def test_what_is_no_command_here_is_refused(laptop: Laptop, verb: str) -> None:
-    assert laptop.code(verb) == "unknown_verb"
+def test_what_is_no_command_here_is_refused(laptop: Laptop) -> None:
+    verbs = ("watch", "follow", "config", "reboot", "sh", "_lock", "__init__")
+    assert {laptop.code(verb) for verb in verbs} == {"unknown_verb"}
     laptop.unlock()
-    assert laptop.code(verb) == "unknown_verb"
+    assert {laptop.code(verb) for verb in verbs} == {"unknown_verb"}
 
 
 def test_words_where_none_belong_are_a_bad_request(laptop: Laptop) -> None:
@@ -171,7 +171,9 @@ def test_an_answer_without_a_challenge_is_no_failed_try(laptop: Laptop) -> None:
 
 def test_while_the_installer_has_no_time_the_engineer_is_told_so(laptop: Laptop) -> None:
     """The installer's process does one thing after the other, and writing a slot takes minutes."""
-    slow = LocalWorker({"engineer": lambda _: iter([{"result": {"name": "late"}}])}, laptop.terminal.time, 3600.0)
+    slow = LocalWorker(
+        {"engineer": lambda _: iter([{"result": {"name": "late"}}])}, laptop.terminal.time, step_s=3600.0
+    )
     laptop.plug_in(engineer=slow)
     before = laptop.terminal.time.monotonic()
     assert "[busy]" in laptop.unlock()
@@ -188,14 +190,14 @@ def test_two_answers_at_once_then_a_hang_up_unlock_nothing(laptop: Laptop) -> No
     laptop.type(f"{BEGIN}\rAAAA\r{END}\r")
     laptop.session.hang_up()
     laptop.terminal.settle()
-    assert laptop.locked
+    assert b"unlocked" not in laptop.screen and laptop.locked
 
 
 def test_a_hang_up_while_the_answer_is_looked_at_unlocks_nothing(laptop: Laptop) -> None:
     laptop.type(laptop.sign(laptop.ask_json("unlock update")["challenge"]) + "\r")
     laptop.session.hang_up()
     laptop.terminal.settle()
-    assert laptop.locked
+    assert b"unlocked" not in laptop.screen and laptop.locked
 
 
 def test_control_c_gives_up_a_half_pasted_answer_and_nothing_else(laptop: Laptop, desk: Desk) -> None:
@@ -436,8 +438,8 @@ def journal(laptop: Laptop) -> bytes:
     return Path(config.journal_path).read_bytes()
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(PIECES, min_size=20, max_size=40))
+@settings(max_examples=340, deadline=None)
+@given(st.lists(PIECES, min_size=30, max_size=40))
 def test_ten_thousand_random_strings_on_a_locked_line_change_nothing(waiting: Laptop, pieces: list[bytes]) -> None:
     before = waiting.terminal.situation, journal(waiting)
     waiting.screen = b""
@@ -451,11 +453,11 @@ def test_ten_thousand_random_strings_on_a_locked_line_change_nothing(waiting: La
 @pytest.mark.parametrize(
     ("first", "piece", "count"),
     [
-        (b"", b"x" * 4096, 256),
-        (b"", b"\x00\xff\x1b\x00" * 1024, 256),
-        (BEGIN.encode() + b"\r", b"A" * 63 + b"\r", 2048),
-        (BEGIN.encode() + b"\r", b"\r" * 4096, 4),
-        (b"", b"\r" * 4096, 4),
+        (b"", b"x" * 4096, 128),
+        (b"", b"\x00\xff\x1b\x00" * 1024, 128),
+        (BEGIN.encode() + b"\r", b"A" * 63 + b"\r", 1024),
+        (BEGIN.encode() + b"\r", b"\r" * 512, 32),
+        (b"", b"\r" * 512, 32),
     ],
     ids=["one endless line", "garbage", "an endless answer", "an answer of empty lines", "empty lines"],
 )
@@ -468,7 +470,7 @@ def test_a_flood_of_anything_costs_no_memory_and_the_line_still_answers(
         for _ in range(count):
             waiting.type(piece)
             waiting.screen = b""
-        assert tracemalloc.get_traced_memory()[1] < 500_000
+        assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
     waiting.session.hang_up()
