@@ -149,8 +149,9 @@ class Command:
 
     def _follow(self, update_id: str) -> int:
         """Show progress until that update ended, across restarts of the terminal."""
-        reachable_at = time.monotonic()
+        lost_at = time.monotonic()
         while True:
+            asked_at = time.monotonic()
             try:
                 answer = wire.call(
                     self._socket, "follow", {"id": update_id}, on_progress=self._progress, timeout_s=QUIET_S
@@ -159,7 +160,9 @@ class Command:
             except PosagentError as error:
                 if error.code != "agent_unreachable":
                     raise
-                if time.monotonic() - max(reachable_at, self._told_at) > RECONNECT_S:
+                if self._told_at >= asked_at:  # it answered this time: however long it was quiet, it is lost only now
+                    lost_at = time.monotonic()
+                if time.monotonic() - lost_at > RECONNECT_S:
                     raise
             self._show(texts.say("lost", self._lang))
             time.sleep(RECONNECT_PAUSE_S)

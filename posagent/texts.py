@@ -122,12 +122,21 @@ def status_lines(status: Answer, lang: str) -> list[str]:
     return lines
 
 
+def _closed_gate(status: Answer) -> Answer | None:
+    """What keeps the update from going on now; in `ready` that is what the installation needs."""
+    work = "install" if status["state"] == "ready" else status["state"]
+    return next((gate for gate in status.get("gates", ()) if gate["needed_for"] == work and not gate["open"]), None)
+
+
 def progress_line(status: Answer, lang: str, width: int = 24) -> str:
-    """A bar where bytes are counted, else the phase in words."""
+    """What is waited for, else a bar where bytes are counted, else the phase in words."""
     update = status["update"]
     if update is None:
         return state_line(status, lang)
     text = f"{update['version'] or '?'} {status['state']}"
+    closed = _closed_gate(status)
+    if closed is not None:
+        return f"{text} - {say('gate', lang)}: {localized(closed, 'reason', lang)}"
     done, total = update["bytes_done"], update["bytes_total"]
     if total:
         filled = min(width, int(width * done / total))

@@ -236,9 +236,11 @@ def test_an_interrupted_question_ends_without_a_traceback(shell: Shell, short_pa
         listener.bind(str(short_path / "mute.sock"))
         listener.listen()
         asking = shell.start("status", api=short_path / "mute.sock")
-        listener.accept()[0].recv(1000)
-        asking.send_signal(signal.SIGINT)
-        _, err = asking.communicate(timeout=STAGE_S)
+        connection, _ = listener.accept()
+        with connection:
+            assert b"status" in connection.recv(1000)
+            asking.send_signal(signal.SIGINT)
+            _, err = asking.communicate(timeout=STAGE_S)
     assert (asking.returncode, err) == (INTERRUPTED, "")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from posagent.agent.engine import Engine
 from posagent.core import policy
+from posagent.core.deadline import Deadline
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
 from posagent.core.model import Command, Event, Observation, Occurrence, Situation, SlotView
 from posagent.core.ports import Clock, Inhibitor, Job, Message, Timer, Timers, Worker
@@ -79,7 +80,7 @@ class UpdateActors:
         self._inhibitor = inhibitor
         self._deadlines = deadlines
         self._job: Job | None = None
-        self._stall: Timer | None = None
+        self._stall: Deadline | None = None
         self._overdue_at: float | None = None
         self._due: Timer | None = None
         self._turn = 0
@@ -109,9 +110,11 @@ class UpdateActors:
     def stop(self) -> None:
         """Hang up on the worker and forget timers of the present work."""
         self._turn += 1
-        for pending in (self._job, self._stall, self._due):
+        for pending in (self._job, self._due):
             if pending is not None:
                 pending.cancel()
+        if self._stall is not None:
+            self._stall.clear()
         self._job = self._stall = self._due = self._overdue_at = None
 
     def observe(self, then: Callable[[Observation], None], failed: Callable[[PosagentError], None]) -> None:
@@ -280,11 +283,11 @@ class UpdateActors:
             self.stop()
             failed(PosagentError("worker_stalled", f"{verb}: no progress for {deadline_s:.0f} s"))
 
+        stall = Deadline(self._timers, self._clock, stalled)
+
         def watch_stall() -> None:
-            if self._stall is not None:
-                self._stall.cancel()
             self._overdue_at = self._clock.monotonic() + deadline_s
-            self._stall = self._timers.call_later(deadline_s, stalled)
+            stall.set(self._overdue_at)
 
         def notify(message: Message) -> None:
             if turn != self._turn:
@@ -304,6 +307,7 @@ class UpdateActors:
                 return
             then(result)
 
+        self._stall = stall
         watch_stall()
         job = worker.start(verb, args, notify)
         if turn == self._turn:  # it may have answered at once

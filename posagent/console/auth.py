@@ -2,10 +2,12 @@
 
 Owns: the persisted counter and number of failures. The proof itself is checked by the installer's verb `engineer`,
 because the resident carries no cryptography.
+Rules: a challenge costs a durable write and anybody on the line may ask, so they come at most one in PACE_S.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +24,9 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 CHALLENGE_S = 60.0
 DELAY_S_MAX = 300.0
+PACE_S = 1.0
+PACE_AHEAD_S = 4.0
+"""So many seconds of PACE_S may be used up at once, by somebody who mistypes."""
 NONCE_BYTES = 16
 
 
@@ -38,15 +43,19 @@ class Gatekeeper:
         self._counter = _number(kept.get("counter"))
         self._failures = _number(kept.get("failures"))
         self._not_before = clock.monotonic() + self._delay_s()
+        self._paced_to = clock.monotonic()
         self._outstanding: tuple[str, str, float] | None = None
 
     def challenge(self, role: str) -> str:
         """A new line to sign; an older one is void. Raises Refusal `bad_request` or `unlock_wait`."""
         if role not in ROLES:
             raise Refusal("bad_request", f"roles are {', '.join(ROLES)}")
-        wait_s = self._not_before - self._clock.monotonic()
+        now = self._clock.monotonic()
+        paced_to = max(self._paced_to, now)
+        wait_s = max(self._not_before, paced_to - PACE_AHEAD_S) - now
         if wait_s > 0:
-            raise Refusal("unlock_wait", f"wait {wait_s:.0f} s after failed answers", expected_s=round(wait_s, 1))
+            raise Refusal("unlock_wait", f"too many tries; wait {math.ceil(wait_s)} s", expected_s=round(wait_s, 1))
+        self._paced_to = paced_to + PACE_S
         self._counter += 1
         self._keep()
         nonce = secrets.token_hex(NONCE_BYTES)

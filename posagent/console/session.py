@@ -1,8 +1,8 @@
 """One conversation on the serial line: prompt, commands, unlocking, progress; locked again in the end.
 
 Rules: without an unlocked session only status, why and help answer. A session ends by time, idleness, number of
-actions, logout or hang-up, and that never touches an update under way. Output is short lines with \\r\\n; progress is
-a line a state, and at most one in PROGRESS_S between, only when it changed, so that a 9600 baud line is not flooded.
+actions, logout or hang-up, and that never touches an update under way; a question that is not answered yet ends with
+it, so that no answer reaches whoever comes next. Output is lines with \\r\\n.
 """
 
 from __future__ import annotations
@@ -10,28 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from posagent import texts
-from posagent.console.auth import ROLES, Gatekeeper
+from posagent.console.auth import CHALLENGE_S, ROLES, Gatekeeper
 from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, command_of
+from posagent.console.question import Api, Question
+from posagent.console.screen import Progress, answer_lines
+from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError, Refusal
-from posagent.core.ports import Clock, Job, Message, Timer, Timers, Worker
+from posagent.core.ports import Clock, Job, Message, Timers, Worker
 
 PROMPT = b"posagent> "
-PROGRESS_S = 2.0
 ANSWER_BYTES_MAX = 8192
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
 OPEN_VERBS = frozenset({"status", "why", "help", "unlock", "logout"})
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-
-
-class Api(Protocol):
-    """agent.api.AgentApi."""
-
-    def call(
-        self, verb: str, args: dict[str, Any], reply: Callable[[Message], None], caller: str
-    ) -> Callable[[], None]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +70,12 @@ class Session:
         self._lang = lang
         self._editor = Editor()
         self._unlocked: _Unlocked | None = None
-        self._idle: Timer | None = None
+        self._idle = Deadline(timers, clock, self._time_over)
+        self._paste = Deadline(timers, clock, self._paste_over)
         self._answer: str | None = None
         self._job: Job | None = None
-        self._hang_up_call: Callable[[], None] | None = None
-        self._shown_at = 0.0
-        self._shown = ""
-        self._shown_state = ""
+        self._questions: list[Question] = []
+        self._followed: Question | None = None
 
     # what comes in
 
@@ -90,6 +83,8 @@ class Session:
         """Bytes from the line."""
         self._touch()
         for item in self._editor.feed(data):
+            if self._following and item is not Key.INTERRUPT:
+                self._stop_following()
             match item:
                 case Echo(shown):
                     self._write(shown)
@@ -114,24 +109,31 @@ class Session:
         unlocked = self._unlocked
         if unlocked is None:
             return
-        if self._clock.monotonic() >= unlocked.until:
+        now = self._clock.monotonic()
+        if now >= unlocked.until:
             self._lock("session over")
             return
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = self._timers.call_later(self._limits.idle_s_max, lambda: self._end_session("idle"))
+        self._idle.set(min(now + self._limits.idle_s_max, unlocked.until))
+
+    def _time_over(self) -> None:
+        over = self._unlocked is not None and self._clock.monotonic() >= self._unlocked.until
+        self._end_session("session over" if over else "idle")
 
     def _end_session(self, why: str) -> None:
         self._lock(why)
         self._prompt()
 
     def _interrupt(self) -> None:
-        """^C: give up what is pasted or stop watching what is shown, else ask to cancel like anybody would."""
+        """^C: give up what is pasted, watched or waited for, else ask to cancel like anybody would."""
         if self._answer is not None:
             self._end_answer()
             self._prompt()
-        elif self._hang_up_call is not None:
+        elif self._following:
             self._stop_following()
+        elif any(question.open for question in self._questions):
+            self._give_up()
+            self._print(["^C"])
+            self._prompt()
         else:
             self._print(["^C"])
             self._run(Command(verb="cancel", words=(), json=False))
@@ -139,9 +141,6 @@ class Session:
     def _line(self, text: str) -> None:
         if self._answer is not None or text.strip() == _BEGIN:
             self._collect(text.strip())
-            return
-        if self._hang_up_call is not None:
-            self._stop_following()
             return
         try:
             command = command_of(text)
@@ -194,66 +193,58 @@ class Session:
         elif command.words:
             raise PosagentError("bad_request", f"{command.verb} takes no words")
 
-        def reply(message: Message) -> None:
-            if "error" in message:
-                self._error(PosagentError.from_dict(message["error"]), command.json)
-                return
-            if command.json:
-                self._print([json.dumps(message["result"])])
-            elif command.verb == "update":
-                self._follow(message["result"])
-                return
-            else:
-                self._print(self._lines(command.verb, message["result"]))
-            self._prompt()
+        if command.verb == "cancel":
+            self._give_up()  # an update that still asks for its offer must not begin after this
+        question = Question(
+            self._api, command.verb, args, lambda message: self._answered(command, message), self._caller()
+        )
+        self._questions = [one for one in (*self._questions, question) if one.open]
 
-        self._api.call(command.verb, args, reply, self._caller())
+    def _answered(self, command: Command, message: Message) -> None:
+        if "error" in message:
+            self._error(PosagentError.from_dict(message["error"]), command.json)
+            return
+        if command.verb == "update" and not command.json:
+            self._follow(message["result"])
+            return
+        answer = message["result"]
+        self._print([json.dumps(answer)] if command.json else answer_lines(command.verb, answer, self._lang))
+        self._prompt()
+
+    def _give_up(self) -> None:
+        """Whoever asked does not wait for the answers any longer."""
+        for question in self._questions:
+            question.give_up()
 
     def _caller(self) -> str:
         return "console" if self._unlocked is None else f"console {self._unlocked.name}"
-
-    def _lines(self, verb: str, answer: Message) -> list[str]:
-        match verb:
-            case "status":
-                return texts.status_lines(answer, self._lang)
-            case "why":
-                return texts.why_lines(answer, self._lang)
-            case "check":
-                return texts.check_lines(answer, self._lang)
-            case "history":
-                return texts.history_lines(answer, self._lang)
-            case _:
-                return [texts.say("cancelled_now", self._lang)]
 
     # following an update
 
     def _follow(self, started: Message) -> None:
         self._print([texts.say("started", self._lang, started["id"], started["version"] or "?")])
 
+        progress = Progress(self._clock, self._lang)
+
         def reply(message: Message) -> None:
             if "progress" in message:
-                self._show_progress(message["progress"])
+                self._print(progress.lines(message["progress"]))
                 return
-            self._hang_up_call = None
-            if "result" in message:
-                self._print([texts.outcome_line(message["result"]["outcome"], self._lang)])
+            if "error" in message:
+                self._error(PosagentError.from_dict(message["error"]))
+                return
+            self._print([texts.outcome_line(message["result"]["outcome"], self._lang)])
             self._prompt()
 
-        self._hang_up_call = lambda: None
-        hang_up = self._api.call("follow", {"id": started["id"]}, reply, self._caller())
-        if self._hang_up_call is not None:
-            self._hang_up_call = hang_up
+        self._followed = Question(self._api, "follow", {"id": started["id"]}, reply, self._caller())
 
-    def _show_progress(self, status: Message) -> None:
-        line, state, now = texts.progress_line(status, self._lang), str(status["state"]), self._clock.monotonic()
-        if state != self._shown_state or (line != self._shown and now - self._shown_at >= PROGRESS_S):
-            self._shown, self._shown_state, self._shown_at = line, state, now
-            self._print([line])
+    @property
+    def _following(self) -> bool:
+        return self._followed is not None and self._followed.open
 
     def _stop_following(self) -> None:
-        hang_up, self._hang_up_call = self._hang_up_call, None
-        if hang_up is not None:
-            hang_up()
+        if self._followed is not None:
+            self._followed.give_up()
         self._print([texts.say("goes_on", self._lang)])
         self._prompt()
 
@@ -271,6 +262,7 @@ class Session:
         if self._answer is None:
             self._answer = ""
             self._editor.echo = False
+            self._paste.set(self._clock.monotonic() + CHALLENGE_S)
         self._answer += text + "\n"
         if len(self._answer) > ANSWER_BYTES_MAX:
             self._end_answer()
@@ -281,7 +273,14 @@ class Session:
     def _end_answer(self) -> str:
         answer, self._answer = self._answer or "", None
         self._editor.echo = True
+        self._paste.clear()
         return answer
+
+    def _paste_over(self) -> None:
+        """The end of the signature was lost on the line: without this the next engineer would type unheard."""
+        self._end_answer()
+        self._editor.forget()
+        self._error(PosagentError("unlock_expired", "the end of the signature did not come"))
 
     def _check(self, answer: str) -> None:
         try:
@@ -323,21 +322,22 @@ class Session:
 
     def _lock(self, why: str) -> None:
         was_unlocked, self._unlocked = self._unlocked is not None, None
-        for pending in (self._idle, self._job):
-            if pending is not None:
-                pending.cancel()
-        self._idle = self._job = None
+        if self._job is not None:
+            self._job.cancel()
+        self._job = None
+        self._idle.clear()
         self._end_answer()
-        if self._hang_up_call is not None:
-            self._hang_up_call()
-            self._hang_up_call = None
+        self._give_up()
+        if self._followed is not None:
+            self._followed.give_up()
         if was_unlocked and why:
             self._print(["", f"locked: {why}"])
 
     # what goes out
 
     def _print(self, lines: list[str]) -> None:
-        self._write("".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace"))
+        if lines:
+            self._write("".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace"))
 
     def _prompt(self) -> None:
         self._write(PROMPT)

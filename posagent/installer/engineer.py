@@ -70,9 +70,14 @@ def verify(*, challenge: str, answer: str, role: str, cas: bytes, now_s: float) 
         raise TrustError("unlock_expired", "the certificate is no longer valid")
     for message in (challenge + "\n", challenge):  # with and without the line end that `echo` adds
         if _signed(signature, certificate, message.encode()):
-            name = certificate.key_id.decode("utf-8", "replace")[:64]
-            return Engineer(name=name, serial=certificate.serial, role=role)
+            return Engineer(name=_name(certificate.key_id), serial=certificate.serial, role=role)
     raise _refused("the signature is not over this challenge")
+
+
+def _name(key_id: bytes) -> str:
+    """Fit for a screen and the journal: short, one line, no control characters."""
+    text = key_id.decode("utf-8", "replace")[:64]
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _refused(detail: str) -> TrustError:

@@ -9,7 +9,8 @@ from typing import Any
 
 from posagent import config as configuration
 from posagent.console.auth import Gatekeeper
-from posagent.console.session import PROMPT, Api, Session, SessionLimits
+from posagent.console.question import Api
+from posagent.console.session import PROMPT, Session, SessionLimits
 from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles

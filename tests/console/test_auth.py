@@ -109,6 +109,27 @@ def test_the_delay_survives_a_restart(door: Door) -> None:
     assert door.keeper.challenge("update")
 
 
+def test_challenges_asked_for_without_end_are_paced_and_do_not_wear_the_flash(tmp_path: Path) -> None:
+    """Each one is a durable write, and whoever is on the line may ask."""
+    door = Door(tmp_path, files := CountingFiles())
+    for _ in range(5):
+        door.keeper.challenge("look")
+    assert 0 < door.wait_s() <= 1
+    written = files.syncs
+    for _ in range(100):
+        assert door.refusal().code == "unlock_wait"
+    assert files.syncs == written
+    given = 0
+    for _ in range(600):
+        door.time.let_pass(0.1)
+        try:
+            door.keeper.challenge("look")
+            given += 1
+        except PosagentError:
+            continue
+    assert given == pytest.approx(60, abs=2)
+
+
 def test_a_success_forgets_the_failures(door: Door) -> None:
     door.keeper.failed()
     door.keeper.failed()
@@ -127,6 +148,17 @@ def test_a_damaged_file_counts_as_none(door: Door, kept: bytes) -> None:
     door.path.write_bytes(kept)
     door.restart()
     assert door.keeper.challenge("update").split()[3] == "1"
+
+
+class CountingFiles(LinuxFiles):
+    """Counts what wears the flash."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+
+    def sync(self, path: str) -> None:
+        self.syncs += 1
+        super().sync(path)
 
 
 class FullDisk(LinuxFiles):

@@ -392,7 +392,7 @@ class LongDownload:
 
     def proceed(self, done: int, total: int) -> None:
         update = {**self._status["update"], "bytes_done": done, "bytes_total": total}
-        self.tell({"progress": {**self._status, "update": update}})
+        self.tell({"progress": {**self._status, "state": "download", "update": update}})
 
 
 def test_a_long_download_does_not_flood_a_slow_line(laptop: Laptop, desk: Desk) -> None:

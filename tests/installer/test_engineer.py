@@ -97,6 +97,13 @@ def test_a_terminal_whose_clock_is_behind_accepts_a_certificate_that_is_not_yet_
     assert ask(bench, bench.answer, now_s=0.0).name == "Li Wei"
 
 
+def test_a_name_of_control_characters_neither_moves_the_cursor_nor_starts_a_line(bench: Bench, tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key")
+    answer = sign(certify(bench.ca, key, name="李伟 \x1b[2J\r\nunlocked: " + "x" * 99), CHALLENGE)
+    name = ask(bench, answer).name
+    assert name.startswith("李伟 ?[2J??unlocked: x") and name.isprintable() and len(name) <= 64
+
+
 # what is refused
 
 
