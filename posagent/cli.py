@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import posagent
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     config = verb("config", "check a configuration file without starting anything")
     config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
     verb("version", "version of this program")
+    verb("help", "what can be asked of the agent")
     return parser
 
 
@@ -118,6 +120,10 @@ class Command:
         answer = self._call("why")
         return self._print(answer, texts.why_lines(answer, self._lang))
 
+    def _help(self) -> int:
+        answer = self._call("help")
+        return self._print(answer, texts.help_lines(answer))
+
     def _version(self) -> int:
         return self._print({"version": posagent.__version__}, [posagent.__version__])
 
@@ -133,7 +139,10 @@ class Command:
         return 0
 
     def _update(self) -> int:
-        started = self._call("update", source=self._arguments.source)
+        source = self._arguments.source
+        if source and "://" not in source:
+            source = str(Path(source).resolve())  # the agent runs in another directory
+        started = self._call("update", source=source)
         follow = self._arguments.follow
         if follow is False or (follow is None and not self._live):
             line = texts.say("started", self._lang, started["id"], started["version"] or "?")

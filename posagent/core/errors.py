@@ -113,6 +113,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("booted_slot_unknown", _F, _O, "The kernel does not say which slot is running.", *_SERVICE),
     # fetch
     ("fetch_network", _F, _B, "The server cannot be reached or the connection broke.", *_NETWORK),
+    ("fetch_source", _F, _N, "The local file cannot be read.", "Check the path and whether the stick is plugged in, then ask again.", "请检查路径及 U 盘是否插好后重试。"),
     ("fetch_stalled", _F, _B, "No bytes arrived for too long.", *_NETWORK),
     ("fetch_timeout", _F, _B, "The download took longer than allowed.", *_NETWORK),
     ("fetch_tls", _F, _O, "The server's certificate is not trusted.", "Check the terminal's date and the CA file; do not switch verification off.", "请检查终端日期和 CA 证书；切勿关闭校验。"),

@@ -207,7 +207,8 @@ class Fetcher:
         try:
             source = self._open_local(path)
         except OSError as error:
-            raise FetchError("fetch_network", f"{path}: {error.strerror or error}") from error
+            code = "fetch_network" if entry.done else "fetch_source"  # a stick that was pulled out may come back
+            raise FetchError(code, f"{path}: {error.strerror or error}") from error
         try:
             if wanted.length not in (None, source.size):
                 raise FetchError("fetch_changed", f"{path}: {source.size} bytes, {wanted.length} announced")

@@ -191,7 +191,7 @@ class TestLocalFiles:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "link").symlink_to("/etc/passwd")
         for path in (tmp_path / "pipe", tmp_path / "link", tmp_path, tmp_path / "none", Path("/dev/zero")):
-            assert refusal(fetcher(tmp_path).fetch({"id": "u1", "source": str(path)})).code == "fetch_network"
+            assert refusal(fetcher(tmp_path).fetch({"id": "u1", "source": str(path)})).code == "fetch_source"
 
 
 class TestAnnouncement:
