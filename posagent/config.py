@@ -29,12 +29,17 @@ def _one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalConfig:
-    """Who this terminal is and where it keeps its state."""
+    """Who this terminal is and where it keeps its state.
+
+    `installer_dir` (slot records, trust store, rollback floor) belongs to root and must not lie inside a directory of
+    the agent's, which could then exchange it.
+    """
 
     id: str
     hardware: str
     hardware_revision: int = _between(0, 65535, 0)
     state_dir: str = "/var/lib/posagent"
+    installer_dir: str = "/var/lib/posagent-installer"
     run_dir: str = "/run/posagent"
     agent_user: str = "posagent"
     os_release_file: str = "/etc/os-release"
@@ -204,11 +209,6 @@ class Config:
     @property
     def journal_path(self) -> str:
         return f"{self.terminal.state_dir}/journal"
-
-    @property
-    def installer_dir(self) -> str:
-        """Slot records, trust store and floor: owned by root."""
-        return f"{self.terminal.state_dir}/installer"
 
 
 class _Reader:

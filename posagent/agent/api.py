@@ -214,6 +214,9 @@ class AgentApi:
     # what changes something
 
     def _check(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        if self._engine.situation.state is State.DOWNLOAD:
+            raise Refusal("busy", "the fetcher is busy with the download")
+
         def answered(offer: Mapping[str, Any] | None) -> None:
             reply(
                 {

@@ -68,6 +68,7 @@ class Fetcher:
         self._clock = clock
         self._open_local = open_local
         self._client = Client(config)
+        self._chunk_bytes = min(CHUNK_BYTES, config.checkpoint_bytes)
         self._spool = Spool(files, config.spool_dir, keep_free_bytes=config.keep_free_bytes)
 
     # look
@@ -151,7 +152,7 @@ class Fetcher:
     def _http(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         answer = self._begin(entry, wanted)
         try:
-            yield from self._receive(entry, answer.chunks(), entry.record.length)
+            yield from self._receive(entry, answer.chunks(self._chunk_bytes), entry.record.length)
         finally:
             answer.close()
 
@@ -217,7 +218,7 @@ class Fetcher:
             if entry.done and entry.record.length != source.size:
                 entry.restart()
             entry.expect(length=source.size, etag="", last_modified="")
-            yield from self._receive(entry, _pieces(source, entry.done, path), source.size)
+            yield from self._receive(entry, _pieces(source, entry.done, path, self._chunk_bytes), source.size)
         finally:
             source.close()
 
@@ -230,7 +231,8 @@ class Fetcher:
                 if entry.done + len(chunk) > limit:
                     raise FetchError("fetch_too_large", f"more than {limit} bytes arrived")
                 entry.append(chunk)
-                if entry.done - entry.record.durable_bytes >= self._config.checkpoint_bytes:
+                # a cut costs what is not synced and the chunk in hand: together never more than one checkpoint
+                if entry.done + self._chunk_bytes - entry.record.durable_bytes > self._config.checkpoint_bytes:
                     entry.checkpoint()
                     entry.check_space()
                 if self._clock.monotonic() > deadline:
@@ -253,9 +255,9 @@ def _progress(entry: Entry, length: int | None) -> Message:
     }
 
 
-def _pieces(source: ByteSource, offset: int, path: str) -> Iterator[bytes]:
+def _pieces(source: ByteSource, offset: int, path: str, length_max: int) -> Iterator[bytes]:
     try:
-        while data := source.pread(offset, CHUNK_BYTES):
+        while data := source.pread(offset, length_max):
             yield data
             offset += len(data)
     except OSError as error:

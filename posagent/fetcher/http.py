@@ -66,10 +66,10 @@ class Answer:
             raise FetchError("fetch_length", f"{body} bytes are announced for {found[0]}")
         return first, total
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, length_max: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The body as it arrives. Raises FetchError."""
         with _coded():
-            while data := self._response.read1(CHUNK_BYTES, decode_content=False):
+            while data := self._response.read1(length_max, decode_content=False):
                 yield data
 
     def close(self) -> None:

@@ -71,7 +71,7 @@ class Installer:
         self._ports = ports
         self._slots = Slots(
             ports.files,
-            config.installer_dir,
+            config.terminal.installer_dir,
             ports.boot,
             tries_full=config.boot.tries_full,
             floor_min=config.trust.rollback_floor,
@@ -167,7 +167,7 @@ class Installer:
         bundle = Bundle(source)
         manifests = Trust(
             self._ports.files,
-            f"{self._config.installer_dir}/trust",
+            f"{self._config.terminal.installer_dir}/trust",
             root,
             clock=self._ports.clock,
             image_built_at_s=trust.image_built_at,

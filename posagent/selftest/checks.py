@@ -2,7 +2,7 @@
 
 Rules: no checks configured is a failure, not a pass. A check that fails may be tried again for its `retry_for_s`,
 because services need a moment after a start. What the deadline leaves no time for counts as failed, and so does a
-run that ends after it. All evidence together fits into one message to the agent.
+run that ends after it. All evidence together fits into one message to the agent and one record of its journal.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from posagent.core.ports import Clock, Message
 
 RETRY_PAUSE_S = 0.2
 DETAIL_CHARACTERS_MAX = 2100
-DETAILS_CHARACTERS_MAX = 32 * 1024
-"""Of all checks together: JSON may need six bytes for one character, and wire.LINE_BYTES_MAX is 256 KiB."""
+DETAILS_CHARACTERS_MAX = 6 * 1024
+"""Of all checks together, the first failures first: JSON may need six bytes for one character, the agent repeats the
+first detail, and a record of its journal has 64 KiB."""
 
 
 class Probes(Protocol):
@@ -37,9 +38,10 @@ def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Messag
     """The verb `run`: progress `{check, passed, done, total}`, result `{passed, deadline, checks}`."""
     deadline = clock.monotonic() + config.deadline_s
     results: list[dict[str, Any]] = []
-    detail_max = min(DETAIL_CHARACTERS_MAX, DETAILS_CHARACTERS_MAX // max(1, len(config.checks)))
+    room = DETAILS_CHARACTERS_MAX
     for check in config.checks:
-        results.append(_result(check, probes, clock, deadline, detail_max))
+        results.append(_result(check, probes, clock, deadline, min(DETAIL_CHARACTERS_MAX, max(0, room) // 2)))
+        room -= len(results[-1]["detail"])
         yield {
             "progress": {
                 "check": check.name,
@@ -84,7 +86,7 @@ def _shortened(detail: str, characters_max: int) -> str:
     """The beginning says what failed, the end says why; the middle can go."""
     if len(detail) <= characters_max:
         return detail
-    return f"{detail[: characters_max // 4]} … {detail[len(detail) - characters_max // 2 :]}"
+    return f"{detail[: characters_max // 8]}…{detail[len(detail) - characters_max // 2 :]}"
 
 
 def _probe(check: CheckConfig, probes: Probes, timeout_s: float) -> str | None:

@@ -151,7 +151,7 @@ class Hardware:
 
     def _watch_trial(self, slot: str) -> None:
         """What posagent-trial@.timer does: restart a trial boot that nobody confirmed in time."""
-        marker = Path(self._config.installer_dir) / f"trial-{slot}"
+        marker = Path(self._config.terminal.installer_dir) / f"trial-{slot}"
         if marker.exists():
             timeout_s = self._settings.trial_timeout_s
             self._later(timeout_s, lambda: self.reset("trial timer") if marker.exists() else None)

@@ -76,6 +76,7 @@ _PATHS = {
     "laptop": "dev/laptop",
     "watchdog": "dev/watchdog",
     "state": "data/posagent",
+    "installer": "data/installer",
     "spool": "data/spool",
     "log": "log",
     "control": "host.sock",
@@ -89,6 +90,7 @@ CONFIG = """\
 id = "{terminal}"
 hardware = "{hardware}"
 state_dir = "{root}/data/posagent"
+installer_dir = "{root}/data/installer"
 run_dir = "{root}/run"
 os_release_file = "{root}/booted/os-release"
 

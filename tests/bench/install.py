@@ -96,7 +96,7 @@ class Posagent:
         text = terminal.config.read_text().replace(str(terminal.slot("b")), device)
         terminal.config.write_text(text.replace("checkpoint_bytes = 4194304", "checkpoint_bytes = 16777216"))
         self._config = terminal.config
-        self._records = terminal.state / "installer/slots.json"
+        self._records = terminal.installer / "slots.json"
         self._bundle = terminal.spool / "bench.bundle"
         hardware = [Settings().hardware]
         bundle.build(image, version="9", compatible=hardware, keys_dir=terminal.keys, out=self._bundle, level=level)

@@ -79,6 +79,20 @@ def test_a_power_cut_before_any_operation_ends_with_the_right_bundle(lost: froze
         assert stick.bytes_read <= len(BUNDLE) + CHUNK_BYTES, f"cut before operation {cut_at}"
 
 
+@pytest.mark.parametrize("checkpoint", [4096, CHUNK_BYTES // 3, CHUNK_BYTES + 1, 3 * CHUNK_BYTES - 1])
+def test_no_cut_costs_more_than_a_checkpoint_whatever_its_size(checkpoint: int) -> None:
+    content, medium = BUNDLE[: 2 * CHUNK_BYTES if checkpoint > 4096 else 50_000], Medium()
+    args = {"id": "u1", "source": "/stick/x.bundle"}
+    finish(fetching(medium.files, Stick(content), args, checkpoint_bytes=checkpoint))
+    for cut_at in range(1, len(medium.done) + 1):
+        medium, stick = Medium(cut_at=cut_at), Stick(content)
+        with pytest.raises(PowerCut):
+            finish(fetching(medium.files, stick, args, checkpoint_bytes=checkpoint))
+        medium.power_on()
+        finish(fetching(medium.files, stick, args, checkpoint_bytes=checkpoint))
+        assert stick.bytes_read <= len(content) + checkpoint, f"cut before operation {cut_at}"
+
+
 def test_twenty_power_cuts_in_one_download_cost_at_most_a_checkpoint_each() -> None:
     chosen, medium, stick, cuts = random.Random(3), Medium(), Stick(), 0
     while cuts < 20:

@@ -31,6 +31,7 @@ CONFIG = """\
 id = "pos-1"
 hardware = "sim-pos"
 state_dir = "{root}/state"
+installer_dir = "{root}/state/installer"
 run_dir = "{root}/run"
 os_release_file = "{root}/os-release"
 [slots.a]
