@@ -23,7 +23,8 @@ from posagent.core.ports import Files
 FORMAT = 1
 BYTES_MAX = 256 * 1024
 READ_BYTES_MAX = 4 * BYTES_MAX
-RECORD_BYTES_MAX = 64 * 1024
+RECORD_BYTES_MAX = 256 * 1024
+"""Larger than any snapshot: model.fold keeps the evidence of the last outcome only."""
 GENESIS = "0" * 16
 
 
@@ -116,7 +117,7 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Make the record durable and fold it in."""
-        line = encode(self._tail.sequence, self._tail.previous, record)
+        line = self._line(record)
         try:
             self._files.write(self._path, self._tail.size, line)
             self._files.sync(self._path)
@@ -127,9 +128,16 @@ class Journal:
         if self._tail.size > BYTES_MAX:
             self.compact()
 
+    def _line(self, record: Mapping[str, Any]) -> bytes:
+        """A line that can be read again; never one that would end the journal at the next start."""
+        line = encode(self._tail.sequence, self._tail.previous, record)
+        if len(line) > RECORD_BYTES_MAX:
+            raise JournalError("journal_io", f"a record of {len(line)} bytes is larger than {RECORD_BYTES_MAX}")
+        return line
+
     def compact(self) -> None:
         """Replace all records by one that stands for the situation; outcomes and measurements stay."""
-        line = encode(self._tail.sequence, self._tail.previous, model.snapshot(self.situation))
+        line = self._line(model.snapshot(self.situation))
         try:
             durable.replace(self._files, self._path, line)
         except OSError as error:

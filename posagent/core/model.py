@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 HISTORY_MAX = 20
+DETAIL_CHARACTERS_MAX = 300
 
 
 class State(StrEnum):
@@ -242,6 +243,12 @@ def _fold_update(update: Update | None, data: Mapping[str, Any]) -> Update | Non
     return dataclasses.replace(update, **_fields(Update, data))
 
 
+def _remembered(outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An outcome that is not the last: its evidence goes, so that the history stays small."""
+    kept = {key: value for key, value in outcome.items() if key != "checks"}
+    return {**kept, "detail": str(kept.get("detail", ""))[:DETAIL_CHARACTERS_MAX]}
+
+
 def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
     """The situation after a journal record `{state, update?, attempts?, failure?, outcome?, measured?, snapshot?}`."""
     if "snapshot" in record:
@@ -260,7 +267,7 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
     measured = {**situation.measured, **record.get("measured", {})}
     outcomes = situation.outcomes
     if "outcome" in record:
-        outcomes = (*outcomes, record["outcome"])[-HISTORY_MAX:]
+        outcomes = (*map(_remembered, outcomes), record["outcome"])[-HISTORY_MAX:]
         update, attempts, failure = None, {}, None
     return Situation(
         state=state, update=update, attempts=attempts, failure=failure, outcomes=outcomes, measured=measured

@@ -122,3 +122,27 @@ def test_no_bytes_stop_the_agent_from_starting(path: str, data: bytes, cut: int)
     journal = opened(path)
     journal.append({"event": "due", "state": journal.situation.state.value})
     assert opened(path).situation == journal.situation
+
+
+def test_forty_failures_with_all_their_evidence_can_be_read_again(path: str) -> None:
+    journal = opened(path)
+    checks = [{"name": f"c{number}", "passed": False, "detail": "错" * 1500} for number in range(4)]
+    for number in range(40):
+        begins = {**BEGINS, "id": f"u{number}"}
+        journal.append({"event": "update_requested", "state": "download", "begins": begins})
+        outcome = {**OUTCOME, "outcome": "rolled_back", "id": f"u{number}", "detail": "错" * 2000, "checks": checks}
+        journal.append({"event": "marked_bad", "state": "idle", "outcome": outcome})
+        journal.compact()
+    again = opened(path)
+    assert again.damage is None and again.situation == journal.situation
+    assert len(again.situation.outcomes) == 20
+    assert again.situation.outcomes[-1]["checks"] == checks, "the last one keeps its evidence"
+
+
+def test_a_record_too_large_to_be_read_again_is_refused_and_loses_nothing(path: str) -> None:
+    with_three_records(path)
+    journal = opened(path)
+    with pytest.raises(JournalError, match="larger than"):
+        journal.append({"event": "due", "state": "verify", "padding": "x" * module.RECORD_BYTES_MAX})
+    journal.append({"event": "accepted", "state": "ready"})
+    assert opened(path).situation.state is State.READY
