@@ -229,7 +229,8 @@ class Fetcher:
         try:
             for chunk in chunks:
                 if entry.done + len(chunk) > limit:
-                    raise FetchError("fetch_too_large", f"more than {limit} bytes arrived")
+                    code = "fetch_too_large" if length is None else "fetch_length"
+                    raise FetchError(code, f"more than {limit} bytes arrived")
                 entry.append(chunk)
                 # a cut costs what is not synced and the chunk in hand: together never more than one checkpoint
                 if entry.done + self._chunk_bytes - entry.record.durable_bytes > self._config.checkpoint_bytes:

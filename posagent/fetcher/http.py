@@ -24,6 +24,7 @@ from posagent.core.errors import FetchError
 REDIRECTS_MAX = 5
 CHUNK_BYTES = 256 * 1024
 RETRY_AFTER_S_MAX = 86400
+VALIDATOR_LENGTH_MAX = 256
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
@@ -45,9 +46,8 @@ class Answer:
         self.status = response.status
         self.html = response.headers.get("Content-Type", "").lower().startswith("text/html")
         self.encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-        etag = response.headers.get("ETag", "")
-        self.etag = etag if etag.startswith('"') and len(etag) <= 256 else ""
-        self.last_modified = response.headers.get("Last-Modified", "")[:64]
+        self.etag = _sent_back(response.headers.get("ETag", ""), '"')
+        self.last_modified = _sent_back(response.headers.get("Last-Modified", ""))
         self.offset, self.length = self._extent(asked)
 
     def _extent(self, asked: Asked) -> tuple[int, int | None]:
@@ -135,6 +135,12 @@ class Client:
         if left:
             raise FetchError("fetch_insecure", f"redirected from https to {target[:200]}")
         return target
+
+
+def _sent_back(text: str, start: str = "") -> str:
+    """A validator that can be sent in If-Range, or none; a weak ETag must not (RFC 9110, 13.1.5)."""
+    fit = text.startswith(start) and len(text) <= VALIDATOR_LENGTH_MAX and text.isascii() and text.isprintable()
+    return text if fit else ""
 
 
 def _answer(response: urllib3.BaseHTTPResponse, asked: Asked) -> Answer:

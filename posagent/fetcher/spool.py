@@ -46,6 +46,8 @@ class Record:
         sound = all(type(number) is int and number >= 0 for number in numbers)
         texts = all(isinstance(text, str) for text in (record.source, record.etag, record.last_modified))
         length = record.length is None or type(record.length) is int
+        # one that cannot be sent to the server would fail every attempt
+        texts = texts and all(text.isascii() and text.isprintable() for text in (record.etag, record.last_modified))
         return record if sound and texts and length and record.source == source else Record(source=source)
 
 

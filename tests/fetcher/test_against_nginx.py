@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
-from posagent.core.ports import Message
+from posagent.core.ports import Clock, Message
 from posagent.fetcher.download import Fetcher
 from posagent.platform.host import LinuxClock
 from posagent.platform.storage import LinuxFiles, open_inside
@@ -41,7 +42,7 @@ def served(web: WebServer) -> Path:
     return path
 
 
-def fetcher(tmp_path: Path, **changes: Any) -> Fetcher:
+def fetcher(tmp_path: Path, *, clock: Clock | None = None, **changes: Any) -> Fetcher:
     settings: dict[str, Any] = {
         "spool_dir": str(tmp_path / "spool"),
         "allow_http": True,
@@ -50,7 +51,7 @@ def fetcher(tmp_path: Path, **changes: Any) -> Fetcher:
         "stall_timeout_s": 5,
         **changes,
     }
-    return Fetcher(FetchConfig(**settings), LinuxFiles(), LinuxClock(), lambda path: open_inside("/", path))
+    return Fetcher(FetchConfig(**settings), LinuxFiles(), clock or LinuxClock(), lambda path: open_inside("/", path))
 
 
 def finish(messages: Iterator[Message]) -> dict[str, Any]:
@@ -104,6 +105,31 @@ def test_a_power_cut_costs_at_most_what_was_not_synced(web: WebServer, served: P
     result = finish(fetcher(tmp_path).fetch({"id": "u1", "source": f"{web.url}/big.bundle"}))
     assert kept > SIZE // 2
     assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == 27
+
+
+def test_what_changed_beyond_the_last_sync_is_fetched_again(web: WebServer, served: Path, tmp_path: Path) -> None:
+    args = {"id": "u1", "source": f"{web.url}/big.bundle"}
+    messages = fetcher(tmp_path).fetch(args)
+    while next(messages)["progress"]["bytes_done"] < SIZE // 2:
+        pass
+    messages.close()  # type: ignore[attr-defined]
+    part, record = tmp_path / "spool/u1.part", tmp_path / "spool/u1.json"
+    kept, known = part.stat().st_size, json.loads(record.read_text())
+    record.write_text(json.dumps({**known, "durable_bytes": kept - CHECKPOINT}))
+    with part.open("r+b") as stream:
+        stream.seek(kept - CHECKPOINT)
+        stream.write(bytes(CHECKPOINT))
+    result = finish(fetcher(tmp_path).fetch(args))
+    assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == CHECKPOINT
+
+
+def test_bytes_of_another_source_are_not_continued(web: WebServer, served: Path, tmp_path: Path) -> None:
+    (web.root / "other.bundle").write_bytes(os.urandom(SIZE))
+    messages = fetcher(tmp_path).fetch({"id": "u1", "source": f"{web.url}/other.bundle"})
+    next(messages)
+    messages.close()  # type: ignore[attr-defined]
+    result = finish(fetcher(tmp_path).fetch({"id": "u1", "source": f"{web.url}/big.bundle"}))
+    assert sha256(result["bundle"]) == sha256(served)
 
 
 def test_a_damaged_record_begins_again(web: WebServer, served: Path, tmp_path: Path) -> None:
@@ -168,6 +194,22 @@ def test_a_file_that_is_truncated_on_the_server_begins_again(web: WebServer, ser
     assert refusal(fetcher(tmp_path).fetch(announced)).code == "fetch_changed"
 
 
+def test_a_file_that_is_truncated_under_nginx_hands_ends_with_its_code_and_then_with_the_new_file(
+    tmp_path: Path,
+) -> None:
+    server = WebServer(tmp_path / "nginx", tmp_path / "root", rate_limit="1m")
+    try:
+        (tmp_path / "root/b").write_bytes(os.urandom(SIZE))
+        args = {"id": "u1", "source": f"{server.url}/b"}
+        messages = fetcher(tmp_path).fetch(args)
+        next(messages)
+        os.truncate(tmp_path / "root/b", 5000)
+        assert refusal(messages).code == "fetch_length"
+        assert sha256(finish(fetcher(tmp_path).fetch(args))["bundle"]) == sha256(tmp_path / "root/b")
+    finally:
+        server.stop()
+
+
 def test_what_is_announced_too_large_is_not_begun(web: WebServer, served: Path, tmp_path: Path) -> None:
     limited = fetcher(tmp_path, download_bytes_max=SIZE - 1)
     args = {"id": "u1", "source": f"{web.url}/big.bundle"}
@@ -196,6 +238,8 @@ def test_an_id_never_leaves_the_spool(tmp_path: Path, name: str) -> None:
     for verb in (fetcher(tmp_path).fetch, fetcher(tmp_path).discard):
         with pytest.raises(FetchError, match="bad_request"):
             finish(verb({"id": name, "source": "/x"}))
+    with pytest.raises(FetchError, match="bad_request"):
+        finish(fetcher(tmp_path).discard({"keep": name}))
 
 
 def test_discard_removes_one_or_all_others(web: WebServer, served: Path, tmp_path: Path) -> None:

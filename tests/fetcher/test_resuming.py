@@ -125,6 +125,31 @@ def test_a_body_without_a_length_that_ends_too_early_is_not_the_announced_file(
     assert error.code == "fetch_length" and error.facts["bytes_done"] == len(KEPT)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "total"),
+    [
+        ({"ETag": '"one"'}, {"ETag": '"two"'}, len(WHOLE)),
+        ({"ETag": '"one"'}, {"ETag": '"one"'}, len(WHOLE) + 5),
+        ({}, {}, len(WHOLE) + 5),
+        ({"Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}, {"Last_Modified": "never"}, len(WHOLE)),
+    ],
+    ids=["another ETag", "another length", "another length, no validator", "another date"],
+)
+def test_the_rest_of_another_file_is_not_taken_from_a_server_that_ignores_if_range(
+    server: Scripted, tmp_path: Path, first: dict[str, str], second: dict[str, str], total: int
+) -> None:
+    args = {"id": "u1", "source": server.url}
+    server.answers = [reply("200 OK", KEPT, Content_Length=str(len(WHOLE)), **first)]
+    assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_length"
+    rest, new = f"bytes {len(KEPT)}-{total - 1}/{total}", b"n" * total
+    server.answers = [
+        reply("206 Partial Content", new[len(KEPT) :], Content_Range=rest, **second),
+        reply("200 OK", new, Content_Length=str(total), **second),
+    ]
+    result = finish(fetcher(tmp_path).fetch(args))
+    assert Path(result["bundle"]).read_bytes() == new and result["bytes_refetched"] == len(KEPT)
+
+
 def test_every_trouble_says_how_many_bytes_are_there(server: Scripted, tmp_path: Path) -> None:
     args = begun(server, tmp_path)
     server.answers = [reply("503 Busy", Retry_After="7")]

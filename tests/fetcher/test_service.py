@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,11 @@ class Worker:
         self._listener.bind(self.path)
         self._listener.listen(4)
         self._process: subprocess.Popen[bytes] | None = None
+
+    def limit(self, **settings: int) -> None:
+        """Further keys of the fetch table; the next process reads them."""
+        with (self._base / "posagent.toml").open("a") as stream:
+            stream.writelines(f"{key} = {value}\n" for key, value in settings.items())
 
     def _start(self) -> subprocess.Popen[bytes]:
         listener = self._listener.fileno()
@@ -121,6 +127,56 @@ def test_a_fetcher_killed_at_random_moments_fetches_at_most_a_checkpoint_again_e
     result = worker.ask("fetch", args)
     assert Path(result["bundle"]).read_bytes() == content
     assert result["bytes_refetched"] <= KILLS * CHECKPOINT
+
+
+class Babbling:
+    """A server that never falls silent and never sends a byte of the file."""
+
+    def __init__(self, head: bytes, again: bytes) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/x.bundle"
+        self._script = head, again
+        self._over = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        head, again = self._script
+        with self._listener, self._listener.accept()[0] as connection:
+            try:
+                connection.recv(65536)
+                connection.sendall(head)
+                while not self._over.wait(0.01):
+                    connection.sendall(again)
+            except OSError:
+                pass  # the fetcher had enough
+
+    def close(self) -> None:
+        self._over.set()
+
+
+@pytest.mark.parametrize(
+    ("head", "again", "bytes_done"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", 0),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", b"X: y\r\n", 3),
+    ],
+    ids=["a header", "interim answers", "trailers"],
+)
+def test_a_server_that_babbles_for_ever_is_a_stall_and_the_process_lives_on(
+    worker: Worker, web: WebServer, head: bytes, again: bytes, bytes_done: int
+) -> None:
+    worker.limit(stall_timeout_s=1, connect_timeout_s=1)
+    (web.root / "x.bundle").write_bytes(content := os.urandom(1000))
+    server = Babbling(head, again)
+    try:
+        with pytest.raises(PosagentError) as caught:
+            worker.ask("fetch", {"id": "u1", "source": server.url})
+    finally:
+        server.close()
+    assert caught.value.code == "fetch_stalled" and caught.value.facts["bytes_done"] == bytes_done
+    result = worker.ask("fetch", {"id": "u2", "source": f"{web.url}/x.bundle"})
+    assert Path(result["bundle"]).read_bytes() == content
 
 
 def test_the_process_answers_trouble_with_its_code_and_lives_on(worker: Worker, web: WebServer) -> None:
