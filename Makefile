@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Debian packages the tests, the demo and the benchmarks use: real tools, not fakes.
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
-         systemd-analyze:systemd faketime:faketime openssl:openssl
+         systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil kills demo bench docs format clean
+.PHONY: help venv deps bench-deps check test hil kills crash crash-full mutants demo bench docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -16,6 +16,8 @@ help:
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
 	@echo "make hil    the rig scenarios, RIG=sim"
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
+	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
+	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
 	@echo "make docs   write the generated pages of docs/"
 
 venv: .venv/.done
@@ -49,6 +51,16 @@ hil: venv deps
 KILLS ?= 20
 kills: venv deps
 	$(BIN)/python -m tests.integration.kills --kills $(KILLS)
+
+# Power cuts at every operation of whole updates, to a fixpoint -> build/crash.json, crash.html, power-loss.svg.
+crash: venv
+	$(BIN)/posagent-crash run --quick --seconds 60 --page docs/power-loss.md
+crash-full: venv
+	$(BIN)/posagent-crash run --page docs/power-loss.md
+
+# Known mistakes put into the code: the exploration has to find each -> build/mutants.json.
+mutants: venv
+	$(BIN)/python -m tests.crash.mutants
 
 demo: venv deps
 	$(BIN)/python -m posagent.sim.demo

@@ -74,6 +74,8 @@ class BootConfig:
     fw_printenv: str = "/usr/bin/fw_printenv"
     cmdline_file: str = "/proc/cmdline"
     cmdline_key: str = "posagent.slot"
+    reset_key: str = "posagent.reset"
+    boot_id_file: str = "/proc/sys/kernel/random/boot_id"
     require_redundant_env: bool = True
     reboot_command: tuple[str, ...] = ("/usr/bin/systemctl", "reboot")
     reboot_timeout_s: int = _between(1, 3600, 300)

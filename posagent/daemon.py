@@ -18,9 +18,10 @@ from collections.abc import Sequence  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
 from posagent import log  # noqa: E402
-from posagent.agent.actors import Deadlines, UpdateActors, Workers  # noqa: E402
+from posagent.agent.actors import UpdateActors  # noqa: E402
 from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
+from posagent.agent.errand import Deadlines, Workers  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
@@ -74,6 +75,8 @@ class Resident:
         self._loop = Loop(self._clock)
         self._inhibitor = LogindInhibitor()
         self._stopping = False
+        self._unseen: set[str] = set()
+        """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
         self._engine = Engine(
@@ -101,6 +104,7 @@ class Resident:
                 install_s=float(config.install.stall_timeout_s),
                 selftest_s=config.selftest.deadline_s + 10.0,
             ),
+            on_restart=self._stop_if_asked,
         )
         self._engine.actors = self._actors
         self._api = AgentApi(engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id)
@@ -152,6 +156,8 @@ class Resident:
     def run(self) -> None:
         """Serve until told to stop; a stop waits for the end of a critical section."""
         self._on_signals()
+        for problem in self._engine.problems.values():  # so far only what the journal had to say
+            self._log.error(problem.code, detail=problem.detail)
         self._pet()
         self._look()
         self._watchdog.ready()
@@ -161,12 +167,14 @@ class Resident:
         """Observe the hardware, then recover; retried, because without it nothing may be decided."""
 
         def seen(observation: Observation) -> None:
-            self._engine.problems.clear()
+            for code in self._unseen:
+                self._engine.problems.pop(code, None)
             self._log.info("started", state=self._engine.situation.state.value, booted=observation.booted)
             self._engine.start(observation)
 
         def failed(error: PosagentError) -> None:
             self._log.error("observe_failed", code=error.code, detail=error.detail)
+            self._unseen.add(error.code)
             self._engine.report_problem(error)
             self._loop.call_later(OBSERVE_RETRY_S, self._look)
 
@@ -183,13 +191,17 @@ class Resident:
                 code=failure.get("code"),
                 detail=failure.get("detail"),
             )
-        if self._engine.critical:
+        if self._engine.uninterruptible:
             self._inhibitor.hold(f"update: {state}")
         else:
             self._inhibitor.release()
-            if self._stopping:
-                self._loop.stop()
+            self._stop_if_asked()
         self._api.changed()
+
+    def _stop_if_asked(self) -> None:
+        """Outside of a critical section, or when the terminal is about to restart anyway."""
+        if self._stopping:
+            self._loop.stop()
 
     def _pet(self) -> None:
         interval_s = self._watchdog.interval_s
@@ -208,7 +220,7 @@ class Resident:
         def arrived() -> None:
             os.read(reader, 64)
             self._stopping = True
-            if self._engine.critical and not self._actors.restarting:
+            if self._engine.uninterruptible and not self._actors.restarting:
                 self._log.warning("stop_waits", code="critical_section", state=self._engine.situation.state.value)
             else:
                 self._loop.stop()

@@ -39,6 +39,16 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "rolled_back": ("rolled back", "已回退"),
     "failed": ("failed", "失败"),
     "cancelled": ("cancelled", "已取消"),
+    "stage": ("last stage", "最后阶段"),
+    "cause": ("ended by", "中断原因"),
+    "power_loss": ("power loss", "断电"),
+    "brown_out": ("supply voltage too low", "电压过低"),
+    "watchdog": ("a hang; the watchdog restarted the terminal", "系统无响应，看门狗已重启终端"),
+    "panic": ("a kernel panic", "内核崩溃"),
+    "reboot": ("an orderly restart", "正常重启"),
+    "unknown_cause": ("unknown; the platform cannot tell", "未知，平台无法判断"),
+    "failed_check": ("failed check", "未通过的自检"),
+    "log": ("its last lines", "其最后日志"),
     "next_step": ("next step", "下一步"),
     "problem": ("problem", "问题"),
     "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
@@ -49,6 +59,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
+_CAUSES = {"power": "power_loss", "unknown": "unknown_cause"}
 _SLOT_STATES = {"booted": "running", "booted_trial": "on_trial"}
 
 
@@ -123,7 +134,10 @@ def status_lines(status: Answer, lang: str) -> list[str]:
 
 
 def _closed_gate(status: Answer) -> Answer | None:
-    """What keeps the update from going on now; in `ready` that is what the installation needs."""
+    """What keeps the update from going on now; in `ready` that is what the installation needs. Work that is critical
+    and has a time to go has begun, and waits for nothing."""
+    if status["critical"] and status.get("expected_s") is not None:
+        return None
     work = "install" if status["state"] == "ready" else status["state"]
     return next((gate for gate in status.get("gates", ()) if gate["needed_for"] == work and not gate["open"]), None)
 
@@ -158,12 +172,29 @@ def outcome_line(outcome: Answer, lang: str) -> str:
     return text
 
 
+def evidence_lines(outcome: Answer, lang: str) -> list[str]:
+    """What is known of why a version was not kept: cause, stage, failed checks, the last lines it left behind."""
+    lines = []
+    if "cause" in outcome:
+        cause = str(outcome["cause"])
+        lines.append(f"  {say('cause', lang)}: {say(_CAUSES.get(cause, cause), lang)}")
+        lines.append(f"  {say('stage', lang)}: {outcome.get('stage', '?')}")
+    failed = [check for check in outcome.get("checks", ()) if not check["passed"]]
+    lines += [f"  {say('failed_check', lang)}: {check['name']}: {check['detail']}" for check in failed]
+    if outcome.get("log"):
+        lines += [f"  {say('log', lang)}:", *(f"    {line}" for line in outcome["log"])]
+    return lines
+
+
 def why_lines(answer: Answer, lang: str) -> list[str]:
     lines = []
     for reason in answer["why"]:
         lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
         if localized(reason, "remedy", lang):
             lines.append(f"  {say('next_step', lang)}: {localized(reason, 'remedy', lang)}")
+    last = answer.get("last_outcome")
+    if last is not None and last["outcome"] != "committed":
+        lines += evidence_lines(last, lang)
     return lines or [say("nothing", lang)]
 
 
@@ -177,7 +208,8 @@ def check_lines(answer: Answer, lang: str) -> list[str]:
 
 
 def history_lines(answer: Answer, lang: str) -> list[str]:
-    return [outcome_line(outcome, lang) for outcome in answer["history"]] or [say("none_yet", lang)]
+    lines = [line for one in answer["history"] for line in (outcome_line(one, lang), *evidence_lines(one, lang))]
+    return lines or [say("none_yet", lang)]
 
 
 def help_lines(answer: Answer) -> list[str]:

@@ -1,7 +1,8 @@
 """The frame of an on-demand worker process: takes verbs over a socket, one at a time, and exits when idle.
 
 Rules: a worker is started by socket activation (descriptor 3) and serves one connection after the other. When the
-peer hangs up it stops the verb at its next operation. The peer's user is checked by the kernel's credentials.
+peer hangs up it stops the verb at its next operation; a request that was given up before it was read is not begun at
+all: it may be old, and what it asked for no longer wanted. The peer's user is checked by the kernel's credentials.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def _answer(connection: socket.socket, verbs: Mapping[str, Verb]) -> None:
         verb = verbs.get(name)
         if verb is None:
             raise PosagentError("unknown_verb", f"no verb {name[:40]!r}")
+        if _hung_up(connection):
+            return
         for message in verb(args):
             if _hung_up(connection):
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -59,20 +58,23 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def in_process(desk: Desk, short_path: Path) -> Callable[[], InProcessTerminal]:
+def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[[], InProcessTerminal]]:
     """Makes terminals that run 1.0.0, switched on, in this process."""
-    number = itertools.count()
+    terminals: list[InProcessTerminal] = []
 
     def make() -> InProcessTerminal:
         made = layout.create(
-            short_path / f"t{next(number)}",
+            short_path / f"t{len(terminals)}",
             image=desk.images["1.0.0"],
             keys_dir=desk.keys,
             settings=Settings(hardware=HARDWARE),
         )
         terminal = InProcessTerminal(made)
+        terminals.append(terminal)
         terminal.boot()
         terminal.run_until(lambda one: one.boots == 1)
         return terminal
 
-    return make
+    yield make
+    for terminal in terminals:
+        terminal.time.end()

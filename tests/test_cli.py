@@ -296,14 +296,15 @@ def test_an_update_is_followed_in_json_line_by_line(lab: Lab, shell: Shell) -> N
     assert all(status["update"]["id"] == last["id"] for status in progress)
 
 
-def test_what_waits_can_be_cancelled_and_only_once(shell: Shell, waiting: Path) -> None:
+def test_what_waits_can_be_cancelled_and_only_once(lab: Lab, shell: Shell, image: Path) -> None:
     set_power(shell.terminal.layout, battery=20, mains=False)
-    started = shell.run("update", str(waiting))
+    lab.publish("2.2.0", image)
+    started = shell.run("update")
     assert started.code == DONE and "has begun" in started.out
     shell.terminal.wait(lambda status: status["state"] == "ready", STAGE_S)
     assert "next step: Put the terminal on its charger." in shell.run("why").out
     assert shell.run("why", "--json").json["why"][0]["code"] == "gate_closed"
-    again = shell.run("update", str(waiting), "--json")
+    again = shell.run("update", "--json")
     assert (again.code, again.json["code"]) == (REFUSED, "same_bundle")
     assert shell.run("cancel", "--json") == Answer(DONE, '{"cancelled": true}\n', "")
     for lang in ("en", "zh"):
@@ -321,6 +322,15 @@ def test_an_interrupt_while_following_leaves_the_update_going(shell: Shell, wait
     _, err = following.communicate(timeout=STAGE_S)
     assert following.returncode == DONE and "the update goes on" in err and "Traceback" not in err
     assert shell.run("status", "--json").json["state"] == "ready"
+
+
+def test_who_follows_an_update_whose_place_another_takes_is_told_and_exits_with_4(shell: Shell, waiting: Path) -> None:
+    set_power(shell.terminal.layout, battery=20, mains=False)
+    following = shell.start("update", "--follow", str(waiting))
+    read_until(following, "ready")
+    assert shell.run("update", str(waiting)).code == DONE
+    out, _ = following.communicate(timeout=STAGE_S)
+    assert following.returncode == FAILED and "superseded" in out
 
 
 def test_who_follows_an_update_that_somebody_cancels_is_told_and_exits_with_4(shell: Shell, waiting: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from posagent import texts
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.model import OutcomeKind, State
+from posagent.core.ports import ResetCause
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.layout import set_power
 from tests.conftest import Desk
@@ -51,7 +52,8 @@ def words_asked_for() -> Iterator[str]:
 
 def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
     by_value = {kind.value for kind in OutcomeKind} | {"running", "on_trial", "good", "bad", "writing", "complete"}
-    assert set(words_asked_for()) | by_value == texts.WORDS.keys()
+    causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}
+    assert set(words_asked_for()) | by_value | causes == texts.WORDS.keys()
 
 
 @pytest.mark.parametrize(

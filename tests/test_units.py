@@ -33,6 +33,20 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (result.returncode, ours) == (0, [])
 
 
+@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest"])
+def test_a_worker_that_crashes_again_and_again_is_started_again_and_again_but_not_at_once(name: str) -> None:
+    service = (UNITS / f"posagent-{name}.service").read_text().splitlines()
+    listener = (UNITS / f"posagent-{name}.socket").read_text().splitlines()
+    assert "StartLimitIntervalSec=0" in service[: service.index("[Service]")]
+    assert "TriggerLimitIntervalSec=0" in listener[listener.index("[Socket]") :]
+    (pause,) = [line for line in service if line.startswith("ExecStopPost=")]
+    script = pause.partition("'")[2].rstrip("'").replace("$$", "$").replace("sleep 2", "echo paused")
+    for result, paused in (("success", ""), ("exit-code", "paused\n"), ("signal", "paused\n"), ("", "paused\n")):
+        environment = {"PATH": "/usr/bin:/bin", "SERVICE_RESULT": result}
+        done = subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout == paused, result
+
+
 def test_every_program_in_the_units_is_an_entry_point() -> None:
     setup = (UNITS.parent / "setup.cfg").read_text()
     for unit in UNITS.glob("posagent*.service"):

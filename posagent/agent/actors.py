@@ -2,62 +2,25 @@
 
 Owns: the one place where a worker's trouble turns into an event, and the deadline by which a worker must get further.
 Rules: one worker job for the update at a time; a new one hangs up on the old. After every verb that may have changed
-the slots they are observed again before the event is raised.
+the slots they are observed again before the event is raised. Nothing hangs up on the look at the hardware with which
+the agent starts: without it nothing would ever be decided again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from posagent.agent.engine import Engine
+from posagent.agent import answers
+from posagent.agent.engine import Engine, Progress
+from posagent.agent.errand import Deadlines, Errand, Workers
 from posagent.core import policy
 from posagent.core.deadline import Deadline
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
-from posagent.core.model import Command, Event, Observation, Occurrence, Situation, SlotView
-from posagent.core.ports import Clock, Inhibitor, Job, Message, Timer, Timers, Worker
+from posagent.core.model import Command, Event, Observation, Occurrence, Situation, Update
+from posagent.core.ports import Clock, Inhibitor, Message, Timer, Timers, Worker
 
 GRACE_S = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workers:
-    installer: Worker
-    fetcher: Worker
-    selftest: Worker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """Seconds within which a worker must report progress or end."""
-
-    fetch_s: float = 90.0
-    check_s: float = 120.0
-    install_s: float = 120.0
-    selftest_s: float = 300.0
-    verb_s: float = 60.0
-
-
-def observation_of(data: Mapping[str, Any]) -> Observation:
-    """The installer's `observe` result as an observation. Raises PosagentError `internal` if it is not one."""
-    try:
-        slots = {
-            name: SlotView(**{key: view[key] for key in SlotView.__dataclass_fields__ if key in view})
-            for name, view in data["slots"].items()
-        }
-        seen = Observation(
-            booted=data["booted"],
-            order=tuple(data["order"]),
-            slots=slots,
-            floor=int(data.get("floor", 0)),
-            contradictions=tuple(data.get("contradictions", ())),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise PosagentError("internal", "the installer's observation is not understood") from None
-    if seen.booted not in seen.slots or len(seen.slots) != 2:
-        raise PosagentError("slot_missing", f"slots {', '.join(seen.slots)}, running from {seen.booted}")
-    return seen
 
 
 class UpdateActors:
@@ -72,6 +35,7 @@ class UpdateActors:
         clock: Clock,
         inhibitor: Inhibitor,
         deadlines: Deadlines,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._workers = workers
@@ -79,17 +43,18 @@ class UpdateActors:
         self._clock = clock
         self._inhibitor = inhibitor
         self._deadlines = deadlines
-        self._job: Job | None = None
-        self._stall: Deadline | None = None
-        self._overdue_at: float | None = None
+        self._on_restart = on_restart
+        self._errand: Errand | None = None
+        self._first_look: Errand | None = None
         self._due: Timer | None = None
-        self._turn = 0
+        self._refresh_trouble = ""
         self.restarting = False
 
     @property
     def healthy(self) -> bool:
         """False when work is long past its deadline and nothing ended it: then the watchdog may bite."""
-        return self._overdue_at is None or self._clock.monotonic() < self._overdue_at + GRACE_S
+        under_way = [errand for errand in (self._errand, self._first_look) if errand is not None and errand.open]
+        return all(self._clock.monotonic() < errand.overdue_at + GRACE_S for errand in under_way)
 
     def do(self, command: Command, after: Event, situation: Situation) -> None:
         update = situation.update
@@ -99,47 +64,87 @@ class UpdateActors:
             case Command.STOP:
                 self.stop()
             case Command.REFRESH:
-                self._installer("mark_good", {}, lambda _: None, self._engine.report_problem, self._deadlines.verb_s)
+                self._refresh()
+            case Command.SETTLE:
+                if self._engine.observation is not None:
+                    self._engine.start(self._engine.observation)
+            case Command.RETURN:
+                self._return()
             case Command.DISCARD:
-                if update is not None:
-                    self._workers.fetcher.start("discard", {"id": update.spool}, lambda _: None)
+                self._discard(update, situation)
             case _:
                 assert update is not None, f"{command} without an update"
                 getattr(self, f"_{command.value}")(update)
 
     def stop(self) -> None:
         """Hang up on the worker and forget timers of the present work."""
-        self._turn += 1
-        for pending in (self._job, self._due):
-            if pending is not None:
-                pending.cancel()
-        if self._stall is not None:
-            self._stall.clear()
-        self._job = self._stall = self._due = self._overdue_at = None
+        errand, due = self._errand, self._due
+        self._errand = self._due = None
+        if errand is not None:
+            errand.end()
+        if due is not None:
+            due.cancel()
 
-    def observe(self, then: Callable[[Observation], None], failed: Callable[[PosagentError], None]) -> None:
-        """Look at the hardware."""
+    def observe(
+        self, then: Callable[[Observation], None], failed: Callable[[PosagentError], None], first: bool = True
+    ) -> None:
+        """Look at the hardware; the `first` look comes before anything is decided."""
 
-        def seen(result: Mapping[str, Any]) -> None:
-            try:
-                observation = observation_of(result)
-            except PosagentError as error:
-                failed(error)
-                return
+        def seen(observation: Observation) -> None:
             self._engine.observation = observation
             then(observation)
 
-        self._start(self._workers.installer, "observe", {}, seen, failed, self._deadlines.verb_s)
+        self._start(self._workers.installer, "observe", {}, seen, failed, self._deadlines.verb_s, first=first)
 
     # one method for each command that needs a worker
+
+    def _discard(self, update: Update | None, situation: Situation) -> None:
+        if update is not None and update.source:
+            self._workers.fetcher.start("discard", {"id": update.spool}, lambda _: None)
+        elif update is not None or not situation.resumable:
+            self._workers.fetcher.start("discard", {"keep": None}, lambda _: None)
+
+    def _refresh(self) -> None:
+        def go_on(_: object) -> None:
+            self._post(Event.DUE)
+
+        def failed(error: PosagentError) -> None:
+            self._engine.problems.pop(self._refresh_trouble, None)
+            self._refresh_trouble = error.code
+            self._engine.report_problem(error)
+            self._post(Event.DUE)
+
+        self._confirm("refresh", go_on, failed)
+
+    def _confirm(self, verb: str, then: Callable[[object], None], failed: Callable[[PosagentError], None]) -> None:
+        """The running version is good; what an earlier refresh had to complain of is over then."""
+
+        def confirmed(seen: object) -> None:
+            self._engine.problems.pop(self._refresh_trouble, None)
+            then(seen)
+
+        self._installer(verb, {}, confirmed, failed, self._deadlines.verb_s)
+
+    def _return(self) -> None:
+        """Start the good version again that power cuts have made the bootloader leave."""
+
+        def failed(error: PosagentError) -> None:
+            self._engine.report_problem(error)
+            self._refresh()
+
+        def chosen(_: object) -> None:
+            self._restart(failed)
+
+        seen = self._engine.observation
+        assert seen is not None
+        self._installer("prefer", {"slot": seen.spare}, chosen, failed, self._deadlines.verb_s)
 
     def _fetch(self, update: Any) -> None:
         def begin(_: object) -> None:
             self._start(self._workers.fetcher, "fetch", args, fetched, failed, self._deadlines.fetch_s, Command.FETCH)
 
-        def fetched(result: Mapping[str, Any]) -> None:
-            changes = {"bundle": str(result["bundle"]), "bytes_done": 0, "bytes_total": 0}
-            self._post(Event.FETCHED, update=changes)
+        def fetched(bundle: str) -> None:
+            self._post(Event.FETCHED, update={"bundle": bundle, "bytes_done": 0, "bytes_total": 0})
 
         failed = self._failing(Event.FETCH_FAILED)
         args = {"id": update.spool, "source": update.source}
@@ -149,9 +154,8 @@ class UpdateActors:
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
     def _check(self, update: Any) -> None:
-        def accepted(result: Mapping[str, Any]) -> None:
-            changes = {"version": str(result["version"]), "digest": str(result["digest"])}
-            self._post(Event.ACCEPTED, update={**changes, "image_size": int(result["image_size"])})
+        def accepted(changes: Mapping[str, Any]) -> None:
+            self._post(Event.ACCEPTED, update=changes)
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
@@ -180,36 +184,38 @@ class UpdateActors:
         )
 
     def _reboot(self, _: Any) -> None:
+        self._restart(self._failing(Event.REBOOT_FAILED))
+
+    def _restart(self, failed: Callable[[PosagentError], None]) -> None:
         def asked(_: object) -> None:
             self._due = self._timers.call_later(timeout_s, still_here)
+            self._on_restart()
 
-        def failed(error: PosagentError) -> None:
+        def refused(error: PosagentError) -> None:
             if error.code == "worker_lost":
                 asked(error)  # it went down with everything else: the restart has begun
             else:
                 self.restarting = False
-                self._failing(Event.REBOOT_FAILED)(error)
+                failed(error)
 
         def still_here() -> None:
             self.restarting = False
-            error = PosagentError("reboot_failed", f"still running {timeout_s:.0f} s after asking for a restart")
-            self._failing(Event.REBOOT_FAILED)(error)
+            failed(PosagentError("reboot_failed", f"still running {timeout_s:.0f} s after asking for a restart"))
 
         timeout_s = self._engine.limits.reboot_timeout_s
         self.restarting = True
         self._inhibitor.release()
-        self._start(self._workers.installer, "reboot", {}, asked, failed, self._deadlines.verb_s)
+        self._start(self._workers.installer, "reboot", {}, asked, refused, self._deadlines.verb_s)
 
-    def _run_tests(self, _: Any) -> None:
-        def tested(result: Mapping[str, Any]) -> None:
-            checks = list(result["checks"])
-            if result["passed"] is True:
-                self._post(Event.TESTS_PASSED)
-                return
-            broken = next((check for check in checks if not check["passed"]), {"name": "?", "detail": "no checks"})
-            code = "selftest_deadline" if result.get("deadline") else "selftest_failed"
-            failure = {"code": code, "detail": f"{broken['name']}: {broken['detail']}", "checks": checks}
-            self._post(Event.TESTS_FAILED, failure=failure)
+    def _run_tests(self, update: Any) -> None:
+        def begin(_: object) -> None:
+            self._start(self._workers.selftest, "run", {}, tested, lost, self._deadlines.selftest_s, whole=True)
+
+        def tested(failure: Mapping[str, Any] | None) -> None:
+            if failure is None:
+                self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value])
+            else:
+                self._post(Event.TESTS_FAILED, failure=failure)
 
         def lost(error: PosagentError) -> None:
             if error.code == "worker_stalled":
@@ -217,23 +223,26 @@ class UpdateActors:
             else:
                 self._failing(Event.TESTS_LOST)(error)
 
-        self._start(self._workers.selftest, "run", {}, tested, lost, self._deadlines.selftest_s, whole=True)
+        if 0 < update.power_cycles <= self._engine.limits.power_cycles_max:
+            # switching off must not use up the new version's tries; if this fails, the worst is another trial
+            self._start(self._workers.installer, "renew", {}, begin, begin, self._deadlines.verb_s)
+        else:
+            begin(None)
 
     def _mark_good(self, _: Any) -> None:
-        self._installer(
-            "mark_good",
-            {},
-            lambda _: self._post(Event.MARKED_GOOD),
-            self._failing(Event.MARK_FAILED),
-            self._deadlines.verb_s,
-        )
+        self._confirm("mark_good", lambda _: self._post(Event.MARKED_GOOD), self._failing(Event.MARK_FAILED))
 
     def _mark_bad(self, update: Any) -> None:
+        def failed(error: PosagentError) -> None:
+            if CATALOGUE[error.code].retry is Retry.NEVER:
+                self._engine.report_problem(error)  # the update ends here, what it leaves does not
+            self._failing(Event.MARK_FAILED)(error)
+
         self._installer(
             "mark_bad",
             {"slot": update.target},
             lambda _: self._post(Event.MARKED_BAD),
-            self._failing(Event.MARK_FAILED),
+            failed,
             self._deadlines.verb_s,
         )
 
@@ -258,7 +267,7 @@ class UpdateActors:
             self._workers.installer,
             verb,
             args,
-            lambda _: self.observe(then, failed),
+            lambda _: self.observe(then, failed, first=False),
             failed,
             deadline_s,
             command,
@@ -269,59 +278,50 @@ class UpdateActors:
         worker: Worker,
         verb: str,
         args: Mapping[str, Any],
-        then: Callable[[Mapping[str, Any]], None],
+        then: Callable[[Any], None],
         failed: Callable[[PosagentError], None],
         deadline_s: float,
         command: Command | None = None,
         whole: bool = False,
+        first: bool = False,
     ) -> None:
-        """Ask a worker; `deadline_s` bounds each step, or the `whole` verb."""
-        self.stop()
-        turn = self._turn
+        """Ask a worker; `deadline_s` bounds each step, or the `whole` verb. No command hangs up on the `first` look."""
+
+        def end() -> None:
+            errand.end()
+            if not first:
+                self.stop()
 
         def stalled() -> None:
-            self.stop()
+            end()
             failed(PosagentError("worker_stalled", f"{verb}: no progress for {deadline_s:.0f} s"))
 
-        stall = Deadline(self._timers, self._clock, stalled)
-
-        def watch_stall() -> None:
-            self._overdue_at = self._clock.monotonic() + deadline_s
-            stall.set(self._overdue_at)
-
         def notify(message: Message) -> None:
-            if turn != self._turn:
+            if not errand.open:
                 return
-            if "progress" in message:
-                if not whole:
-                    watch_stall()
-                self._report(message["progress"], command)
-                return
-            self.stop()
             try:
-                if "error" in message:
-                    raise PosagentError.from_dict(message["error"])
-                result = message["result"]
+                told = answers.read(verb, message)
             except PosagentError as error:
+                end()
                 failed(error)
                 return
-            then(result)
+            if not isinstance(told, Progress):
+                end()
+                then(told)
+                return
+            if not whole:
+                errand.put_off()
+            if command is not None:
+                self._engine.report_progress(told.bytes_done, told.bytes_total, told.step, command)
 
-        self._stall = stall
-        watch_stall()
-        job = worker.start(verb, args, notify)
-        if turn == self._turn:  # it may have answered at once
-            self._job = job
-
-    def _report(self, progress: Mapping[str, Any], command: Command | None) -> None:
-        if command is None:
-            return
-        self._engine.report_progress(
-            int(progress.get("bytes_done", 0)),
-            int(progress.get("bytes_total") or 0),
-            str(progress.get("step", "")),
-            command,
-        )
+        if not first:
+            self.stop()
+        errand = Errand(self._clock, Deadline(self._timers, self._clock, stalled), deadline_s)
+        if first:
+            self._first_look = errand
+        else:
+            self._errand = errand
+        errand.given_to(worker.start(verb, args, notify))
 
     def _post(self, event: Event, **data: Any) -> None:
         self._engine.post(Occurrence(event=event, data=data))
@@ -329,7 +329,7 @@ class UpdateActors:
     def _failing(self, event: Event) -> Callable[[PosagentError], None]:
         def post(error: PosagentError) -> None:
             failure: dict[str, Any] = {"code": error.code, "detail": error.detail}
-            if "retry_after_s" in error.facts:
+            if type(error.facts.get("retry_after_s")) is int:
                 failure["retry_after_s"] = error.facts["retry_after_s"]
             self._post(event, failure=failure)
 

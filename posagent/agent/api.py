@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import posagent
-from posagent.agent.engine import Engine
+from posagent.agent import answers, views
+from posagent.agent.engine import Engine, Progress
 from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
-from posagent.core.model import Event, Gate, Occurrence, OutcomeKind, SlotView, State
+from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State
 from posagent.core.ports import Message, Worker
 from posagent.core.states import SPECS
 
@@ -46,25 +47,21 @@ def _no_hang_up() -> None:
     return None
 
 
-def _gate(gate: Gate) -> dict[str, Any]:
-    return {
-        "gate": gate.name,
-        "needed_for": gate.needed_for.value,
-        "open": gate.open,
-        "reason": gate.reason,
-        "reason_zh": gate.reason_zh,
-        "remedy": gate.remedy,
-        "remedy_zh": gate.remedy_zh,
-    }
-
-
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
-    def __init__(self, *, engine: Engine, fetcher: Worker, terminal: str) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        fetcher: Worker,
+        terminal: str,
+        new_id: Callable[[], str] = lambda: secrets.token_hex(6),
+    ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._terminal = terminal
+        self._new_id = new_id
         self._watchers: list[Callable[[], None]] = []
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
@@ -96,13 +93,13 @@ class AgentApi:
             "meaning": SPECS[situation.state].meaning,
             "meaning_zh": SPECS[situation.state].meaning_zh,
             "critical": engine.critical,
-            "expected_s": estimate.critical_s(situation),
+            "expected_s": None if engine.waits_for else estimate.critical_s(situation),
             "booted": seen.booted if seen else None,
-            "slots": {name: self._slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
+            "slots": {name: views.slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
             if seen
             else {},
             "update": self._update_under_way(),
-            "gates": [_gate(gate) for gate in engine.gates()],
+            "gates": [views.gate(gate) for gate in engine.gates()],
             "power": {
                 "battery_percent": power.battery_percent,
                 "charging": power.charging,
@@ -112,20 +109,6 @@ class AgentApi:
             "failure": situation.failure,
             "problems": self._problems(),
         }
-
-    def _slot(self, name: str, view: SlotView, booted: str) -> dict[str, Any]:
-        return {
-            "version": view.version,
-            "digest": view.digest,
-            "state": self._slot_state(name, view, booted),
-            "tries_left": view.tries_left,
-        }
-
-    @staticmethod
-    def _slot_state(name: str, view: SlotView, booted: str) -> str:
-        if name != booted:
-            return view.state
-        return "booted_trial" if view.unconfirmed else "booted"
 
     def _update_under_way(self) -> dict[str, Any] | None:
         update, progress = self._engine.situation.update, self._engine.progress
@@ -178,18 +161,10 @@ class AgentApi:
         reasons: list[dict[str, Any]] = []
         if self._engine.critical:
             reasons.append(self._critical().as_dict())
-        if situation.update is not None:
+        elif situation.update is not None:
             work = State.INSTALL if situation.state is State.READY else situation.state
             reasons += [
-                {
-                    "code": "gate_closed",
-                    "detail": gate.reason,
-                    "detail_zh": gate.reason_zh,
-                    "remedy": gate.remedy,
-                    "remedy_zh": gate.remedy_zh,
-                }
-                for gate in self._engine.gates()
-                if gate.needed_for is work and not gate.open
+                views.closed_gate(gate) for gate in self._engine.gates() if gate.needed_for is work and not gate.open
             ]
         if situation.failure is not None:
             reasons.append(PosagentError.from_dict(situation.failure).as_dict())
@@ -223,7 +198,7 @@ class AgentApi:
                     "result": {
                         "offer": offer,
                         "booted_version": self._booted_version(),
-                        "gates": [_gate(gate) for gate in self._engine.gates()],
+                        "gates": [views.gate(gate) for gate in self._engine.gates()],
                     }
                 }
             )
@@ -234,14 +209,12 @@ class AgentApi:
         """Ask the fetcher what the repository offers; nothing newer than what runs here counts as nothing."""
 
         def notify(message: Message) -> None:
-            if "error" in message:
-                reply(message)
-            elif "result" in message:
-                offer = message["result"].get("offer")
-                try:
+            try:
+                offer = answers.read("look", message)
+                if not isinstance(offer, Progress):
                     then(None if offer and offer["version"] == self._booted_version() else offer)
-                except PosagentError as error:
-                    reply({"error": error.as_dict()})
+            except PosagentError as error:
+                reply({"error": error.as_dict()})
 
         return self._fetcher.start("look", {}, notify).cancel
 
@@ -269,12 +242,10 @@ class AgentApi:
         return self._look(offered, reply)
 
     def _beginning(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
-        seen = self._engine.observation
-        if seen is None:
-            raise self._gate_closed("boot_control")
+        seen = self._seen()
         source, sha256 = str(offer["url"]), str(offer.get("sha256", ""))
         return {
-            "id": secrets.token_hex(6),
+            "id": self._new_id(),
             "source": source,
             "spool": hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:16],
             "length": offer.get("length"),
@@ -287,9 +258,15 @@ class AgentApi:
             "requested_by": caller,
         }
 
-    def _gate_closed(self, name: str) -> Refusal:
-        gate = next(gate for gate in self._engine.gates() if gate.name == name)
-        return Refusal("gate_closed", f"{gate.reason}: {gate.remedy}", gate=gate.name)
+    def _seen(self) -> Observation:
+        """What the hardware is known to be. Nothing is decided before: that would end the look at it for ever."""
+        if self._engine.observation is None:
+            raise Refusal(
+                "busy",
+                "the agent is looking at the hardware; try again in a moment",
+                detail_zh="正在检测硬件，请稍后重试",
+            )
+        return self._engine.observation
 
     def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         begins = self._beginning(offer, caller)
@@ -330,6 +307,7 @@ class AgentApi:
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
         """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""
+        self._seen()
         decision = self._engine.would(occurrence) if dry else self._engine.post(occurrence)
         if decision is None:
             raise Refusal("busy")
@@ -339,12 +317,27 @@ class AgentApi:
             raise Refusal(decision.refusal)
 
     def _critical(self) -> Refusal:
-        situation = self._engine.situation
+        situation, waits_for = self._engine.situation, self._engine.waits_for
         spec, seconds = SPECS[situation.state], estimate.critical_s(situation)
+        if waits_for:
+            return self._critical_but_waiting(waits_for[0])
         return Refusal(
             "critical_section",
             f"{spec.meaning}: about {seconds:.0f} s to go",
             detail_zh=f"{spec.meaning_zh}：约剩 {seconds:.0f} 秒",
             state=situation.state.value,
             expected_s=seconds,
+        )
+
+    def _critical_but_waiting(self, gate: Gate) -> Refusal:
+        """How long it takes is up to whoever can open the gate."""
+        state = self._engine.situation.state
+        return Refusal(
+            "critical_section",
+            f"{SPECS[state].meaning}: waiting for: {gate.reason}",
+            detail_zh=f"{SPECS[state].meaning_zh}，等待条件：{gate.reason_zh}",
+            remedy=gate.remedy,
+            remedy_zh=gate.remedy_zh,
+            state=state.value,
+            expected_s=None,
         )

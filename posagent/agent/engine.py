@@ -37,6 +37,8 @@ PHASE_SECONDS_MAX = 3600.0
 TELL_S = 0.25
 STEPS = 20
 """A download or install journals its progress this many times at most."""
+STEP_BYTES = 16 << 20
+"""As often is it journalled where nobody knows how long the whole is."""
 
 
 class Actors(Protocol):
@@ -79,6 +81,9 @@ class Engine:
         self._waiting: deque[Occurrence] = deque()
         self._deciding = False
         self._entered: tuple[State, float] | None = None
+        self._held_at: float | None = None
+        """Since when the present work waits for a gate."""
+        self._working = False
         self.problems: dict[str, PosagentError] = {}
         if journal.damage is not None:
             self.report_problem(PosagentError("journal_damaged", journal.damage))
@@ -97,6 +102,24 @@ class Engine:
     @property
     def critical(self) -> bool:
         return SPECS[self.situation.state].critical
+
+    @property
+    def uninterruptible(self) -> bool:
+        """Whether a stop or a shutdown has to wait; not while a write has yet to begin, or to begin again."""
+        return self.critical and (self._working or self.situation.state is not State.INSTALL)
+
+    @property
+    def waits_for(self) -> tuple[Gate, ...]:
+        """The closed gates for which the present work waits; work that has begun waits for none."""
+        if self._held_at is None:
+            return ()
+        work = State.INSTALL if self.situation.state is State.READY else self.situation.state
+        return self._facts().closed_gates(work)
+
+    @property
+    def waiting(self) -> tuple[Occurrence, ...]:
+        """Events that wait for the decision under way."""
+        return tuple(self._waiting)
 
     def report_problem(self, problem: PosagentError) -> None:
         """Trouble that belongs to no update; shown in the status until the process ends or it is solved."""
@@ -146,9 +169,7 @@ class Engine:
         decision = decide(before, self._measured(occurrence), self._facts())
         if decision.record is not None:
             self._journal.append(decision.record)
-            if decision.situation.state is not before.state:
-                self._entered = (decision.situation.state, self._clock.monotonic())
-                self.progress = Progress()
+        self._keep_time(occurrence.event, before.state, decision)
         self._on_change(decision)
         assert self.actors is not None
         for command in decision.commands:
@@ -157,12 +178,28 @@ class Engine:
             self._journal.compact()
         return decision
 
+    def _keep_time(self, event: Event, before: State, decision: Decision) -> None:
+        """When the present state was entered. Waiting for a gate does not count: a row without a record at DUE."""
+        now, state = self._clock.monotonic(), decision.situation.state
+        if decision.commands:
+            self._working = decision.commands != (Command.WATCH,)
+        if state is not before:
+            self._entered, self._held_at = (state, now), None
+            self.progress = Progress()
+        elif event is Event.DUE and decision.record is None and decision.commands:
+            self._held_at = now if self._held_at is None else self._held_at
+        elif event is Event.DUE and self._held_at is not None:
+            if self._entered is not None:
+                self._entered = (state, self._entered[1] + now - self._held_at)
+            self._held_at = None
+
     def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
         """A worker got further: shown at once, journalled in a few steps so that attempts count from there."""
         self.progress = Progress(bytes_done, bytes_total, step)
         update = self.situation.update
         known = update.bytes_done if update is not None and update.bytes_total == bytes_total else 0
-        if bytes_done - known > max(bytes_total, 1) / STEPS or (bytes_total and bytes_done == bytes_total > known):
+        step_bytes = bytes_total / STEPS if bytes_total else STEP_BYTES
+        if bytes_done - known > step_bytes or (bytes_total and bytes_done == bytes_total > known):
             data = {
                 "update": {"bytes_done": bytes_done, "bytes_total": bytes_total},
                 "progressed": [command.value],

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from posagent.core import durable
-from posagent.core.errors import Refusal
-from posagent.core.ports import Clock, Files
+from posagent.core.errors import PosagentError, Refusal
+from posagent.core.ports import Clock, Files, Message
 
 ROLES: Mapping[str, frozenset[str]] = {
     "look": frozenset({"check", "history"}),
@@ -95,6 +95,20 @@ class Gatekeeper:
             durable.replace_json(self._files, self._path, {"counter": self._counter, "failures": self._failures})
         except OSError:
             pass  # a full disk must neither end the agent nor lock out who may help; the delay holds until a restart
+
+
+def proven(answer: Message) -> str:
+    """The engineer's name in an answer of the verb `engineer`. Raises PosagentError: the installer's, or `internal`."""
+    try:
+        if "error" not in answer:
+            name = answer["result"]["name"]
+            if isinstance(name, str) and name.isprintable():
+                return name
+            raise TypeError("name")
+        trouble = PosagentError.from_dict(answer["error"])
+    except (KeyError, TypeError, AttributeError):
+        raise PosagentError("internal", "the answer of the installer is not understood") from None
+    raise trouble
 
 
 def _number(value: Any) -> int:

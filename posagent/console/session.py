@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from posagent import texts
-from posagent.console.auth import CHALLENGE_S, ROLES, Gatekeeper
+from posagent.console.auth import CHALLENGE_S, ROLES, Gatekeeper, proven
 from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, command_of
 from posagent.console.question import Api, Question
 from posagent.console.screen import Progress, answer_lines
@@ -192,7 +192,6 @@ class Session:
             args["source"] = command.words[0]
         elif command.words:
             raise PosagentError("bad_request", f"{command.verb} takes no words")
-
         if command.verb == "cancel":
             self._give_up()  # an update that still asks for its offer must not begin after this
         question = Question(
@@ -223,7 +222,6 @@ class Session:
 
     def _follow(self, started: Message) -> None:
         self._print([texts.say("started", self._lang, started["id"], started["version"] or "?")])
-
         progress = Progress(self._clock, self._lang)
 
         def reply(message: Message) -> None:
@@ -290,17 +288,20 @@ class Session:
             return
 
         def checked(message: Message) -> None:
+            if "progress" in message:
+                return
             deadline.cancel()
             self._job = None
-            if "result" in message:
-                self._gatekeeper.succeeded()
-                self._unlock(role, str(message["result"]["name"]))
-                self._prompt()
-            else:
-                error = PosagentError.from_dict(message["error"])
+            try:
+                name = proven(message)
+            except PosagentError as error:
                 if error.code in ("unlock_refused", "unlock_expired"):
                     self._gatekeeper.failed()
                 self._error(error)
+                return
+            self._gatekeeper.succeeded()
+            self._unlock(role, name)
+            self._prompt()
 
         def too_late() -> None:
             if self._job is job:

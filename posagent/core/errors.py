@@ -60,7 +60,7 @@ _U, _R, _F, _X = Kind.USAGE, Kind.REFUSED, Kind.FAILED, Kind.UNREACHABLE
 _GET_GOOD = ("Get the bundle again from the release desk.", "请向发布部门重新获取升级包。")
 _FREE_SPACE = ("Free space on the data partition, then try again.", "请清理数据分区空间后重试。")
 _SERVICE = ("Call service with this code; the old version keeps working.", "请将此代码告知服务商；旧版本可继续使用。")
-_NETWORK = ("Check the network cable, SIM or Wi-Fi; the download resumes by itself.", "请检查网线、SIM 卡或 Wi-Fi；下载会自动继续。")
+_NETWORK = ("Check the network cable, SIM or Wi-Fi; the next try or request resumes what was fetched.", "请检查网线、SIM 卡或 Wi-Fi；下次重试或重新请求会从已下载处继续。")
 _FIX_CONFIG = ("Correct the named line of the configuration, then start again.", "请修正配置文件中指出的行后重新启动。")
 _WAIT_END = ("Wait until the update has ended; `posagent status` shows how long.", "请等待升级结束；可用 posagent status 查看剩余时间。")
 _REPO_ADMIN = ("Ask the release desk to check the server's repository.", "请联系发布部门检查服务器上的升级仓库。")
@@ -130,6 +130,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("selftest_failed", _F, _N, "The new version started but failed a self-test.", *_SERVICE),
     ("selftest_deadline", _F, _N, "The self-test did not end in time.", *_SERVICE),
     ("commit_lost", _F, _N, "The terminal fell back before the new version was confirmed.", *_SERVICE),
+    ("no_way_back", _F, _N, "The new version failed, but there is no good one to go back to: it keeps running.", "Call service with this code now, or install another version.", "请立即将此代码告知服务商，或安装其他版本。"),
     ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
@@ -142,6 +143,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("journal_damaged", _F, _O, "The journal was damaged; what could be read was kept.", *_SERVICE),
     ("journal_io", _F, _O, "The journal cannot be written.", *_FREE_SPACE),
     ("cancelled", _F, _N, "The update was cancelled by a person.", "Ask for the update again when it suits.", "方便时请重新发起升级。"),
+    ("superseded", _F, _N, "A newer request took the place of this update before it was installed.", "Nothing to do; `posagent status` shows the newer one.", "无需操作；可用 posagent status 查看新的升级。"),
     ("internal", _F, _B, "The agent met a fault of its own.", *_SERVICE),
 )
 # fmt: on
@@ -173,7 +175,7 @@ class PosagentError(Exception):
         """The error another process reported; an unknown code becomes `internal` rather than a crash."""
         code = data.get("code")
         known = code if isinstance(code, str) and code in CATALOGUE else "internal"
-        shown = ("code", "kind", "detail", "remedy", "remedy_zh")
+        shown = ("code", "kind", "detail")  # what it advised stays: it may know better than the catalogue
         facts = {str(k): v for k, v in data.items() if k not in shown}
         return PosagentError(known, str(data.get("detail", "")), **facts)
 

@@ -12,6 +12,7 @@ from typing import Any
 from transitions import Machine
 
 from posagent.core.model import (
+    EVIDENCE,
     Command,
     Decision,
     Event,
@@ -24,7 +25,13 @@ from posagent.core.model import (
 )
 from posagent.core.states import IGNORED, TABLE, Row
 
-COUNTED = frozenset(Command) - {Command.WATCH, Command.STOP, Command.DISCARD, Command.REFRESH}
+COUNTED = frozenset(Command) - {
+    Command.WATCH,
+    Command.STOP,
+    Command.DISCARD,
+    Command.REFRESH,
+    Command.SETTLE,
+}
 """Commands whose starts are counted as attempts."""
 
 CARRIED = ("update", "begins", "failure", "measured", "progressed")
@@ -90,9 +97,12 @@ def decide(situation: Situation, occurrence: Occurrence, facts: Facts) -> Decisi
 
 def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {"event": row.on.value, "state": row.to.value, "at": round(facts.now, 3)}
-    record.update({key: occurrence.data[key] for key in CARRIED if key in occurrence.data})
+    if row.carries:
+        record.update({key: occurrence.data[key] for key in CARRIED if key in occurrence.data})
     if situation.state is State.ROLLBACK and situation.failure is not None:
-        record.pop("failure", None)  # trouble on the way back must not hide why we go back
+        trouble = record.pop("failure", None)  # on the way back it must not hide why we go back
+        if trouble is not None and row.outcome is not None:
+            record["failure"] = _unfinished(situation.failure, trouble, row)
     if row.failure is not None and "failure" not in record:
         record["failure"] = _blame(situation, row)
     counted = [command.value for command in row.do if command in COUNTED]
@@ -100,6 +110,10 @@ def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row
         record["commands"] = counted
     if row.outcome is not None:
         record["outcome"] = _outcome(situation, record, facts, row.outcome)
+        if row.to is State.IDLE:
+            record.pop("begins", None)
+        elif "begins" in record:
+            record.pop("failure", None)  # why the one ended is nothing that the next one met
     return record
 
 
@@ -108,6 +122,12 @@ def _blame(situation: Situation, row: Row) -> Mapping[str, Any]:
     if row.on is Event.DUE and situation.failure is not None:
         return situation.failure
     return {"code": row.failure}
+
+
+def _unfinished(why: Mapping[str, Any], trouble: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
+    """Why we went back, and why that could not be finished."""
+    details = "; ".join(str(one.get("detail") or one["code"]) for one in (why, trouble))
+    return {**why, "code": row.failure or why["code"], "detail": details}
 
 
 def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind: OutcomeKind) -> dict[str, Any]:
@@ -120,7 +140,7 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         "outcome": kind.value,
         "code": failure.get("code", "ok"),
         "detail": failure.get("detail", ""),
-        **({"checks": failure["checks"]} if "checks" in failure else {}),
+        **{key: failure[key] for key in ("cause", "stage", *EVIDENCE) if failure.get(key)},
         "id": update.id,
         "version": update.version,
         "from_version": update.from_version,

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from posagent.core.ports import ResetCause
+
 HISTORY_MAX = 20
 DETAIL_CHARACTERS_MAX = 300
+EVIDENCE = ("checks", "log")
+"""Parts of a failure that only the last outcome keeps."""
 
 
 class State(StrEnum):
@@ -57,6 +61,8 @@ class Event(StrEnum):
     SETTLED = "settled"
     TRIAL_FOUND = "trial_found"
     SLOT_CHANGED = "slot_changed"
+    STRANDED = "stranded"
+    FELL_BACK = "fell_back"
     BOOTED_TARGET = "booted_target"
     BOOTED_PREVIOUS = "booted_previous"
 
@@ -66,8 +72,10 @@ class Command(StrEnum):
 
     WATCH = "watch"  # look again later: raises DUE
     STOP = "stop"  # hang up on the worker
-    DISCARD = "discard"  # delete the bundle
-    REFRESH = "refresh"  # booted slot is good: refill its tries, apply its floor
+    DISCARD = "discard"  # delete the bundle; between updates, what a power cut has left of the last one
+    REFRESH = "refresh"  # booted slot is good: refill its tries, apply its floor; then DUE
+    SETTLE = "settle"  # ask the hardware's story again: the update that it did not fit is over
+    RETURN = "return"  # power cuts used up a good slot's tries: start it again
     FETCH = "fetch"
     CHECK = "check"
     INSTALL = "install"
@@ -87,7 +95,11 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """The update under way. `source` is a URL or a local path; `spool` names its files in the spool."""
+    """The update under way. `source` is a URL or a local path; `spool` names its files in the spool.
+
+    From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
+    necessary because the power had gone away.
+    """
 
     id: str
     source: str
@@ -108,6 +120,8 @@ class Update:
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False
+    boot_id: str = ""
+    power_cycles: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +138,12 @@ class Situation:
     failure: Mapping[str, Any] | None = None
     outcomes: tuple[Mapping[str, Any], ...] = ()
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def resumable(self) -> bool:
+        """The last download may still be of use: the next request goes on with it."""
+        last = self.last_outcome
+        return last is not None and last["outcome"] in (OutcomeKind.FAILED, OutcomeKind.CANCELLED)
 
     @property
     def last_outcome(self) -> Mapping[str, Any] | None:
@@ -144,13 +164,25 @@ class SlotView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the hardware says: the booted slot, the boot order, both slots."""
+    """What the hardware says: the booted slot, the boot order, both slots, and why this start was necessary (`log` has
+    the last lines of the system before it)."""
 
     booted: str
     order: tuple[str, ...]
     slots: Mapping[str, SlotView]
     floor: int = 0
     contradictions: tuple[str, ...] = ()
+    reset: ResetCause = ResetCause.UNKNOWN
+    boot_id: str = ""
+    log: tuple[str, ...] = ()
+
+    @property
+    def lost_power(self) -> bool:
+        return self.reset in (ResetCause.POWER, ResetCause.BROWN_OUT)
+
+    def same_start(self, boot_id: str) -> bool:
+        """This is still the start of that id: at most the agent was started again."""
+        return self.boot_id == boot_id != ""
 
     @property
     def spare(self) -> str:
@@ -189,6 +221,8 @@ class Limits:
     check_attempts_max: int = 10
     arm_attempts_max: int = 3
     reboot_attempts_max: int = 5
+    return_attempts_max: int = 3
+    power_cycles_max: int = 10
     fetch_backoff_s: float = 5.0
     fetch_backoff_s_max: float = 900.0
     install_backoff_s: float = 5.0
@@ -245,12 +279,12 @@ def _fold_update(update: Update | None, data: Mapping[str, Any]) -> Update | Non
 
 def _remembered(outcome: Mapping[str, Any]) -> Mapping[str, Any]:
     """An outcome that is not the last: its evidence goes, so that the history stays small."""
-    kept = {key: value for key, value in outcome.items() if key != "checks"}
+    kept = {key: value for key, value in outcome.items() if key not in EVIDENCE}
     return {**kept, "detail": str(kept.get("detail", ""))[:DETAIL_CHARACTERS_MAX]}
 
 
 def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
-    """The situation after a journal record `{state, update?, attempts?, failure?, outcome?, measured?, snapshot?}`."""
+    """The situation after a journal record `{state, begins?, update?, failure?, outcome?, …}` or `{snapshot}`."""
     if "snapshot" in record:
         return _restore(record["snapshot"])
     state = State(record["state"])
@@ -268,7 +302,8 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
     outcomes = situation.outcomes
     if "outcome" in record:
         outcomes = (*map(_remembered, outcomes), record["outcome"])[-HISTORY_MAX:]
-        update, attempts, failure = None, {}, None
+        if "begins" not in record:  # otherwise one update ended and another took its place
+            update, attempts, failure = None, {}, None
     return Situation(
         state=state, update=update, attempts=attempts, failure=failure, outcomes=outcomes, measured=measured
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 Message = dict[str, Any]
@@ -105,6 +106,31 @@ class PowerReading:
 class Power(Protocol):
     def read(self) -> PowerReading:
         """Never raises: what cannot be read is None, and a gate that needs it stays closed."""
+
+
+class ResetCause(StrEnum):
+    """Why this start of the system was necessary, as far as the platform can tell."""
+
+    POWER = "power"  # the power went away or was switched off
+    BROWN_OUT = "brown_out"  # the supply voltage was too low
+    WATCHDOG = "watchdog"  # nobody petted it: the system hung
+    PANIC = "panic"  # the kernel gave up
+    REBOOT = "reboot"  # an orderly restart
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetReport:
+    """`log` has the last lines that the system before this start left behind, oldest first."""
+
+    cause: ResetCause = ResetCause.UNKNOWN
+    boot_id: str = ""
+    log: tuple[str, ...] = ()
+
+
+class Resets(Protocol):
+    def read(self) -> ResetReport:
+        """The same for the whole run of this kernel. Never raises: what cannot be told is UNKNOWN."""
 
 
 class Clock(Protocol):

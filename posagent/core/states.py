@@ -6,6 +6,9 @@ it is *critical*: cancelling, ^C, a shutdown request are refused with the reason
 because a half-written slot or a half-made switch is worse than waiting. `activate` arms a trial boot and restarts;
 the new system wakes in `selftest` and ends in `commit` or `rollback`; both end in `idle` with an outcome.
 
+A start's REFRESH may be under way when somebody asks for something: who hangs up on it begins it again, because without
+it the running slot may be one power cut away from its last try.
+
 DUE means "do this state's work now": it is raised by a timer and at every start of the agent, so that a power cut
 and a retry take the same way. Attempts are counted when they start and bounded by guards. The first row whose guard
 holds is taken; the last row of every (state, event) has no guard.
@@ -15,13 +18,12 @@ docs/states.md is drawn from this table. Who wants another behaviour changes a r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from posagent.core.errors import CATALOGUE, Retry
-from posagent.core.model import Command, Event, Facts, Occurrence, OutcomeKind, Situation, State
-
-Guard = Callable[[Situation, Occurrence, Facts], bool]
+from posagent.core import guards
+from posagent.core.guards import Guard
+from posagent.core.model import Command, Event, OutcomeKind, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,8 @@ class StateSpec:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One transition. `outcome` ends the update; `failure` is the code it is blamed on unless the event brings one;
-    `refuse` answers whoever asked with that code; `durable=False` marks rows that change nothing worth a record."""
+    `refuse` answers whoever asked with that code; `durable=False` marks rows that change nothing worth a record,
+    `carries=False` those whose record is not about what the event brought."""
 
     on: Event
     source: State
@@ -45,6 +48,7 @@ class Row:
     failure: str | None = None
     refuse: str | None = None
     durable: bool = True
+    carries: bool = True
 
 
 SPECS: Mapping[State, StateSpec] = {
@@ -58,74 +62,6 @@ SPECS: Mapping[State, StateSpec] = {
     State.COMMIT: StateSpec(critical=True, meaning="confirming the new version", meaning_zh="正在确认新版本"),
     State.ROLLBACK: StateSpec(critical=True, meaning="returning to the old version", meaning_zh="正在恢复旧版本"),
 }
-
-
-# Guards: each sees only the situation, the event and the facts.
-
-
-def gates_closed(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """a gate for this work is closed"""
-    work = State.INSTALL if situation.state == State.READY else situation.state
-    return bool(facts.closed_gates(work))
-
-
-def fetch_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """no download attempt left"""
-    return situation.attempts.get(Command.FETCH, 0) >= facts.limits.fetch_attempts_max
-
-
-def check_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """no verification attempt left"""
-    return situation.attempts.get(Command.CHECK, 0) >= facts.limits.check_attempts_max
-
-
-def install_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """no write attempt left"""
-    return situation.attempts.get(Command.INSTALL, 0) >= facts.limits.install_attempts_max
-
-
-def start_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """no arming or restart attempt left"""
-    attempts, limits = situation.attempts, facts.limits
-    return (
-        attempts.get(Command.ARM, 0) >= limits.arm_attempts_max
-        and not (situation.update is not None and situation.update.armed)
-    ) or attempts.get(Command.REBOOT, 0) >= limits.reboot_attempts_max
-
-
-def tests_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """no self-test attempt left"""
-    return situation.attempts.get(Command.RUN_TESTS, 0) >= facts.limits.selftest_attempts_max
-
-
-def armed(situation: Situation, _: Occurrence, __: Facts) -> bool:
-    """the trial boot is armed"""
-    return situation.update is not None and situation.update.armed
-
-
-def tries_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """the bootloader used up the new slot's tries"""
-    update, seen = situation.update, facts.observation
-    return update is not None and seen is not None and seen.spent(update.target)
-
-
-def final(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
-    """trying again cannot help"""
-    code = occurrence.data.get("failure", {}).get("code", "internal")
-    return CATALOGUE[code].retry == Retry.NEVER
-
-
-def same_bundle(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
-    """it is the bundle already waiting"""
-    begins = occurrence.data["begins"]
-    update = situation.update
-    return update is not None and (update.source, update.sha256) == (begins["source"], begins["sha256"])
-
-
-def booted_previous(situation: Situation, _: Occurrence, facts: Facts) -> bool:
-    """the old version is running"""
-    update, seen = situation.update, facts.observation
-    return update is None or seen is None or seen.booted != update.target
 
 
 _S, _E, _C, _O = State, Event, Command, OutcomeKind
@@ -146,27 +82,52 @@ def _again(on: Event, state: State) -> Row:
     return Row(on=on, source=state, to=state, do=(_C.WATCH,))
 
 
+def _slot_changed(on: Event, source: State, when: Guard | None = None) -> Row:
+    """The update does not fit what runs; whatever that is gets its tries back."""
+    return Row(
+        on=on,
+        source=source,
+        to=_S.IDLE,
+        do=(_C.DISCARD, _C.SETTLE),
+        when=when,
+        outcome=_O.FAILED,
+        failure="slot_changed",
+        carries=False,
+    )
+
+
+def _gives_up(on: Event, source: State, when: Guard | None = None) -> Row:
+    """A version that cannot stay, for a reason that the event brings: the one before it does."""
+    return Row(on=on, source=source, to=_S.ROLLBACK, do=(_C.MARK_BAD,), when=when)
+
+
+def _tries_again(source: State) -> Row:
+    """Power cuts used up the new version's tries: it gets them back, and another trial."""
+    return Row(on=_E.BOOTED_PREVIOUS, source=source, to=_S.ACTIVATE, do=(_C.WATCH,), when=guards.lost_power)
+
+
 def _waits(state: State) -> Row:
-    return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=gates_closed, durable=False)
+    return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=guards.gates_closed, durable=False)
 
 
 TABLE: tuple[Row, ...] = (
     # idle
-    Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.WATCH,)),
+    Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.REFRESH,)),
     Row(on=_E.CANCEL_REQUESTED, source=_S.IDLE, to=_S.IDLE, refuse="nothing_to_cancel", durable=False),
-    Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH,), durable=False),
+    Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), when=guards.returned),
+    Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), durable=False),
     # download
     _waits(_S.DOWNLOAD),
     Row(
-        on=_E.DUE, source=_S.DOWNLOAD, to=_S.IDLE, when=fetch_spent, outcome=_O.FAILED, failure="fetch_network"
+        on=_E.DUE, source=_S.DOWNLOAD, to=_S.IDLE, when=guards.fetch_spent, outcome=_O.FAILED, failure="fetch_network"
     ),  # what was fetched stays: the next request resumes it
     Row(on=_E.DUE, source=_S.DOWNLOAD, to=_S.DOWNLOAD, do=(_C.FETCH,)),
     Row(on=_E.PROGRESSED, source=_S.DOWNLOAD, to=_S.DOWNLOAD),
     Row(on=_E.FETCHED, source=_S.DOWNLOAD, to=_S.VERIFY, do=(_C.CHECK,)),
-    _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=final),
+    _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=guards.final),
     _again(_E.FETCH_FAILED, _S.DOWNLOAD),
     # verify
-    _fails(_E.DUE, _S.VERIFY, when=check_spent, failure="interrupted"),
+    _fails(_E.DUE, _S.VERIFY, when=guards.check_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.VERIFY, to=_S.VERIFY, do=(_C.CHECK,)),
     Row(on=_E.ACCEPTED, source=_S.VERIFY, to=_S.READY, do=(_C.WATCH,)),
     _fails(_E.REJECTED, _S.VERIFY),
@@ -174,59 +135,101 @@ TABLE: tuple[Row, ...] = (
     # ready: the last place where cancelling is allowed
     _waits(_S.READY),
     Row(on=_E.DUE, source=_S.READY, to=_S.INSTALL, do=(_C.INSTALL,)),
-    Row(on=_E.UPDATE_REQUESTED, source=_S.READY, to=_S.READY, when=same_bundle, refuse="same_bundle", durable=False),
-    Row(on=_E.UPDATE_REQUESTED, source=_S.READY, to=_S.DOWNLOAD, do=(_C.STOP, _C.WATCH)),
+    Row(
+        on=_E.UPDATE_REQUESTED,
+        source=_S.READY,
+        to=_S.READY,
+        when=guards.same_bundle,
+        refuse="same_bundle",
+        durable=False,
+    ),
+    Row(
+        on=_E.UPDATE_REQUESTED,
+        source=_S.READY,
+        to=_S.DOWNLOAD,
+        do=(_C.STOP, _C.REFRESH),
+        outcome=_O.CANCELLED,
+        failure="superseded",
+    ),
     # install
     _waits(_S.INSTALL),
-    _fails(_E.DUE, _S.INSTALL, when=install_spent, failure="interrupted"),
+    _fails(_E.DUE, _S.INSTALL, when=guards.install_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.INSTALL, to=_S.INSTALL, do=(_C.INSTALL,)),
     Row(on=_E.PROGRESSED, source=_S.INSTALL, to=_S.INSTALL),
     Row(on=_E.SLOT_COMPLETE, source=_S.INSTALL, to=_S.ACTIVATE, do=(_C.ARM,)),
-    _fails(_E.WRITE_FAILED, _S.INSTALL, when=final),
+    _fails(_E.WRITE_FAILED, _S.INSTALL, when=guards.final),
     _again(_E.WRITE_FAILED, _S.INSTALL),
     # activate
-    _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", when=start_spent),
-    Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,), when=armed),
+    _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", when=guards.start_spent),
+    Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,), when=guards.armed),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.ARM,)),
     Row(on=_E.ARMED, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,)),
     _again(_E.ARM_FAILED, _S.ACTIVATE),
     _again(_E.REBOOT_FAILED, _S.ACTIVATE),
     Row(on=_E.BOOTED_TARGET, source=_S.ACTIVATE, to=_S.SELFTEST, do=(_C.RUN_TESTS,)),
-    _rolls_back(_E.BOOTED_PREVIOUS, _S.ACTIVATE, "boot_failed", when=tries_spent),
+    _tries_again(_S.ACTIVATE),
+    _rolls_back(_E.BOOTED_PREVIOUS, _S.ACTIVATE, "boot_failed", when=guards.tries_spent),
     _again(_E.BOOTED_PREVIOUS, _S.ACTIVATE),
     # selftest
-    _rolls_back(_E.DUE, _S.SELFTEST, "interrupted", when=tests_spent),
+    _rolls_back(_E.DUE, _S.SELFTEST, "interrupted", when=guards.tests_spent),
     Row(on=_E.DUE, source=_S.SELFTEST, to=_S.SELFTEST, do=(_C.RUN_TESTS,)),
     Row(on=_E.TESTS_PASSED, source=_S.SELFTEST, to=_S.COMMIT, do=(_C.MARK_GOOD,)),
     _rolls_back(_E.TESTS_FAILED, _S.SELFTEST, "selftest_failed"),
     _again(_E.TESTS_LOST, _S.SELFTEST),
     _rolls_back(_E.DEADLINE, _S.SELFTEST, "selftest_deadline", stop=True),
     _again(_E.BOOTED_TARGET, _S.SELFTEST),
+    _tries_again(_S.SELFTEST),
     _rolls_back(_E.BOOTED_PREVIOUS, _S.SELFTEST, "boot_failed"),
-    # commit: retried until it holds; the new version passed its tests
+    # commit: retried until it holds, because the new version passed its tests; unless it can never hold
     Row(on=_E.DUE, source=_S.COMMIT, to=_S.COMMIT, do=(_C.MARK_GOOD,)),
-    Row(on=_E.MARKED_GOOD, source=_S.COMMIT, to=_S.IDLE, do=(_C.DISCARD,), outcome=_O.COMMITTED),
+    Row(on=_E.MARKED_GOOD, source=_S.COMMIT, to=_S.IDLE, do=(_C.DISCARD, _C.REFRESH), outcome=_O.COMMITTED),
+    _gives_up(_E.MARK_FAILED, _S.COMMIT, guards.final),
     _again(_E.MARK_FAILED, _S.COMMIT),
     _again(_E.BOOTED_TARGET, _S.COMMIT),
+    _tries_again(_S.COMMIT),
     _rolls_back(_E.BOOTED_PREVIOUS, _S.COMMIT, "commit_lost"),
-    # rollback: retried until the old version runs
+    # rollback: retried until the old version runs; where it can never be finished, whatever runs stays startable
     Row(on=_E.DUE, source=_S.ROLLBACK, to=_S.ROLLBACK, do=(_C.MARK_BAD,)),
     Row(
         on=_E.MARKED_BAD,
         source=_S.ROLLBACK,
         to=_S.IDLE,
-        do=(_C.DISCARD,),
-        when=booted_previous,
+        do=(_C.DISCARD, _C.REFRESH),
+        when=guards.booted_previous,
         outcome=_O.ROLLED_BACK,
     ),
     Row(on=_E.MARKED_BAD, source=_S.ROLLBACK, to=_S.ROLLBACK, do=(_C.REBOOT,)),
+    Row(
+        on=_E.MARK_FAILED,
+        source=_S.ROLLBACK,
+        to=_S.IDLE,
+        do=(_C.DISCARD, _C.SETTLE),
+        when=guards.final_but_back,
+        outcome=_O.ROLLED_BACK,
+    ),  # what runs is looked at again: where it was never confirmed it is tested
+    Row(
+        on=_E.MARK_FAILED,
+        source=_S.ROLLBACK,
+        to=_S.IDLE,
+        do=(_C.DISCARD, _C.REFRESH),
+        when=guards.final,
+        outcome=_O.FAILED,
+        failure="no_way_back",
+    ),  # nothing else can be started: left on trial, it would run out of tries, and no update could repair it
     _again(_E.MARK_FAILED, _S.ROLLBACK),
     _again(_E.REBOOT_FAILED, _S.ROLLBACK),
     _again(_E.BOOTED_TARGET, _S.ROLLBACK),
     _again(_E.BOOTED_PREVIOUS, _S.ROLLBACK),
     # every state before the trial boot: cancelling is free
     *(
-        Row(on=_E.CANCEL_REQUESTED, source=state, to=_S.IDLE, do=(_C.STOP,), outcome=_O.CANCELLED, failure="cancelled")
+        Row(
+            on=_E.CANCEL_REQUESTED,
+            source=state,
+            to=_S.IDLE,
+            do=(_C.STOP, _C.REFRESH),
+            outcome=_O.CANCELLED,
+            failure="cancelled",
+        )
         for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)
     ),
     # every critical state: refused, with the reason
@@ -241,11 +244,29 @@ TABLE: tuple[Row, ...] = (
         for state in State
         if state not in (_S.IDLE, _S.READY)
     ),
-    # the hardware contradicts the journal: believe the hardware
+    # before the trial boot, every start first makes sure that the running version stays startable
     *(
-        _fails(_E.SLOT_CHANGED, state, failure="slot_changed")
+        row
         for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)
+        for row in (
+            Row(on=_E.SETTLED, source=state, to=state, do=(_C.REFRESH,), when=guards.returned),
+            Row(on=_E.SETTLED, source=state, to=state, do=(_C.REFRESH,), durable=False),
+        )
     ),
+    # a customer who switched off and on again too often, too early, has brought back the version before a good one
+    *(
+        row
+        for state in (_S.IDLE, _S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)
+        for row in (
+            _gives_up(_E.STRANDED, state, guards.return_spent)
+            if state is _S.IDLE
+            else _slot_changed(_E.STRANDED, state, guards.return_spent),
+            Row(on=_E.STRANDED, source=state, to=state, do=(_C.RETURN,), carries=False),
+        )
+    ),
+    _gives_up(_E.FELL_BACK, _S.IDLE),
+    # the hardware contradicts the journal: believe the hardware
+    *(_slot_changed(_E.SLOT_CHANGED, state) for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)),
     *(
         Row(on=_E.TRIAL_FOUND, source=state, to=_S.SELFTEST, do=(_C.RUN_TESTS,))
         for state in (_S.IDLE, _S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)
@@ -277,7 +298,9 @@ IGNORED: Mapping[Event, frozenset[State]] = {
     _E.MARKED_BAD: frozenset(set(State) - {_S.ROLLBACK}),
     _E.MARK_FAILED: frozenset(set(State) - {_S.COMMIT, _S.ROLLBACK}),
     # recovery raises these only in the states that have a row for them
-    _E.SETTLED: frozenset(set(State) - {_S.IDLE}),
+    _E.SETTLED: frozenset(_BOOT),
+    _E.STRANDED: frozenset(_BOOT),
+    _E.FELL_BACK: frozenset(set(State) - {_S.IDLE}),
     _E.TRIAL_FOUND: frozenset(_BOOT),
     _E.SLOT_CHANGED: frozenset(_BOOT | {_S.IDLE}),
     _E.BOOTED_TARGET: frozenset(_EARLY),

@@ -3,6 +3,8 @@
 Rules: one attempt a call; the agent decides about the next. Whatever happens, what is in the spool stays, unless the
 server's file has become another one; that is tried again from nothing a bounded number of times.
 The announced digest only saves a useless verification: it is as unsigned as the announcement, the installer judges.
+Where none was announced, what is in the spool counts only after the source was asked whether it is still that file:
+sticks are swapped, and a server may offer another version under the same address.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, Protocol
 from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
 from posagent.core.ports import ByteSource, Clock, Files, Message
-from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, Client
+from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, HttpClient
 from posagent.fetcher.spool import Entry, Spool
 
 POINTER_BYTES_MAX = 64 * 1024
@@ -31,8 +33,14 @@ _POINTER_TEXTS = {
 _DIGEST = re.compile(r"([0-9a-fA-F]{64})?")
 
 
+class Client(Protocol):
+    """How a server is asked; see fetcher.http."""
+
+    def get(self, asked: Asked) -> Answer: ...
+
+
 class ClosableSource(ByteSource, Protocol):
-    """An opened local file."""
+    """An opened local file. Its `mtime_ns`, if it has one, says when it was last changed."""
 
     def close(self) -> None: ...
 
@@ -62,12 +70,17 @@ class Fetcher:
     """The fetcher's verbs. `open_local` opens a regular file such as one on a USB stick; it raises OSError."""
 
     def __init__(
-        self, config: FetchConfig, files: Files, clock: Clock, open_local: Callable[[str], ClosableSource]
+        self,
+        config: FetchConfig,
+        files: Files,
+        clock: Clock,
+        open_local: Callable[[str], ClosableSource],
+        client: Client | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._open_local = open_local
-        self._client = Client(config)
+        self._client: Client = client or HttpClient(config)
         self._chunk_bytes = min(CHUNK_BYTES, config.checkpoint_bytes)
         self._spool = Spool(files, config.spool_dir, keep_free_bytes=config.keep_free_bytes)
 
@@ -113,7 +126,7 @@ class Fetcher:
         """`{"id", "source", "length"?, "sha256"?}`: progress, then result `{bundle, length, bytes_refetched}`."""
         wanted = Wanted.of(args)
         entry = self._spool.entry(wanted.id, wanted.source)
-        if not entry.complete:
+        if not (entry.complete and wanted.sha256):
             try:
                 yield from self._complete(entry, wanted)
             except FetchError as error:
@@ -130,7 +143,7 @@ class Fetcher:
     def _complete(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         if wanted.length is not None and wanted.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{wanted.length} bytes are announced")
-        if not entry.whole(wanted.length):
+        if not (wanted.sha256 and entry.whole(wanted.length)):
             yield from self._local(entry, wanted) if wanted.source.startswith("/") else self._http(entry, wanted)
         if not entry.done:
             raise FetchError("fetch_length", "the file is empty")
@@ -152,19 +165,24 @@ class Fetcher:
     def _http(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         answer = self._begin(entry, wanted)
         try:
-            yield from self._receive(entry, answer.chunks(self._chunk_bytes), entry.record.length)
+            if not entry.whole(wanted.length):
+                yield from self._receive(entry, answer.chunks(self._chunk_bytes), entry.record.length)
         finally:
             answer.close()
 
     def _begin(self, entry: Entry, wanted: Wanted) -> Answer:
-        """Ask for what is missing; begin again where the server's file is another one. Raises FetchError."""
+        """Ask for what is missing, of a whole file for its last byte, to know whether it is still the same; begin
+        again where the server's file is another one. Raises FetchError."""
         while True:
-            record = entry.record
-            asked = Asked(url=wanted.source, offset=entry.done, validator=record.etag or record.last_modified)
+            record, whole = entry.record, entry.whole(wanted.length)
+            offset = max(0, entry.done - 1) if whole else entry.done
+            asked = Asked(url=wanted.source, offset=offset, validator=record.etag or record.last_modified)
             answer = self._client.get(asked)
             try:
-                if self._continues(entry, answer, wanted.length):
+                if self._continues(entry, answer, wanted):
                     length = wanted.length if answer.length is None else answer.length
+                    if whole:
+                        return answer
                     entry.expect(length=length, etag=answer.etag, last_modified=answer.last_modified)
                     return answer
             except BaseException:
@@ -175,8 +193,9 @@ class Fetcher:
                 raise FetchError("fetch_changed", f"began again {RESTARTS_MAX} times")
             entry.restart()
 
-    def _continues(self, entry: Entry, answer: Answer, expected: int | None) -> bool:
+    def _continues(self, entry: Entry, answer: Answer, wanted: Wanted) -> bool:
         """Whether the body goes on where the spool ends; False to begin again. Raises FetchError."""
+        expected = wanted.length
         if answer.status == 416:
             return False
         if answer.status not in (200, 206):
@@ -190,18 +209,29 @@ class Fetcher:
             raise FetchError("fetch_changed", f"{answer.length} bytes on the server, {expected} announced")
         if answer.length is not None and answer.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{answer.length} bytes are offered")
-        if answer.offset != entry.done:
-            return False
-        return entry.done == 0 or self._same_file(entry, answer)
+        if entry.done == 0:
+            return answer.offset == 0
+        whole = entry.whole(expected)
+        return (whole or answer.offset == entry.done) and self._same_file(entry, answer, bool(wanted.sha256), whole)
 
     @staticmethod
-    def _same_file(entry: Entry, answer: Answer) -> bool:
+    def _same_file(entry: Entry, answer: Answer, judged: bool, whole: bool) -> bool:
+        """Whether the server still has the file the spool has bytes of; what a digest will judge may be believed."""
         record = entry.record
-        if record.length is not None and answer.length != record.length:
+        length = entry.done if whole else record.length
+        if length is not None and answer.length not in (None, length):
             return False
         if record.etag and answer.etag:
             return record.etag == answer.etag
-        return not (record.last_modified and answer.last_modified) or record.last_modified == answer.last_modified
+        if record.last_modified and answer.last_modified:
+            return record.last_modified == answer.last_modified
+        if judged:
+            return True
+        if answer.etag or answer.last_modified:
+            return False
+        # a 206 need not repeat the validator it was asked with (RFC 9110, 15.3.7); without any, the half of another
+        # file would be refused by the installer, but a whole one may be good and yet not the one that is wanted
+        return answer.status == 206 if record.etag or record.last_modified else not whole
 
     def _local(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         path = wanted.source
@@ -215,9 +245,10 @@ class Fetcher:
                 raise FetchError("fetch_changed", f"{path}: {source.size} bytes, {wanted.length} announced")
             if source.size > self._config.download_bytes_max:
                 raise FetchError("fetch_too_large", f"{path}: {source.size} bytes")
-            if entry.done and entry.record.length != source.size:
+            mtime_ns, known = getattr(source, "mtime_ns", 0), entry.record
+            if entry.done and not (known.length == source.size and (wanted.sha256 or known.mtime_ns == mtime_ns)):
                 entry.restart()
-            entry.expect(length=source.size, etag="", last_modified="")
+            entry.expect(length=source.size, mtime_ns=mtime_ns)
             yield from self._receive(entry, _pieces(source, entry.done, path, self._chunk_bytes), source.size)
         finally:
             source.close()

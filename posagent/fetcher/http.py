@@ -81,7 +81,7 @@ class Answer:
         return min(int(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-class Client:
+class HttpClient:
     """Makes requests with the configuration's limits."""
 
     def __init__(self, config: FetchConfig) -> None:

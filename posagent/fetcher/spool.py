@@ -2,7 +2,8 @@
 
 Owns: `ID.part` with its record `ID.json`, and `ID.bundle` once complete.
 Rules: only bytes that were synced before the record was written count as there; the rest may be garbage after a power
-cut and is fetched again. Bytes fetched twice are counted.
+cut and is fetched again. Bytes fetched twice are counted. The record stays beside the finished file: it says what the
+file was when it was fetched, so that it can be compared with what is at the source later.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _OURS = re.compile(rf"({_ID.pattern})({'|'.join(map(re.escape, _SUFFIXES))})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is known of a half-finished download. `restarts` counts how often it began again from nothing."""
+    """What is known of a download. `restarts` counts how often it began again from nothing; `mtime_ns` is when a local
+    file was last changed."""
 
     source: str
     etag: str = ""
@@ -34,6 +36,7 @@ class Record:
     durable_bytes: int = 0
     bytes_refetched: int = 0
     restarts: int = 0
+    mtime_ns: int | None = None
 
     @staticmethod
     def of(value: Any, source: str) -> Record:
@@ -45,7 +48,7 @@ class Record:
         numbers = (record.durable_bytes, record.bytes_refetched, record.restarts)
         sound = all(type(number) is int and number >= 0 for number in numbers)
         texts = all(isinstance(text, str) for text in (record.source, record.etag, record.last_modified))
-        length = record.length is None or type(record.length) is int
+        length = all(number is None or type(number) is int for number in (record.length, record.mtime_ns))
         # one that cannot be sent to the server would fail every attempt
         texts = texts and all(text.isascii() and text.isprintable() for text in (record.etag, record.last_modified))
         return record if sound and texts and length and record.source == source else Record(source=source)
@@ -128,21 +131,32 @@ class Entry:
 
     def whole(self, announced: int | None) -> bool:
         """Whether all bytes are there already, as after a power cut just before the last step."""
+        if self.complete:
+            return True
         length = self.record.length if announced is None else announced
         return length is not None and self.done == length and self.record.length in (None, length)
 
-    def expect(self, *, length: int | None, etag: str, last_modified: str) -> None:
-        """The server told what it sends. Raises FetchError `spool_full` when that does not fit."""
-        self.record = dataclasses.replace(self.record, length=length, etag=etag, last_modified=last_modified)
-        if length is not None:
+    def expect(
+        self, *, length: int | None, etag: str = "", last_modified: str = "", mtime_ns: int | None = None
+    ) -> None:
+        """The source told what it sends. Raises FetchError `spool_full` when that does not fit."""
+        self.record = dataclasses.replace(
+            self.record, length=length, etag=etag, last_modified=last_modified, mtime_ns=mtime_ns
+        )
+        if length is not None and length > self.done:
             self.check_space(length - self.done)
 
     def restart(self) -> None:
         """Begin again from nothing, because what is there belongs to another file."""
-        refetched = self.record.bytes_refetched + self.done
-        self.record = Record(source=self.record.source, bytes_refetched=refetched, restarts=self.record.restarts + 1)
+        record = self.record
+        refetched, restarts = record.bytes_refetched + self.done, record.restarts + 1
+        if self.complete:
+            refetched, restarts = 0, 0  # the file of an earlier request: nothing of this one was fetched yet
+        self.record = Record(source=record.source, bytes_refetched=refetched, restarts=restarts)
         self.done = 0
         try:
+            self._files.unlink(self.bundle)
+            self.complete = False
             self._keep_record()
             if self._files.size(self._part) is not None:
                 self._files.truncate(self._part, 0)
@@ -158,7 +172,7 @@ class Entry:
 
     def checkpoint(self) -> None:
         """What is there will be there after a power cut."""
-        if self.done == self.record.durable_bytes:
+        if self.complete or self.done == self.record.durable_bytes:
             return
         try:
             self._sync()
@@ -185,6 +199,8 @@ class Entry:
 
     def finish(self) -> None:
         """The download is whole: give it its final name."""
+        if self.complete:
+            return
         self.checkpoint()
         try:
             self._files.rename(self._part, self.bundle)

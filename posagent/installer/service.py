@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from posagent import worker
 from posagent.config import Config
 from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
-from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Message, Verb
+from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Message, Resets, Verb
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.blockdev import LinuxBlockDevice
 from posagent.platform.bootctl import UbootBootControl
 from posagent.platform.commands import CommandFailed, run
 from posagent.platform.host import LinuxClock
+from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles, open_inside
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Ports:
     clock: Clock
     open_slot: Callable[[str], BlockDevice]
     open_bundle: Callable[[str], Opened]
+    resets: Resets
     threads: bool = True
 
 
@@ -60,6 +62,13 @@ def linux_ports(config: Config) -> Ports:
         clock=LinuxClock(),
         open_slot=lambda slot: LinuxBlockDevice(devices[slot]),
         open_bundle=lambda path: open_inside(config.fetch.spool_dir, path),
+        resets=LinuxResets(
+            files=LinuxFiles(),
+            state_dir=config.terminal.installer_dir,
+            cmdline_file=config.boot.cmdline_file,
+            cmdline_key=config.boot.reset_key,
+            boot_id_file=config.boot.boot_id_file,
+        ),
     )
 
 
@@ -81,15 +90,24 @@ class Installer:
     @property
     def verbs(self) -> Mapping[str, Verb]:
         return {
-            "observe": lambda _: iter([{"result": self._slots.observe()}]),
+            "observe": self._observe,
             "check": self._check,
             "write": self._write,
             "arm": lambda args: _done(self._slots.arm, _word(args, "slot")),
+            "prefer": lambda args: _done(self._slots.prefer, _word(args, "slot")),
+            "renew": lambda _: _done(self._slots.renew),
+            "refresh": lambda _: _done(self._slots.refresh),
             "mark_good": lambda _: _done(self._slots.mark_good),
             "mark_bad": lambda args: _done(self._slots.mark_bad, _word(args, "slot")),
             "reboot": lambda _: _done(self._reboot),
             "engineer": self._engineer,
         }
+
+    def _observe(self, _: Mapping[str, Any]) -> Iterator[Message]:
+        """What core.model.Observation needs."""
+        report = self._ports.resets.read()
+        reset = {"reset": report.cause.value, "boot_id": report.boot_id, "log": list(report.log)}
+        yield {"result": {**self._slots.observe(), **reset}}
 
     def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{bundle}`: whether it may be installed here, without touching a slot."""

@@ -6,8 +6,9 @@ trial marker is there, and the other only where the boot order keeps it as a fal
 any time and after a power cut between any two of its steps. The orders that matter:
 * a slot about to be written leaves the boot order first, then becomes `writing`, then its data changes;
 * a written slot is flushed and read back, then `complete`, then gets its trial marker, then is put first in the order;
-* a good slot gets its tries back, then its record says so, then the floor rises, then its trial marker goes: whatever
-  is lost is made up for by the next `mark_good`, at the latest at the next start;
+* a good slot gets its tries back, then its record says so, then its trial marker goes: whatever is lost is made up for
+  by the next `mark_good`, at the latest at the next start;
+* the floor rises when the agent has journalled the commit, not before (`refresh`), and again at every start;
 * a bad slot leaves the boot order first, because a broken data partition may be why it is bad.
 Rules: only whole, tested slots stay in the boot order behind the first, so that a bootloader that refills counters
 cannot start a half-written one. While a trial runs, its fall-back is not written.
@@ -143,14 +144,39 @@ class Slots:
     # switching
 
     def arm(self, slot: str) -> None:
-        """Let the bootloader try the slot at the next start, and fall back to the running one."""
+        """Let the bootloader try the slot at the next start, and fall back to the running one.
+
+        A good slot goes on trial again: power cuts can end a trial between its confirmation and the agent's record.
+        """
+        record = self._startable(slot)
+        self._record(slot, dataclasses.replace(record, state=SlotState.COMPLETE))
+        self._write_marker(slot)
+        self._start_first(slot)
+
+    def prefer(self, slot: str) -> None:
+        """Let the bootloader start a good slot again that it has left for want of tries."""
+        if self._startable(slot).state is not SlotState.GOOD:
+            raise SlotError("slot_not_complete", f"slot {slot} was never confirmed")
+        self._start_first(slot)
+
+    def renew(self) -> None:
+        """The running slot's trial goes on: it gets its tries back."""
+        booted, boot = self._boot.booted(), self._boot.read()
+        if self.records()[booted].state is not SlotState.COMPLETE or boot.order[:1] != (booted,):
+            raise SlotError("slot_not_complete", f"slot {booted} is not on trial")
+        self._set_boot(boot, boot.order, {booted: self._tries_full})
+
+    def _startable(self, slot: str) -> SlotRecord:
+        """The record of the spare slot, if it may be started."""
         self.target(slot)
         record = self.records()[slot]
-        if record.state is not SlotState.COMPLETE:
+        if record.state not in (SlotState.COMPLETE, SlotState.GOOD):
             raise SlotError("slot_not_complete", f"slot {slot} is {record.state.value}")
         if record.counter < self.floor():
             raise TrustError("counter_too_low", f"slot {slot}: {record.counter} is below {self.floor()}")
-        self._write_marker(slot)
+        return record
+
+    def _start_first(self, slot: str) -> None:
         order = (slot, self._boot.booted())
         self._set_boot(self._boot.read(), order, dict.fromkeys(order, self._tries_full))
 
@@ -165,8 +191,12 @@ class Slots:
         tries = {booted: self._tries_full, other: boot.tries.get(other, 0) if fallback else 0}
         self._set_boot(boot, (booted, other) if fallback else (booted,), tries)
         self._record(booted, dataclasses.replace(record, state=SlotState.GOOD))
-        self._raise_floor(record.counter)
         self._remove_marker(booted)
+
+    def refresh(self) -> None:
+        """The running slot is the one that is to run: it stays startable, and what is older may not come back."""
+        self.mark_good()
+        self._raise_floor(self.records()[self._boot.booted()].counter)
 
     def mark_bad(self, slot: str) -> None:
         """The slot is not to be started again. Refused where the other one is not good."""

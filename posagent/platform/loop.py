@@ -32,6 +32,10 @@ class Loop:
         self._order = itertools.count()
         self._running = False
 
+    def now(self) -> float:
+        """Seconds of the clock the timers go by."""
+        return self._clock.monotonic()
+
     def call_later(self, seconds: float, action: Action) -> LoopTimer:
         timer = LoopTimer(action)
         heapq.heappush(self._timers, (self._clock.monotonic() + max(seconds, 0.0), next(self._order), timer))

@@ -20,6 +20,8 @@ from posagent.platform.loop import Loop
 
 BUFFER_BYTES_MAX = 1 << 20
 CLIENTS_MAX = 32
+USER_CLIENTS_MAX = 8
+IDLE_S = 30.0
 
 
 class Stream:
@@ -157,7 +159,11 @@ Call = Callable[[str, dict[str, Any], Callable[[Message], None], str], Callable[
 
 
 class ApiServer:
-    """The API socket. Only root, the agent's own user and members of `admin_groups` may do more than look."""
+    """The API socket. Only root, the agent's own user and members of `admin_groups` may do more than look.
+
+    Nobody can lock the others out: a user other than root and the agent's own has few connections, one that asks
+    nothing for `IDLE_S` is dropped, and root always gets in.
+    """
 
     def __init__(
         self, path: str, loop: Loop, call: Call, *, admin_groups: Collection[str], open_verbs: Collection[str]
@@ -167,6 +173,7 @@ class ApiServer:
         self._admin_groups = admin_groups
         self._open_verbs = open_verbs
         self._clients: set[_Client] = set()
+        self._sweeping = False
         Path(path).unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._listener.setblocking(False)
@@ -180,10 +187,33 @@ class ApiServer:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._clients) >= CLIENTS_MAX:
+        uid = worker.peer_uid(connection)
+        if not self._has_room(uid):
             connection.close()
             return
-        self._clients.add(_Client(self, connection, worker.peer_uid(connection)))
+        self._clients.add(_Client(self, connection, uid))
+        self.idle()
+
+    def _has_room(self, uid: int) -> bool:
+        if uid == 0:
+            return True
+        theirs = sum(client.uid == uid for client in self._clients)
+        return len(self._clients) < CLIENTS_MAX and (uid == os.getuid() or theirs < USER_CLIENTS_MAX)
+
+    def idle(self) -> None:
+        """Somebody is connected and asks nothing; one timer looks after all of them."""
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(IDLE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = False
+        for client in [client for client in self._clients if client.idle_s >= IDLE_S]:
+            client.drop()
+        waits = [client.idle_s for client in self._clients if client.idle_since is not None]
+        if waits:
+            self._sweeping = True
+            self._loop.call_later(IDLE_S - max(waits), self._sweep)
 
     def allowed(self, verb: str, uid: int) -> bool:
         return verb in self._open_verbs or uid in (0, os.getuid()) or self._is_admin(uid)
@@ -222,19 +252,32 @@ class ApiServer:
 
 
 class _Client:
-    """One caller on the API socket: one request at a time."""
+    """One caller on the API socket: one request at a time. `idle_since` is None while one is being answered."""
 
     def __init__(self, server: ApiServer, connection: socket.socket, uid: int) -> None:
         self._server = server
         self.uid = uid
+        self.idle_since: float | None = server.loop.now()
         self._hang_up: Callable[[], None] = lambda: None
         self._stream = Stream(connection, server.loop, self._line, self._ended)
 
+    @property
+    def idle_s(self) -> float:
+        return 0.0 if self.idle_since is None else self._server.loop.now() - self.idle_since
+
+    def drop(self) -> None:
+        self._stream.close()
+        self._ended()
+
     def reply(self, message: Message) -> None:
+        if "progress" not in message:
+            self.idle_since = self._server.loop.now()
+            self._server.idle()
         self._stream.send(message)
 
     def _line(self, line: bytes) -> None:
         self._hang_up()
+        self.idle_since = None
         self._hang_up = self._server.request(self, line)
 
     def _ended(self) -> None:

@@ -104,7 +104,9 @@ class FileSource:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
+        self.size = found.st_size
+        self.mtime_ns = found.st_mtime_ns
 
     def pread(self, offset: int, length: int) -> bytes:
         return _pread(self._descriptor, offset, min(length, max(0, self.size - offset)))

@@ -23,6 +23,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from posagent.core import manifest
 from posagent.core.errors import BundleError, Refusal, ReleaseError
 from posagent.core.manifest import Manifest
+from posagent.core.payload import FRAME_BYTES
 from posagent.release import files, keys
 from posagent.release.payload import LEVEL, Progress, encode
 
@@ -56,6 +57,7 @@ def build(
     expires_days: int = EXPIRES_DAYS,
     profile: Mapping[str, int] | None = None,
     level: int = LEVEL,
+    frame_bytes: int = FRAME_BYTES,
     versions: Versions | None = None,
     now_s: int | None = None,
     on_progress: Progress | None = None,
@@ -63,7 +65,8 @@ def build(
     """Build the signed bundle `out` that installs `image`; returns `out`.
 
     `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build
-    repeatable; `security_counter` defaults to the last build's. Raises Refusal `bad_request`, ReleaseError.
+    repeatable; `frame_bytes` is what a resumed write loses at most; `security_counter` defaults to the last build's.
+    Raises Refusal `bad_request`, ReleaseError.
     """
     now = files.now_s() if now_s is None else now_s
     if not 1 <= expires_days <= DAYS_MAX:
@@ -76,7 +79,7 @@ def build(
         draft = _draft(version, compatible, min_hw_rev, counter, dict(profile or {}))
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
             payload = Path(folder) / TARGET
-            encoded = encode(image, payload, level=level, on_progress=on_progress)
+            encoded = encode(image, payload, level=level, frame_bytes=frame_bytes, on_progress=on_progress)
             found = dataclasses.replace(draft, **dataclasses.asdict(encoded))
             members = desk.metadata(found, dataclasses.replace(chosen, security_counter=counter))
             unnamed = Path(folder) / "bundle"

@@ -33,19 +33,26 @@ class Encoded:
     image_sha256: str
 
 
-def encode(image: Path, out: Path, *, level: int = LEVEL, on_progress: Progress | None = None) -> Encoded:
-    """Write the payload of `image` to `out`. Same image, level and zstd release: same bytes.
+def encode(
+    image: Path,
+    out: Path,
+    *,
+    level: int = LEVEL,
+    frame_bytes: int = FRAME_BYTES,
+    on_progress: Progress | None = None,
+) -> Encoded:
+    """Write the payload of `image` to `out`. Same image, level, frame size and zstd release: same bytes.
 
     Raises ReleaseError `release_io` for an empty or too large image, OSError.
     """
     size = image.stat().st_size
-    if not 0 < size <= FRAMES_MAX * FRAME_BYTES:
+    if not 0 < size <= FRAMES_MAX * frame_bytes:
         raise ReleaseError("release_io", f"{image}: {size} bytes are no image")
     data = out.with_name(out.name + ".frames")
     digest = hashlib.sha256()
     frames: list[Frame] = []
     with image.open("rb") as stream, data.open("wb") as stored:
-        for raw_size, packed, kind, sha256 in _packed(stream, digest.update, level):
+        for raw_size, packed, kind, sha256 in _packed(stream, digest.update, level, frame_bytes):
             at = frames[-1].at + frames[-1].size if frames else 0
             frames.append(
                 Frame(at=at, size=raw_size, offset=stored.tell(), length=len(packed), kind=kind, sha256=sha256)
@@ -71,12 +78,14 @@ def encode(image: Path, out: Path, *, level: int = LEVEL, on_progress: Progress 
     )
 
 
-def _packed(stream: BinaryIO, update: Callable[[bytes], None], level: int) -> Iterator[tuple[int, bytes, str, str]]:
+def _packed(
+    stream: BinaryIO, update: Callable[[bytes], None], level: int, frame_bytes: int
+) -> Iterator[tuple[int, bytes, str, str]]:
     """Raw size, stored bytes, kind and raw digest of each frame, in order; a few frames are in memory at a time."""
     cores = os.cpu_count() or 1
     pending: deque[Future[tuple[int, bytes, str, str]]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        while raw := stream.read(FRAME_BYTES):
+        while raw := stream.read(frame_bytes):
             update(raw)
             pending.append(pool.submit(_pack, raw, level))
             if len(pending) > 2 * cores:

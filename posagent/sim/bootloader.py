@@ -13,12 +13,14 @@ from posagent.core.ports import BootState
 TRIES_FULL = 3
 
 
-def choose(read: Callable[[], BootState], write: Callable[[BootState], None]) -> str | None:
+def choose(
+    read: Callable[[], BootState], write: Callable[[BootState], None], tries_full: int = TRIES_FULL
+) -> str | None:
     """The slot to start now, its counter already decremented and saved; None after a refill (start over)."""
     state = read()
     for slot in state.order:
         if state.tries.get(slot, 0) > 0:
             write(BootState(order=state.order, tries={**state.tries, slot: state.tries[slot] - 1}))
             return slot
-    write(BootState(order=state.order, tries=dict.fromkeys(state.order, TRIES_FULL)))
+    write(BootState(order=state.order, tries=dict.fromkeys(state.order, tries_full)))
     return None

@@ -2,7 +2,7 @@
 
 It starts the real processes (posagent.sim.services) from whatever slot the bootloader chose. Cutting the power kills
 everything at once. What a SIGKILL cannot show is the loss of data that was written but not flushed; that is the crash
-medium's business (posagent.sim.medium).
+medium's business (posagent.crash.medium).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from posagent import wire
 from posagent.config import load
 from posagent.core.errors import PosagentError
-from posagent.core.ports import Message
+from posagent.core.ports import Message, ResetCause
 from posagent.platform.bootctl import UbootBootControl
 from posagent.platform.host import LinuxClock
 from posagent.platform.loop import Loop, LoopTimer
@@ -47,6 +48,7 @@ class Hardware:
         self._tell = on_event
         self._timers: set[LoopTimer] = set()
         self._booted: str | None = None
+        self._cause = ResetCause.POWER
         self._boots = 0
         self._lines = Lines(layout, self._loop)
         self._services = Services(layout, self._loop, self._later, on_event)
@@ -93,11 +95,13 @@ class Hardware:
     def cut(self, off_s: float) -> None:
         self._tell("power cut")
         self.power_off()
+        self._cause = ResetCause.POWER
         self._later(off_s, self._bootloader)
 
     def reset(self, why: str) -> None:
         self._tell(f"reset: {why}")
         self.power_off()
+        self._cause = ResetCause.REBOOT if why == "restart" else ResetCause.WATCHDOG
         self.power_on()
 
     def reboot(self) -> None:
@@ -125,9 +129,13 @@ class Hardware:
             self._later(self._settings.boot_s, self._bootloader)
             return
         self._tell(f"bootloader starts slot {slot}")
-        self._layout.cmdline.write_text(f"console=ttyS0 posagent.slot={slot} quiet\n")
+        self._layout.boot_id.write_text(f"{uuid.uuid4()}\n")
+        self._layout.cmdline.write_text(
+            f"console=ttyS0 posagent.slot={slot} posagent.reset={self._cause.value} quiet\n"
+        )
         if not image.read_out(self._layout.slot(slot), self._layout.booted_root):
             self._tell(f"kernel panic: slot {slot} holds no bootable system")
+            self._cause = ResetCause.PANIC
             self._later(self._settings.boot_s, self._bootloader)
             return
         self._kernel(slot)
@@ -136,6 +144,7 @@ class Hardware:
         fault = (self._layout.booted_root / "pos/boot-fault").read_text().strip()
         if fault == "panic":
             self._tell("kernel panic: this image is made to")
+            self._cause = ResetCause.PANIC
             self._later(self._settings.boot_s, self._bootloader)
         elif fault == "hang":
             self._tell("system hangs: this image is made to; waiting for the hardware watchdog")
@@ -196,6 +205,7 @@ class Hardware:
             case "off":
                 self._tell("switched off")
                 self.power_off()
+                self._cause = ResetCause.POWER
             case "on":
                 self.power_on()
             case "stop":

@@ -6,22 +6,26 @@ For tests that must stop between any two steps. What is replaced: the clock, the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from posagent import config as configuration
-from posagent.agent.actors import Deadlines, UpdateActors, Workers
+from posagent.agent.actors import UpdateActors
 from posagent.agent.api import AgentApi
 from posagent.agent.engine import Engine
-from posagent.agent.journal import Journal
+from posagent.agent.errand import Deadlines, Workers
+from posagent.agent.journal import BYTES_MAX, Journal
+from posagent.config import Config
 from posagent.core.errors import PosagentError
-from posagent.core.model import Limits, Situation, State
+from posagent.core.model import Decision, Limits, Situation, State
 from posagent.core.policy import PowerLimits
-from posagent.core.ports import Message
-from posagent.fetcher.download import Fetcher
-from posagent.installer.service import Installer, linux_ports
+from posagent.core.ports import Files, Message, Power, ResetCause, Verb
+from posagent.fetcher.download import Client, ClosableSource, Fetcher
+from posagent.installer.service import Installer, Ports, linux_ports
 from posagent.platform.power import SysfsPower
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.selftest import checks
+from posagent.selftest.checks import Probes
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
 from posagent.sim.virtual import LocalWorker, VirtualTime
@@ -63,18 +67,32 @@ class NoInhibitor:
         return None
 
 
-class InProcessTerminal:
-    """Switch on with `boot`, move with `step`, look at `situation`, ask with `ask`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one terminal is made of: its configuration and its adapters."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.time = VirtualTime()
-        self._config = configuration.load(str(layout.config))
-        self._ports = linux_ports(self._config)
-        self._restart = False
+    config: Config
+    files: Files
+    installer: Ports
+    power: Power
+    probes: Probes
+    open_local: Callable[[str], ClosableSource]
+    limits: Limits
+    client: Client | None = None
+    journal_bytes_max: int = BYTES_MAX
+
+
+class VirtualTerminal:
+    """The rooms of one terminal, wired, in virtual time. Switch on with `boot`, move with `step`, ask with `ask`."""
+
+    def __init__(self, parts: Parts, time: VirtualTime, *, step_s: float = 0.01) -> None:
+        self.time = time
         self.boots = 0
         self.silent: set[str] = set()
         """Verbs of the workers that hang, such as `write`."""
+        self._parts = parts
+        self._step_s = step_s
+        self._restart = False
 
     @property
     def situation(self) -> Situation:
@@ -93,33 +111,37 @@ class InProcessTerminal:
         """Reset: the bootloader chooses, the kernel starts, the agent observes."""
         self.time.forget()
         self._restart = False
-        slot = None
-        while slot is None:
-            self.boots += 1
-            slot = bootloader.choose(self._ports.boot.read, self._ports.boot.write)
-            if slot is not None and not self._kernel(slot):
-                slot = None
+        while not self._start_slot():
+            pass
         self.start_agent()
 
-    def _kernel(self, slot: str) -> bool:
-        self.layout.cmdline.write_text(f"posagent.slot={slot}\n")
-        readable = image.read_out(self.layout.slot(slot), self.layout.booted_root)
-        return readable and not (self.layout.booted_root / "pos/boot-fault").read_text().strip()
+    def _start_slot(self) -> bool:
+        """Bootloader and kernel; False when the kernel did not come up."""
+        raise NotImplementedError
+
+    def _woken(self, journal: Journal) -> None:
+        """Called when an agent has read its journal."""
+
+    def _decided(self, decision: Decision) -> None:
+        """Called after every decision, before its commands."""
+        self.api.changed()
 
     def start_agent(self) -> None:
         """A fresh agent process on what the disk holds; everything in memory is gone."""
         self.time.forget()
-        files = LinuxFiles()
+        parts = self._parts
+        journal = Journal(parts.files, parts.config.journal_path, parts.journal_bytes_max)
+        self._woken(journal)
         engine = Engine(
-            journal=Journal(files, self._config.journal_path),
-            power=SysfsPower(self._config.power.supply_dir),
+            journal=journal,
+            power=parts.power,
             clock=self.time,
-            limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
+            limits=parts.limits,
             power_limits=PowerLimits(),
-            on_change=lambda _: self.api.changed(),
+            on_change=self._decided,
             on_progress=lambda: self.api.changed(),
         )
-        workers = self._workers(files)
+        workers = self._workers()
         actors = UpdateActors(
             engine=engine,
             workers=workers,
@@ -131,34 +153,39 @@ class InProcessTerminal:
         engine.actors = actors
         self._engine = engine
         self._actors = actors
-        self.api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t")
-        observed: list[bool] = []
+        self.api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id)
+        looked: list[bool] = []
 
         def begin(seen: Any) -> None:
-            observed.append(True)
+            looked.append(True)
             engine.start(seen)
 
-        actors.observe(begin, engine.report_problem)
-        while not observed and not engine.problems:
+        def failed(error: PosagentError) -> None:
+            looked.append(False)
+            engine.report_problem(error)
+
+        actors.observe(begin, failed)
+        while not looked:
             self.step()
 
-    def _workers(self, files: LinuxFiles) -> Workers:
-        installer = Installer(self._config, self._ports)
-        fetcher = Fetcher(self._config.fetch, files, self.time, lambda path: open_inside("/", path))
-        verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}
+    def _new_id(self) -> str:
+        """One more than any the journal knows: never the same twice, and the same in every repetition."""
+        update = self.situation.update
+        names = [str(one.get("id", "")) for one in self.situation.outcomes] + ([update.id] if update else [])
+        return f"u{1 + max((int(name[1:]) for name in names if name[1:].isdecimal()), default=0)}"
+
+    def _workers(self) -> Workers:
+        parts = self._parts
+        installer = Installer(parts.config, parts.installer)
+        fetcher = Fetcher(parts.config.fetch, parts.files, self.time, parts.open_local, parts.client)
         return Workers(
-            installer=LocalWorker({**installer.verbs, "reboot": self._reboot}, self.time, self.silent),
-            fetcher=LocalWorker(verbs, self.time, self.silent),
-            selftest=LocalWorker(
-                {
-                    "run": lambda _: checks.run(
-                        self._config.selftest, SimulatedProbes(self.layout, self.time), self.time
-                    )
-                },
-                self.time,
-                self.silent,
-            ),
+            installer=self._worker({**installer.verbs, "reboot": self._reboot}),
+            fetcher=self._worker({"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}),
+            selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
         )
+
+    def _worker(self, verbs: Mapping[str, Verb]) -> LocalWorker:
+        return LocalWorker(verbs, self.time, self.silent, self._step_s)
 
     def _reboot(self, _: Mapping[str, Any]) -> Iterator[Message]:
         self._restart = True
@@ -171,7 +198,7 @@ class InProcessTerminal:
         elif not self.time.step():
             raise AssertionError(f"nothing will ever happen again in {self.state}")
 
-    def run_until(self, reached: Callable[[InProcessTerminal], bool]) -> None:
+    def run_until(self, reached: Callable[[Self], bool]) -> None:
         """Step until `reached` holds. Raises AssertionError after too many steps."""
         for _ in range(STEPS_MAX):
             if reached(self):
@@ -200,3 +227,41 @@ class InProcessTerminal:
             raise PosagentError.from_dict(last["error"])
         result: dict[str, Any] = last["result"]
         return result
+
+
+class InProcessTerminal(VirtualTerminal):
+    """On the files of a simulated terminal and the real boot environment."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        time = VirtualTime()
+        config = configuration.load(str(layout.config))
+        ports = linux_ports(config)
+        parts = Parts(
+            config=config,
+            files=LinuxFiles(),
+            installer=ports,
+            power=SysfsPower(config.power.supply_dir),
+            probes=SimulatedProbes(layout, time),
+            open_local=lambda path: open_inside("/", path),
+            limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
+        )
+        super().__init__(parts, time)
+
+    def boot(self) -> None:
+        """Reset: an orderly restart where the agent asked for one, else a power cycle."""
+        self._cause = ResetCause.REBOOT if self._restart else ResetCause.POWER
+        super().boot()
+
+    def _start_slot(self) -> bool:
+        boot = self._parts.installer.boot
+        self.boots += 1
+        slot = bootloader.choose(boot.read, boot.write)
+        return slot is not None and self._kernel(slot)
+
+    def _kernel(self, slot: str) -> bool:
+        self.layout.cmdline.write_text(f"posagent.slot={slot} posagent.reset={self._cause.value}\n")
+        self.layout.boot_id.write_text(f"{self.boots:032x}\n")
+        self._cause = ResetCause.PANIC  # unless it comes up
+        readable = image.read_out(self.layout.slot(slot), self.layout.booted_root)
+        return readable and not (self.layout.booted_root / "pos/boot-fault").read_text().strip()

@@ -68,6 +68,7 @@ _PATHS = {
     "bootloader_config": "boot/places.config",
     "keys": "keys",
     "cmdline": "proc/cmdline",
+    "boot_id": "proc/boot_id",
     "battery": "sys/class/power_supply/battery",
     "mains": "sys/class/power_supply/ac",
     "run": "run",
@@ -104,6 +105,7 @@ env_config = "{root}/etc/fw_env.config"
 fw_setenv = "{fw_setenv}"
 fw_printenv = "{fw_printenv}"
 cmdline_file = "{root}/proc/cmdline"
+boot_id_file = "{root}/proc/boot_id"
 reboot_command = ["{python}", "-m", "posagent.sim.cli", "reboot", "{root}"]
 reboot_timeout_s = 30
 
@@ -222,10 +224,10 @@ def _write_environment(layout: Layout) -> None:
         config.write_text(f"{layout.env} 0x0 {ENV_SIZE:#x}\n{layout.env} {ENV_SIZE:#x} {ENV_SIZE:#x}\n")
     layout.env.write_bytes(b"\xff" * 2 * ENV_SIZE)
     defaults = layout.root / "etc/uboot-defaults.env"
-    defaults.write_text("BOOT_ORDER=a b\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n")
-    for _ in range(2):  # once for each copy
+    defaults.write_text("BOOT_ORDER=a\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n")
+    for left in ("2", "3"):  # one write for each copy: what would not change is not written
         subprocess.run(
-            [_tool("fw_setenv"), "-c", str(layout.env_config), "-f", str(defaults), "BOOT_ORDER", "a b"],
+            [_tool("fw_setenv"), "-c", str(layout.env_config), "-f", str(defaults), "BOOT_a_LEFT", left],
             check=True,
             capture_output=True,
         )

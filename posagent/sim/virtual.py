@@ -8,13 +8,11 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, Notify, Verb
-
-_ABANDONED: list[object] = []
-"""Work that a power cut ended. Kept, because a generator that is thrown away would still run its clean-up."""
 
 
 class VirtualTimer:
@@ -35,6 +33,8 @@ class VirtualTime:
         self._now = 0.0
         self._order = itertools.count()
         self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._begun: list[LocalJob] = []
+        """Work of this terminal. Kept, because a generator that is thrown away would still run its clean-up."""
 
     def monotonic(self) -> float:
         return self._now
@@ -63,8 +63,18 @@ class VirtualTime:
 
     def forget(self) -> None:
         """Power cut: whatever was planned will not happen, and nothing that was begun is tidied up either."""
-        _ABANDONED.append(self._timers)
         self._timers = []
+
+    def begun(self, job: LocalJob) -> None:
+        self._begun = [one for one in self._begun if one.open]
+        self._begun.append(job)
+
+    def end(self) -> None:
+        """Nobody looks any more: throw away what power cuts have ended, as long as the files are there that it uses."""
+        self.forget()
+        for job in self._begun:
+            with suppress(PosagentError, OSError):  # of work that ended long ago
+                job.cancel()
 
 
 class LocalJob:
@@ -75,7 +85,12 @@ class LocalJob:
         self._notify = notify
         self._time = time
         self._step_s = step_s
+        time.begun(self)
         time.call_later(step_s, self._go_on)
+
+    @property
+    def open(self) -> bool:
+        return self._messages is not None
 
     def cancel(self) -> None:
         messages, self._messages = self._messages, None

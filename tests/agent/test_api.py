@@ -152,7 +152,39 @@ def test_a_missing_file_ends_the_update_as_failed_and_says_so(terminal: InProces
     assert outcome["outcome"] == "failed" and "/media/usb/none.bundle" in outcome["detail"]
 
 
+def test_nothing_is_decided_before_the_hardware_was_looked_at(terminal: InProcessTerminal, desk: Desk) -> None:
+    """A cancel would hang up on that look, and nothing would ever be decided again."""
+    wait_in_ready(terminal, desk)
+    step, codes = terminal.step, list[str]()
+
+    def ask_first() -> None:
+        if not codes:
+            codes.append(refusal(terminal, "cancel"))
+            codes.append(refusal(terminal, "update"))
+            codes.append(refusal(terminal, "update", source=str(desk.bundles["3.0.0"])))
+            assert terminal.ask("status")["booted"] is None
+        step()
+
+    terminal.step = ask_first  # type: ignore[method-assign]
+    terminal.start_agent()
+    terminal.step = step  # type: ignore[method-assign]
+    assert codes == ["busy"] * 3
+    assert terminal.ask("status")["booted"] == "a"
+    assert terminal.ask("cancel") == {"cancelled": True}
+
+
 # following
+
+
+def test_a_follower_whose_update_gives_way_to_another_is_told(terminal: InProcessTerminal, desk: Desk) -> None:
+    follower = Caller(terminal, "follow", id=wait_in_ready(terminal, desk))
+    newer = terminal.ask("update", source=str(desk.bundles["3.0.0"]))["id"]
+    outcome = follower.told[-1]["result"]["outcome"]
+    assert (outcome["outcome"], outcome["code"], outcome["version"]) == ("cancelled", "superseded", "2.0.0")
+    assert Caller(terminal, "follow", id=newer).told[-1]["progress"]["update"]["id"] == newer != outcome["id"]
+    terminal.start_agent()
+    assert terminal.situation.update is not None and terminal.situation.update.id == newer
+    assert terminal.ask("history")["history"] == [outcome]
 
 
 def test_a_follower_hears_every_state_and_then_how_it_ended(terminal: InProcessTerminal, desk: Desk) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from posagent.core.errors import PosagentError
 from posagent.core.model import State
+from posagent.core.ports import Message
 from posagent.core.states import SPECS
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.layout import set_power
@@ -74,10 +77,50 @@ def test_a_cancelled_download_is_resumed_by_the_next_request(in_process: Make, d
 def test_a_newer_bundle_takes_the_place_of_one_that_waits(in_process: Make, desk: Desk) -> None:
     terminal = in_process()
     reach(terminal, State.READY, desk)
-    with pytest.raises(PosagentError, match="same_bundle"):
-        terminal.ask("update", source=str(desk.bundles["2.0.0"]))
     terminal.ask("update", source=str(desk.bundles["3.0.0"]))
-    assert terminal.state is State.DOWNLOAD
+    assert terminal.state is State.DOWNLOAD and terminal.situation.failure is None
+    set_power(terminal.layout, battery=90, mains=True)
+    assert terminal.run_to_idle()["version"] == "3.0.0"
+    history = terminal.ask("history")["history"]
+    assert [(one["version"], one["outcome"], one["code"]) for one in history] == [
+        ("2.0.0", "cancelled", "superseded"),
+        ("3.0.0", "rolled_back", "selftest_failed"),
+    ]
+    assert len({one["id"] for one in history}) == 2
+
+
+def test_the_very_bundle_that_waits_is_not_taken_again(in_process: Make, desk: Desk) -> None:
+    """Known by the digest that the repository announced."""
+    terminal = in_process()
+    set_power(terminal.layout, battery=20, mains=False)
+    bundle = desk.bundles["2.0.0"]
+    offer = {"version": "2.0.0", "length": bundle.stat().st_size, "sha256": hashlib.sha256(bundle.read_bytes())}
+    offer |= {"url": str(bundle), "sha256": hashlib.sha256(bundle.read_bytes()).hexdigest()}
+    terminal._actors._workers.fetcher._verbs["look"] = lambda _: iter([{"result": {"offer": offer}}])  # type: ignore
+
+    def ask() -> list[Message]:
+        told: list[Message] = []
+        terminal.api.call("update", {}, told.append, "somebody")
+        terminal.run_until(lambda _: bool(told))
+        return told
+
+    assert "result" in ask()[0]
+    terminal.run_until(lambda one: one.state is State.READY)
+    assert ask()[0]["error"]["code"] == "same_bundle" and terminal.state is State.READY
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["while it waits", "after a cancel"])
+def test_a_swapped_stick_is_read_again(cancelled: bool, in_process: Make, desk: Desk, short_path: Path) -> None:
+    """Same path, another file: what was asked for is what is on the stick now."""
+    terminal, stick = in_process(), short_path / "update.bundle"
+    set_power(terminal.layout, battery=20, mains=False)
+    shutil.copy(desk.bundles["2.0.0"], stick)
+    terminal.ask("update", source=str(stick))
+    terminal.run_until(lambda one: one.state is State.READY)
+    shutil.copy(desk.bundles["3.0.0"], stick)
+    if cancelled:
+        terminal.ask("cancel")
+    terminal.ask("update", source=str(stick))
     set_power(terminal.layout, battery=90, mains=True)
     assert terminal.run_to_idle()["version"] == "3.0.0"
 

@@ -45,7 +45,7 @@ def test_what_was_appended_is_there_after_a_restart(path: str) -> None:
 
 def test_a_torn_last_record_is_cut_off_and_the_journal_goes_on(path: str) -> None:
     whole = with_three_records(path)
-    last = whole.rstrip(b"\n").rfind(b"\n") + 1
+    last = 2 * module.BLOCK_BYTES
     for end in range(last, len(whole)):
         Path(path).write_bytes(whole[:end])
         journal = opened(path)
@@ -56,7 +56,7 @@ def test_a_torn_last_record_is_cut_off_and_the_journal_goes_on(path: str) -> Non
 
 def test_damage_in_the_middle_keeps_what_was_before_and_sets_the_rest_aside(path: str) -> None:
     whole = with_three_records(path)
-    second = whole.find(b"\n") + 20
+    second = module.BLOCK_BYTES + 20
     Path(path).write_bytes(whole[:second] + b"X" + whole[second + 1 :])
     journal = opened(path)
     assert journal.situation.state is State.DOWNLOAD and journal.situation.attempts == {}
@@ -66,8 +66,8 @@ def test_damage_in_the_middle_keeps_what_was_before_and_sets_the_rest_aside(path
 
 
 def test_a_record_left_out_is_damage_even_if_every_line_is_good(path: str) -> None:
-    first, _, third = with_three_records(path).splitlines(keepends=True)
-    Path(path).write_bytes(first + third)
+    whole = with_three_records(path)
+    Path(path).write_bytes(whole[: module.BLOCK_BYTES] + whole[2 * module.BLOCK_BYTES :])
     assert opened(path).situation.state is State.DOWNLOAD
 
 
@@ -88,7 +88,7 @@ def test_the_journal_stays_bounded(path: str) -> None:
     journal = opened(path)
     for number in range(3000):
         journal.append({"event": "due", "state": "idle", "padding": "x" * 300, "number": number})
-    assert Path(path).stat().st_size < module.BYTES_MAX + 2000
+    assert Path(path).stat().st_size < module.BYTES_MAX + 2 * module.BLOCK_BYTES
 
 
 def test_fields_of_a_newer_release_are_ignored(path: str) -> None:
@@ -101,9 +101,9 @@ def test_fields_of_a_newer_release_are_ignored(path: str) -> None:
 def test_a_state_of_a_newer_release_ends_the_journal_instead_of_the_agent(path: str) -> None:
     journal = opened(path)
     journal.append({"event": "update_requested", "state": "download", "begins": BEGINS})
-    line = module.encode(1, module._hash(Path(path).read_bytes()[:-1]), {"event": "x", "state": "migrate"})
-    with Path(path).open("ab") as stream:
-        stream.write(line)
+    whole = Path(path).read_bytes()
+    line = module.encode(1, module._hash(whole[:-1]), {"event": "x", "state": "migrate"})
+    Path(path).write_bytes(whole.ljust(module.BLOCK_BYTES, b"\0") + line)
     assert opened(path).situation.state is State.DOWNLOAD
 
 
@@ -146,3 +146,11 @@ def test_a_record_too_large_to_be_read_again_is_refused_and_loses_nothing(path: 
         journal.append({"event": "due", "state": "verify", "padding": "x" * module.RECORD_BYTES_MAX})
     journal.append({"event": "accepted", "state": "ready"})
     assert opened(path).situation.state is State.READY
+
+
+def test_no_record_shares_a_block_with_another(path: str) -> None:
+    whole = with_three_records(path)
+    assert 2 * module.BLOCK_BYTES < len(whole) < 3 * module.BLOCK_BYTES
+    Path(path).write_bytes(whole[: 2 * module.BLOCK_BYTES] + b"\xff" * module.BLOCK_BYTES)
+    journal = opened(path)
+    assert journal.situation.state is State.DOWNLOAD and journal.damage is None, "garbage costs the last record only"

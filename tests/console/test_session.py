@@ -183,6 +183,32 @@ def test_while_the_installer_has_no_time_the_engineer_is_told_so(laptop: Laptop)
     assert laptop.locked, "the late answer does not count"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"result": {}},
+        {"result": None},
+        {"result": []},
+        {"result": {"name": 5}},
+        {"result": {"name": "x\r\nunlocked: root"}},
+        {"error": None},
+        {"error": ["code"]},
+        {"error": {"self": 1}},
+    ],
+    ids=str,
+)
+def test_an_answer_of_the_installer_that_is_not_understood_unlocks_nothing(answer: Message, laptop: Laptop) -> None:
+    laptop.plug_in(engineer=LocalWorker({"engineer": lambda _: iter([answer])}, laptop.terminal.time))
+    assert "[internal]" in laptop.unlock()
+    assert laptop.locked and "challenge" in laptop.ask_json("unlock update"), "and it is no failed try"
+
+
+def test_progress_of_the_installer_is_no_answer_yet(laptop: Laptop) -> None:
+    answers: list[Message] = [{"progress": {"bytes_done": 1}}, {"result": {"name": "engineer"}}]
+    laptop.plug_in(engineer=LocalWorker({"engineer": lambda _: iter(answers)}, laptop.terminal.time))
+    assert "unlocked: engineer" in laptop.unlock()
+
+
 def test_two_answers_at_once_then_a_hang_up_unlock_nothing(laptop: Laptop) -> None:
     first = laptop.sign(laptop.ask_json("unlock update")["challenge"])
     laptop.type(first + "\r")
@@ -431,6 +457,7 @@ def waiting(desk: Desk, certificates: Mapping[str, Path]) -> Iterator[Laptop]:
         laptop = Laptop(terminal, certificates)
         wait_in_ready(laptop, desk)
         yield laptop
+        terminal.time.end()
 
 
 def journal(laptop: Laptop) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from posagent.core.ports import BlockDevice
+from posagent.crash.medium import Medium
 from posagent.platform.blockdev import LinuxBlockDevice
-from posagent.sim.medium import Medium
 
 SIZE = (3 << 20) + 4096
 PATTERN = bytes(range(251)) * 4200  # a little more than 1 MiB, repeating off any block

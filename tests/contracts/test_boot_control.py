@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from posagent.core.ports import BootControl, BootState
+from posagent.crash.medium import Medium
 from posagent.platform.bootctl import UbootBootControl
 from posagent.sim import bootloader
-from posagent.sim.medium import Medium
 from tests.platform.uboot import make_environment
 
 
@@ -26,7 +26,7 @@ def test_the_booted_slot_is_known(boot: BootControl) -> None:
 
 
 def test_a_factory_environment_starts_slot_a_only(boot: BootControl) -> None:
-    assert boot.read() == BootState(order=("a", "b"), tries={"a": 3, "b": 0})
+    assert boot.read() == BootState(order=("a",), tries={"a": 3, "b": 0})
 
 
 def test_what_is_written_is_read(boot: BootControl) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from posagent.core import durable
 from posagent.core.ports import Files
+from posagent.crash.medium import Medium
 from posagent.platform.storage import LinuxFiles
-from posagent.sim.medium import Medium
 
 
 @pytest.fixture(params=["linux", "medium"])

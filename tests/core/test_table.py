@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 
 import pytest
 from hypothesis import given
@@ -24,12 +26,15 @@ from posagent.core.model import (
     Update,
     fold,
 )
+from posagent.core.ports import ResetCause
 from posagent.core.recovery import RECOVERY, recover
 from posagent.core.states import IGNORED, SPECS, TABLE
 
 UPDATE = Update(id="u1", source="https://x/b", spool="s1", target="b", previous="a", version="2")
 BEGINS = {"id": "u2", "source": "https://x/c", "spool": "s2", "target": "b", "previous": "a", "sha256": ""}
 FAILURE = {"code": "slot_io", "detail": "EIO"}
+BEGINNING = {Event.UPDATE_REQUESTED, Event.TRIAL_FOUND, Event.STRANDED, Event.FELL_BACK}
+"""Events that may bring an update with them."""
 
 
 def observation(booted: str = "a", order: str = "ab", tries: int = 3, unconfirmed: bool = False) -> Observation:
@@ -98,7 +103,8 @@ def test_every_decision_is_made_and_its_record_folds_to_its_situation(
     facts = Facts(
         gates=(gate(State.DOWNLOAD, gates_open), gate(State.INSTALL, gates_open)), observation=seen, limits=Limits()
     )
-    decision = decide(situation, Occurrence(event=event, data={"begins": BEGINS, "failure": FAILURE}), facts)
+    data = {"failure": FAILURE, **({"begins": BEGINS} if event in BEGINNING else {})}
+    decision = decide(situation, Occurrence(event=event, data=data), facts)
     if decision.record is not None:
         assert fold(situation, decision.record) == decision.situation
         assert (decision.situation.state is State.IDLE) == (decision.situation.update is None)
@@ -116,7 +122,7 @@ def test_cancel_is_answered_in_every_state(state: State) -> None:
         assert decision.situation.state is State.IDLE
         assert decision.situation.last_outcome is not None
         assert decision.situation.last_outcome["outcome"] == "cancelled"
-        assert decision.commands == (Command.STOP,)
+        assert decision.commands == (Command.STOP, Command.REFRESH)
 
 
 def test_no_write_begins_with_a_closed_gate() -> None:
@@ -162,6 +168,36 @@ def test_trouble_on_the_way_back_does_not_hide_why_we_go_back() -> None:
     assert situation.failure == {"code": "selftest_failed", "detail": "payment"}
 
 
+def test_an_update_that_gives_way_to_another_ends_as_superseded() -> None:
+    situation = situation_in(State.READY, attempts={"check": 1}, outcomes=({"id": "u0", "detail": ""},))
+    decision = decide(situation, Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": BEGINS}), Facts())
+    assert decision.record is not None and decision.commands == (Command.STOP, Command.REFRESH)
+    assert {"outcome", "begins"} <= decision.record.keys() and "failure" not in decision.record
+    after = fold(situation, json.loads(json.dumps(decision.record)))
+    assert after == decision.situation and after.state is State.DOWNLOAD
+    assert after.update is not None and after.update.id == "u2" and (after.attempts, after.failure) == ({}, None)
+    assert [(one["id"], one.get("outcome"), one.get("code")) for one in after.outcomes] == [
+        ("u0", None, None),
+        ("u1", "cancelled", "superseded"),
+    ]
+
+
+def test_a_record_of_a_version_that_wrote_no_outcome_for_it_folds_as_before() -> None:
+    after = fold(situation_in(State.READY), {"event": "update_requested", "state": "download", "begins": BEGINS})
+    assert after.update is not None and after.update.id == "u2" and after.outcomes == ()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "asked", "refused"),
+    [("", "", False), ("", "d", False), ("d", "", False), ("d", "e", False), ("d", "d", True)],
+)
+def test_only_an_announced_digest_says_that_it_is_the_same_bundle(waiting: str, asked: str, refused: bool) -> None:
+    situation = Situation(state=State.READY, update=dataclasses.replace(UPDATE, sha256=waiting))
+    begins = {**BEGINS, "source": UPDATE.source, "sha256": asked}
+    decision = decide(situation, Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}), Facts())
+    assert (decision.refusal == "same_bundle") == refused
+
+
 class TestRecovery:
     @pytest.mark.parametrize("state", list(State))
     @pytest.mark.parametrize("seen", [observation(), observation("b"), observation("b", unconfirmed=True)])
@@ -172,10 +208,17 @@ class TestRecovery:
 
     def test_a_fall_back_of_the_bootloader_becomes_a_rollback(self) -> None:
         seen = observation(order="ba", tries=0)
+        seen = dataclasses.replace(seen, reset=ResetCause.WATCHDOG, log=("watchdog: no keepalive",))
         situation = situation_in(State.ACTIVATE)
         decision = decide(situation, recover(situation, seen), Facts(observation=seen))
         assert decision.situation.state is State.ROLLBACK
-        assert decision.situation.failure == {"code": "boot_failed"}
+        assert decision.situation.failure == {
+            "code": "boot_failed",
+            "detail": "hung, reset by the watchdog, last stage activate",
+            "cause": "watchdog",
+            "stage": "activate",
+            "log": ["watchdog: no keepalive"],
+        }
 
     def test_an_armed_trial_that_did_not_restart_yet_is_restarted(self) -> None:
         seen, situation = observation(order="ba"), situation_in(State.ACTIVATE)
@@ -199,3 +242,49 @@ class TestRecovery:
         decision = decide(situation, recover(situation, seen), Facts(observation=seen))
         assert decision.situation.last_outcome is not None
         assert decision.situation.last_outcome["code"] == "slot_changed"
+
+    def test_the_agent_alone_may_start_again_before_a_good_version_gets_another_trial(self) -> None:
+        """Power cuts have used up its tries; between that record and the arming the agent is killed."""
+        seen = observation(order="ba", tries=0)
+        seen = dataclasses.replace(seen, reset=ResetCause.POWER, boot_id="second")
+        update = dataclasses.replace(UPDATE, armed=True, boot_id="first")
+        situation = Situation(state=State.SELFTEST, update=update, attempts={"arm": 1, "reboot": 1})
+        facts = Facts(observation=seen)
+        for _ in range(3):
+            situation = decide(situation, recover(situation, seen), facts).situation
+            assert situation.state is State.ACTIVATE
+        assert situation.update is not None and situation.update.power_cycles == 1, "it was one power cut"
+        assert decide(situation, Occurrence(event=Event.DUE), facts).commands == (Command.ARM,)
+
+
+class TestMarksThatCanNeverBeMade:
+    NEVER = Occurrence(event=Event.MARK_FAILED, data={"failure": {"code": "slot_not_complete", "detail": "b is odd"}})
+    AGAIN = Occurrence(event=Event.MARK_FAILED, data={"failure": {"code": "boot_env_write", "detail": "EIO"}})
+
+    @pytest.mark.parametrize("state", [State.COMMIT, State.ROLLBACK])
+    def test_what_may_yet_succeed_is_tried_again(self, state: State) -> None:
+        decision = decide(situation_in(state), self.AGAIN, Facts(observation=observation("b")))
+        assert (decision.situation.state, decision.commands) == (state, (Command.WATCH,))
+
+    def test_a_version_that_can_never_be_confirmed_is_left(self) -> None:
+        decision = decide(situation_in(State.COMMIT), self.NEVER, Facts(observation=observation("b")))
+        assert (decision.situation.state, decision.commands) == (State.ROLLBACK, (Command.MARK_BAD,))
+        assert decision.situation.failure == {"code": "slot_not_complete", "detail": "b is odd"}
+
+    @pytest.mark.parametrize(
+        ("booted", "outcome", "code", "does"),
+        [
+            ("a", "rolled_back", "selftest_failed", (Command.DISCARD, Command.SETTLE)),
+            ("b", "failed", "no_way_back", (Command.DISCARD, Command.REFRESH)),
+        ],
+    )
+    def test_a_rollback_that_can_never_be_finished_ends_with_what_runs(
+        self, booted: str, outcome: str, code: str, does: tuple[Command, ...]
+    ) -> None:
+        why = {"code": "selftest_failed", "detail": "payment", "log": ["x"]}
+        situation = Situation(state=State.ROLLBACK, update=dataclasses.replace(UPDATE, tried=True), failure=why)
+        decision = decide(situation, self.NEVER, Facts(observation=observation(booted)))
+        ended = decision.situation.last_outcome
+        assert decision.situation.state is State.IDLE and decision.commands == does and ended is not None
+        assert (ended["outcome"], ended["code"], ended["detail"]) == (outcome, code, "payment; b is odd")
+        assert ended["log"] == ["x"], "with the evidence"

@@ -55,7 +55,8 @@ def test_a_cut_between_the_last_byte_and_the_final_name_fetches_nothing_again(
     while next(messages)["progress"]["bytes_done"] < SIZE:
         pass
     messages.close()  # type: ignore[attr-defined]
-    web.stop()
+    if announced:
+        web.stop()  # the digest says that it is the right file; otherwise the server is asked whether it still is
     result = finish(fetcher(tmp_path).fetch(args))
     assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == 0
 
@@ -148,6 +149,92 @@ def test_the_rest_of_another_file_is_not_taken_from_a_server_that_ignores_if_ran
     ]
     result = finish(fetcher(tmp_path).fetch(args))
     assert Path(result["bundle"]).read_bytes() == new and result["bytes_refetched"] == len(KEPT)
+
+
+DATES = [{"Last_Modified": f"Mon, 0{day} Jan 2024 00:00:00 GMT"} for day in (1, 8)]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["finished", "all there"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [({"ETag": '"one"'}, {"ETag": '"two"'}), (DATES[0], DATES[1]), ({"ETag": '"one"'}, DATES[1]), ({}, {})],
+    ids=["another ETag", "another date", "another validator", "no validator"],
+)
+def test_another_file_under_the_same_address_is_not_taken_for_the_one_of_an_earlier_request(
+    server: Scripted, tmp_path: Path, first: dict[str, str], second: dict[str, str], whole: bool
+) -> None:
+    args, other = {"id": "u1", "source": server.url}, b"n" * len(WHOLE)
+    server.answers = [reply("200 OK", WHOLE, Content_Length=str(len(WHOLE)), **first)]
+    fetch_all(tmp_path, args, whole)
+    last = f"bytes {len(WHOLE) - 1}-{len(WHOLE) - 1}/{len(WHOLE)}"
+    server.answers = [
+        reply("206 Partial Content", b"n", Content_Range=last, **second),
+        reply("200 OK", other, Content_Length=str(len(WHOLE)), **second),
+    ]
+    assert Path(finish(fetcher(tmp_path).fetch(args))["bundle"]).read_bytes() == other
+
+
+def test_a_shorter_file_under_the_same_address_is_fetched(server: Scripted, tmp_path: Path) -> None:
+    args = {"id": "u1", "source": server.url}
+    server.answers = [reply("200 OK", WHOLE, Content_Length=str(len(WHOLE)), ETag='"one"')]
+    fetch_all(tmp_path, args, True)
+    server.answers = [reply("416 No"), reply("200 OK", KEPT, Content_Length=str(len(KEPT)), ETag='"two"')]
+    assert Path(finish(fetcher(tmp_path).fetch(args))["bundle"]).read_bytes() == KEPT
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["finished", "all there"])
+@pytest.mark.parametrize("validator", [{"ETag": '"one"'}, DATES[0]], ids=["ETag", "date"])
+@pytest.mark.parametrize("ranges", ["ranges", "ranges, not repeated", "no ranges", "no length"])
+def test_the_same_file_is_not_fetched_again(
+    server: Scripted, tmp_path: Path, validator: dict[str, str], ranges: str, whole: bool
+) -> None:
+    args = {"id": "u1", "source": server.url}
+    server.answers = [reply("200 OK", WHOLE, Content_Length=str(len(WHOLE)), **validator)]
+    fetch_all(tmp_path, args, whole)
+    last = f"bytes {len(WHOLE) - 1}-{len(WHOLE) - 1}/{len(WHOLE)}"
+    server.answers = [
+        {
+            "ranges": reply("206 Partial Content", b"w", Content_Range=last, **validator),
+            "ranges, not repeated": reply("206 Partial Content", b"w", Content_Range=last),
+            "no ranges": reply("200 OK", WHOLE, Content_Length=str(len(WHOLE)), **validator),
+            "no length": reply("200 OK", WHOLE, **validator),
+        }[ranges]
+    ]
+    result = finish(fetcher(tmp_path).fetch(args))
+    assert Path(result["bundle"]).read_bytes() == WHOLE and result["bytes_refetched"] == 0
+    assert f"Range: bytes={len(WHOLE) - 1}-".encode() in server.asked[-1] and b"If-Range: " in server.asked[-1]
+
+
+def test_a_file_whose_server_is_away_is_not_believed_without_asking(server: Scripted, tmp_path: Path) -> None:
+    args = {"id": "u1", "source": server.url}
+    server.answers = [reply("200 OK", WHOLE, Content_Length=str(len(WHOLE)), ETag='"one"')]
+    fetch_all(tmp_path, args, True)
+    assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_network"
+    assert (tmp_path / "spool/u1.bundle").exists(), "it may still be the one"
+
+
+def test_the_rest_of_a_file_without_a_common_validator_is_not_taken(server: Scripted, tmp_path: Path) -> None:
+    args = {"id": "u1", "source": server.url}
+    server.answers = [reply("200 OK", KEPT, Content_Length=str(len(WHOLE)), ETag='"one"')]
+    assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_length"
+    rest, new = f"bytes {len(KEPT)}-{len(WHOLE) - 1}/{len(WHOLE)}", b"n" * len(WHOLE)
+    server.answers = [
+        reply("206 Partial Content", new[len(KEPT) :], Content_Range=rest, **DATES[1]),
+        reply("200 OK", new, Content_Length=str(len(new)), **DATES[1]),
+    ]
+    assert Path(finish(fetcher(tmp_path).fetch(args))["bundle"]).read_bytes() == new
+
+
+def fetch_all(tmp_path: Path, args: dict[str, Any], whole: bool) -> None:
+    """Fetch the file; without its last step, as after a power cut, where it is not to be `whole`."""
+    messages = fetcher(tmp_path).fetch(args)
+    if whole:
+        finish(messages)
+        return
+    while next(messages)["progress"]["bytes_done"] < len(WHOLE):
+        pass
+    messages.close()  # type: ignore[attr-defined]
+    assert not (tmp_path / "spool/u1.bundle").exists()
 
 
 def test_every_trouble_says_how_many_bytes_are_there(server: Scripted, tmp_path: Path) -> None:

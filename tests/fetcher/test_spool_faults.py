@@ -13,10 +13,11 @@ import pytest
 from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message
+from posagent.crash.files import MediumFiles
+from posagent.crash.medium import ALL, Medium, PowerCut
 from posagent.fetcher.download import Fetcher
 from posagent.fetcher.http import CHUNK_BYTES
 from posagent.platform.host import LinuxClock
-from posagent.sim.medium import ALL, Medium, MediumFiles, PowerCut
 
 BUNDLE = random.Random(7).randbytes(4 * CHUNK_BYTES + 1000)
 SHA256 = hashlib.sha256(BUNDLE).hexdigest()
@@ -77,6 +78,25 @@ def test_a_power_cut_before_any_operation_ends_with_the_right_bundle(lost: froze
         result = finish(fetching(medium.files, stick))
         assert medium.files.read(result["bundle"]) == BUNDLE, f"cut before operation {cut_at}"
         assert stick.bytes_read <= len(BUNDLE) + CHUNK_BYTES, f"cut before operation {cut_at}"
+
+
+@pytest.mark.parametrize("lost", LOSSES, ids=lambda lost: "+".join(sorted(lost)) or "nothing")
+def test_a_power_cut_while_another_file_takes_the_place_of_a_finished_one(lost: frozenset[str]) -> None:
+    other, args = random.Random(8).randbytes(CHUNK_BYTES + 7), {"id": "u1", "source": "/stick/x.bundle"}
+    for cut_at in range(1, 100):
+        medium = Medium()
+        finish(fetching(medium.files, Stick(), args))
+        medium.cut_at = len(medium.done) + cut_at
+        try:
+            finish(fetching(medium.files, Stick(other), args))
+        except PowerCut:
+            pass
+        else:
+            break
+        medium.power_on(lost)
+        result = finish(fetching(medium.files, Stick(other), args))
+        assert medium.files.read(result["bundle"]) == other, f"cut before operation {cut_at}"
+    assert cut_at > 5
 
 
 @pytest.mark.parametrize("checkpoint", [4096, CHUNK_BYTES // 3, CHUNK_BYTES + 1, 3 * CHUNK_BYTES - 1])

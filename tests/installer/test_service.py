@@ -113,11 +113,14 @@ def test_a_whole_update_verb_by_verb(terminal: Terminal, desk: Desk) -> None:
     assert seen["slots"]["b"]["digest"] == checked["digest"]
     terminal.ask("mark_good")
     seen = terminal.ask("observe")
-    assert (seen["slots"]["b"]["state"], seen["floor"]) == ("good", 3)
+    assert (seen["slots"]["b"]["state"], seen["floor"]) == ("good", 2), "the commit is not journalled yet"
+    terminal.ask("refresh")
+    assert terminal.ask("observe")["floor"] == 3
     assert (terminal.root / "a.img").read_bytes() == b"\xaa" * SLOT_BYTES
     assert sorted(path.name for path in (terminal.root / "state/installer").iterdir()) == [
         "floor-copy.json",
         "floor.json",
+        "reset.json",
         "slots.json",
         "trust",
     ]

@@ -18,11 +18,11 @@ from posagent.core.errors import PosagentError
 from posagent.core.manifest import Manifest
 from posagent.core.payload import ZERO, ZSTD, Frame, Header
 from posagent.core.ports import BlockDevice, Message
+from posagent.crash.medium import ALL, Medium, PowerCut
 from posagent.installer.operations import materialise
 from posagent.installer.slots import Slots
 from posagent.installer.writer import ahead, write
 from posagent.platform.blockdev import LinuxBlockDevice
-from posagent.sim.medium import ALL, Medium, PowerCut
 from tests.installer.store import Bytes
 
 FRAME = 8192
@@ -307,7 +307,7 @@ def test_a_write_that_is_given_up_between_any_two_messages_goes_on_later(threads
 
 @pytest.mark.parametrize(
     "lost",
-    [ALL, ALL - {"slots"}, ALL - {"names"}, frozenset[str]()],
+    [ALL, ALL - {"slot"}, ALL - {"names"}, frozenset[str]()],
     ids=lambda lost: "+".join(sorted(lost)) or "nothing",
 )
 def test_a_power_cut_before_any_operation_leaves_slot_a_and_at_most_a_checkpoint_to_write_again(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -147,8 +149,40 @@ def test_a_damaged_boot_environment_keeps_the_terminal_answering(terminal: Simul
     terminal.control("reboot")
     status = terminal.wait(lambda status: bool(status["problems"]), 20)
     assert status["problems"][0]["code"] == "boot_env_not_redundant" and status["booted"] is None
-    with pytest.raises(PosagentError, match="gate_closed"):
+    with pytest.raises(PosagentError, match="busy: the agent is looking at the hardware"):
         terminal.ask("update", source="/tmp/some.bundle")
+
+
+def test_a_damaged_journal_is_logged_once_and_stays_a_problem(terminal: SimulatedTerminal) -> None:
+    terminal.down()
+    good = b'{"seq":5,"prev":"x","v":1,"state":"idle"}'
+    (terminal.layout.state / "journal").write_bytes(b"damage\n%08x %s\n" % (zlib.crc32(good), good))
+    terminal.up()
+    assert [problem["code"] for problem in terminal.ask("status")["problems"]] == ["journal_damaged"]
+    assert (terminal.layout.log / "agent.log").read_text().count("journal_damaged") == 1
+
+
+def test_an_agent_told_to_stop_while_it_installs_ends_when_the_restart_was_asked_for(
+    lab: Lab, terminal: SimulatedTerminal
+) -> None:
+    config = terminal.layout.config
+    command = re.compile(r"reboot_command = .*")
+    whole = config.read_text()
+    assert command.search(whole)
+    config.write_text(command.sub('reboot_command = ["/bin/true"]', whole))  # the restart takes its time
+    terminal.down()
+    terminal.up()
+    bundle = lab.bundle("2.6.0", noisy(lab, "2.6.0"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    terminal.wait(lambda status: status["state"] == "install", 20)
+    pid = int(terminal.control("state")["pids"]["agent"])
+    os.kill(pid, signal.SIGTERM)
+    terminal.wait_event(lambda _: not Path(f"/proc/{pid}").exists(), 20)
+    log = [json.loads(line) for line in (terminal.layout.log / "agent.log").read_text().splitlines()]
+    assert "stop_waits" in [line["event"] for line in log]
+    config.write_text(whole)
+    terminal.control("reboot")
+    assert terminal.wait_outcome(update)["outcome"] == "committed"
 
 
 def test_the_resident_carries_no_heavy_libraries() -> None:

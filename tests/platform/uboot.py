@@ -12,7 +12,7 @@ ENV_SIZE = 0x2000
 
 
 def make_environment(
-    directory: Path, text: str = "BOOT_ORDER=a b\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n", **changes: Any
+    directory: Path, text: str = "BOOT_ORDER=a\nBOOT_a_LEFT=3\nBOOT_b_LEFT=0\n", **changes: Any
 ) -> tuple[BootConfig, SlotsConfig]:
     """A redundant environment holding the lines of `text`, and the configuration that belongs to it."""
     env, places, cmdline = directory / "uboot.env", directory / "fw_env.config", directory / "cmdline"

@@ -1,0 +1,116 @@
+"""What workers answer, taken apart with suspicion: one that talks nonsense is in trouble, the agent is not.
+
+Rules: nothing else looks into a worker's message. What has the wrong shape is the error `internal` of that verb, and
+is tried again or given up like every other trouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from posagent.agent.engine import Progress
+from posagent.core.errors import PosagentError
+from posagent.core.model import Observation, SlotView
+from posagent.core.ports import Message, ResetCause
+
+_NUMBER_END = 1 << 63
+
+
+def read(verb: str, message: Message) -> Any:
+    """`Progress`, or the result in the agent's own shape. Raises PosagentError: the worker's, or `internal`."""
+    try:
+        if "progress" in message:
+            return _progress(message["progress"])
+        if "error" not in message:
+            result: Callable[[Mapping[str, Any]], Any] = _RESULTS.get(verb, _nothing)
+            return result(message["result"])
+        trouble = PosagentError.from_dict(message["error"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PosagentError("internal", f"the answer to {verb} is not understood") from None
+    raise trouble
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    if not isinstance(data[key], str):
+        raise TypeError(key)
+    return str(data[key])
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _NUMBER_END:
+        raise ValueError(value)
+    return value
+
+
+def _progress(data: Mapping[str, Any]) -> Progress:
+    done, total, step = data.get("bytes_done", 0), data.get("bytes_total") or 0, data.get("step", "")
+    return Progress(_number(done), _number(total), str(step))
+
+
+def _nothing(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    return data
+
+
+def _observation(data: Mapping[str, Any]) -> Observation:
+    slots = {
+        name: SlotView(**{key: view[key] for key in SlotView.__dataclass_fields__ if key in view})
+        for name, view in data["slots"].items()
+    }
+    for view in slots.values():
+        sound = all(isinstance(text, str) for text in (view.state, view.version, view.digest))
+        if not sound or type(view.unconfirmed) is not bool:
+            raise TypeError("slots")
+        _number(view.counter)
+        _number(view.tries_left)
+    seen = Observation(
+        booted=_text(data, "booted"),
+        order=tuple(map(str, data["order"])),
+        slots=slots,
+        floor=int(data.get("floor", 0)),
+        contradictions=tuple(map(str, data.get("contradictions", ()))),
+        reset=ResetCause(data.get("reset", ResetCause.UNKNOWN)),
+        boot_id=str(data.get("boot_id", "")),
+        log=tuple(map(str, data.get("log", ()))),
+    )
+    if not set(seen.order) <= slots.keys():
+        raise ValueError("order")
+    if seen.booted not in slots or len(slots) != 2:
+        raise PosagentError("slot_missing", f"slots {', '.join(slots)}, running from {seen.booted}")
+    return seen
+
+
+def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None when all passed, else the failure."""
+    if data["passed"] is True:
+        return None
+    checks = [dict(check) for check in data["checks"]]
+    said = [(check["passed"], f"{_text(check, 'name')}: {_text(check, 'detail')}") for check in checks]
+    broken = next((text for passed, text in said if not passed), "?: no checks")
+    code = "selftest_deadline" if data.get("deadline") else "selftest_failed"
+    return {"code": code, "detail": broken, "checks": checks}
+
+
+def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "version": _text(data, "version"),
+        "digest": _text(data, "digest"),
+        "image_size": _number(data["image_size"]),
+    }
+
+
+def _offer(data: Mapping[str, Any]) -> dict[str, Any] | None:
+    offer = data["offer"]
+    if offer is None:
+        return None
+    texts = {key: _text(offer, key) for key in ("version", "url", "sha256")}
+    return {**texts, "length": _number(offer["length"])}
+
+
+_RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "observe": _observation,
+    "fetch": lambda data: _text(data, "bundle"),
+    "check": _checked,
+    "run": _tests,
+    "look": _offer,
+}

@@ -1,0 +1,111 @@
+"""The questions on which rows of the table depend; each is named by what holds when the answer is yes.
+
+Rules: pure, and each sees only the situation, the event and the facts. The first line of a guard's docstring is what
+docs/states.md shows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posagent.core.errors import CATALOGUE, Retry
+from posagent.core.model import Command, Facts, Occurrence, Situation, State
+
+Guard = Callable[[Situation, Occurrence, Facts], bool]
+
+
+def gates_closed(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """a gate for this work is closed"""
+    work = State.INSTALL if situation.state == State.READY else situation.state
+    return bool(facts.closed_gates(work))
+
+
+def fetch_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """no download attempt left"""
+    return situation.attempts.get(Command.FETCH, 0) >= facts.limits.fetch_attempts_max
+
+
+def check_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """no verification attempt left"""
+    return situation.attempts.get(Command.CHECK, 0) >= facts.limits.check_attempts_max
+
+
+def install_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """no write attempt left"""
+    return situation.attempts.get(Command.INSTALL, 0) >= facts.limits.install_attempts_max
+
+
+def start_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """no arming or restart attempt left"""
+    attempts, limits = situation.attempts, facts.limits
+    forgiven = _forgiven(situation, facts)
+    return (
+        attempts.get(Command.ARM, 0) - forgiven >= limits.arm_attempts_max
+        and not (situation.update is not None and situation.update.armed)
+    ) or attempts.get(Command.REBOOT, 0) - forgiven >= limits.reboot_attempts_max
+
+
+def tests_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """no self-test attempt left"""
+    ran = situation.attempts.get(Command.RUN_TESTS, 0) - _forgiven(situation, facts)
+    return ran >= facts.limits.selftest_attempts_max
+
+
+def _forgiven(situation: Situation, facts: Facts) -> int:
+    """Attempts that somebody ended by switching off: not the new version's fault, up to a limit of their own."""
+    cycles = situation.update.power_cycles if situation.update is not None else 0
+    return min(cycles, facts.limits.power_cycles_max)
+
+
+def lost_power(_: Situation, occurrence: Occurrence, facts: Facts) -> bool:
+    """the power went away, and not too often yet"""
+    seen, cycles = facts.observation, occurrence.data.get("update", {}).get("power_cycles", 0)
+    return seen is not None and seen.lost_power and 0 < cycles <= facts.limits.power_cycles_max
+
+
+def return_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """returned too often already"""
+    return situation.attempts.get(Command.RETURN, 0) >= facts.limits.return_attempts_max
+
+
+def returned(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """the terminal has just returned to this version"""
+    return Command.RETURN in situation.attempts
+
+
+def armed(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """the trial boot is armed"""
+    return situation.update is not None and situation.update.armed
+
+
+def tries_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """the bootloader used up the new slot's tries"""
+    update, seen = situation.update, facts.observation
+    if update is None or seen is None or seen.same_start(update.boot_id):
+        return False  # nothing was tried since the journal last heard: only the agent was started again
+    return seen.spent(update.target)
+
+
+def final(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
+    """trying again cannot help"""
+    code = occurrence.data.get("failure", {}).get("code", "internal")
+    return CATALOGUE[code].retry == Retry.NEVER
+
+
+def final_but_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
+    """trying again cannot help, but the old version is running"""
+    return final(situation, occurrence, facts) and booted_previous(situation, occurrence, facts)
+
+
+def same_bundle(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
+    """it is the bundle already waiting"""
+    update, begins = situation.update, occurrence.data["begins"]
+    if update is None or not update.sha256:
+        return False  # a name alone says nothing: sticks are swapped, files are replaced
+    return (update.source, update.sha256) == (begins["source"], begins["sha256"])
+
+
+def booted_previous(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """the old version is running"""
+    update, seen = situation.update, facts.observation
+    return update is None or seen is None or seen.booted != update.target

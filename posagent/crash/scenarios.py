@@ -1,0 +1,52 @@
+"""What is explored: bundles and how they behave, bootloaders, power, what the operator does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from posagent.agent.journal import BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One thing that happens to a terminal.
+
+    `goals` are the versions the operator asks for, one after the other, and `ends` the outcomes that follow when
+    nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
+    power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows.
+    """
+
+    name: str
+    goals: tuple[str, ...]
+    ends: tuple[str, ...]
+    bootloader: str = "counting"
+    tries_full: int = 1
+    over_http: bool = False
+    intrudes: bool = False
+    cancels: bool = False
+    power_changes: bool = False
+    journal_bytes_max: int = BYTES_MAX
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="good", goals=("2.0.0",), ends=("committed",)),
+        Scenario(name="good-one-try", goals=("2.0.0",), ends=("committed",), bootloader="one-try"),
+        Scenario(name="three-tries", goals=("2.0.0",), ends=("committed",), tries_full=3),
+        Scenario(name="good-bootcount", tries_full=2, goals=("2.0.0",), ends=("committed",), bootloader="bootcount"),
+        Scenario(name="panic", goals=("3.0.0-panic",), ends=("rolled_back",)),
+        Scenario(name="panic-one-try", goals=("3.0.0-panic",), ends=("rolled_back",), bootloader="one-try"),
+        Scenario(name="hang", goals=("3.0.0-hang",), ends=("rolled_back",)),
+        Scenario(name="agent-dead", goals=("3.0.0-agent-dead",), ends=("rolled_back",)),
+        Scenario(name="test-fails", goals=("3.0.0-test-fails",), ends=("rolled_back",)),
+        Scenario(name="test-hangs", goals=("3.0.0-test-hangs",), ends=("rolled_back",)),
+        Scenario(name="there-and-back", goals=("2.0.0", "2.1.0"), ends=("committed", "committed")),
+        Scenario(name="after-a-failure", goals=("2.0.0", "3.0.0-test-fails"), ends=("committed", "rolled_back")),
+        Scenario(name="resumed-download", goals=("2.0.0",), ends=("committed",), over_http=True),
+        Scenario(name="second-request", goals=("2.0.0",), ends=("committed",), intrudes=True),
+        Scenario(name="power-gate", goals=("2.0.0",), ends=("committed",), power_changes=True),
+        Scenario(name="cancel", goals=("2.0.0",), ends=("committed",), cancels=True),
+        Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
+    )
+}

@@ -1,0 +1,158 @@
+"""What the explored terminals share: images of two blocks, their signed bundles, and the configuration.
+
+An image is a few blocks of text that name a version and how it behaves once started. Recovery sees slot contents only
+through digests, so two blocks stand for a whole image: each is old, new or spoiled.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from posagent.config import (
+    BootConfig,
+    CheckConfig,
+    Config,
+    FetchConfig,
+    InstallConfig,
+    SelftestConfig,
+    SlotConfig,
+    SlotsConfig,
+    TerminalConfig,
+    TrustConfig,
+)
+from posagent.core.model import Limits
+from posagent.core.ports import ResetCause
+from posagent.crash.medium import SLOT_BLOCK_BYTES
+from posagent.release import bundle, keys
+from posagent.release.bundle import Versions
+
+HARDWARE = "sim-pos"
+BLOCKS = 2
+SLOT_BYTES = (BLOCKS + 1) * SLOT_BLOCK_BYTES
+NOW_S = 1_800_000_000
+CHECKPOINT_BYTES = 8192
+STATE_DIR, INSTALLER_DIR, SPOOL_DIR = "/data/agent", "/data/installer", "/data/spool"
+FACTORY = "1.0.0"
+
+LIMITS = Limits(
+    fetch_attempts_max=2,
+    check_attempts_max=2,
+    install_attempts_max=2,
+    selftest_attempts_max=1,
+    arm_attempts_max=1,
+    reboot_attempts_max=1,
+    return_attempts_max=1,
+    power_cycles_max=1,
+    gate_recheck_s=30.0,
+    fetch_backoff_s=1.0,
+    install_backoff_s=1.0,
+    reboot_timeout_s=30.0,
+)
+"""Small, so that every way to use them up is explored."""
+
+BEHAVIOURS = ("good", "panic", "hang", "agent-dead", "test-fails", "test-hangs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """`counter` is its security counter; `behaviour` is one of BEHAVIOURS."""
+
+    version: str
+    behaviour: str
+    counter: int
+
+    @property
+    def content(self) -> bytes:
+        blocks = (json.dumps([self.version, self.behaviour, at]).encode() for at in range(BLOCKS))
+        return b"".join(block.ljust(SLOT_BLOCK_BYTES, b".") for block in blocks)
+
+
+IMAGES = (
+    Image(version=FACTORY, behaviour="good", counter=1),
+    Image(version="2.0.0", behaviour="good", counter=2),
+    Image(version="2.1.0", behaviour="good", counter=3),
+    *(Image(version=f"3.0.0-{one}", behaviour=one, counter=4) for one in BEHAVIOURS[1:]),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`bundles` by version; `root` is where os-release files and the trusted root lie."""
+
+    root: Path
+    images: dict[str, Image]
+    bundles: dict[str, bytes]
+
+    def image_in(self, content: bytes) -> Image | None:
+        """The image in a slot, or None where it is not a whole one."""
+        for image in self.images.values():
+            if content[: len(image.content)] == image.content:
+                return image
+        return None
+
+    def boot_id_file(self, boot_id: str) -> Path:
+        """A file that says which start this is; as many as there are starts on the longest path."""
+        path = self.root / f"boot-{boot_id}"
+        if not path.exists():
+            path.write_text(boot_id)
+        return path
+
+    def config(self, booted: Image, tries_full: int) -> Config:
+        return Config(
+            terminal=TerminalConfig(
+                id="t",
+                hardware=HARDWARE,
+                state_dir=STATE_DIR,
+                installer_dir=INSTALLER_DIR,
+                os_release_file=str(self.root / f"os-release-{booted.version}"),
+            ),
+            slots=SlotsConfig(a=SlotConfig(device="a"), b=SlotConfig(device="b")),
+            boot=BootConfig(tries_full=tries_full),
+            trust=TrustConfig(root_file=str(self.root / "root.json"), rollback_floor=1),
+            fetch=FetchConfig(spool_dir=SPOOL_DIR, checkpoint_bytes=CHECKPOINT_BYTES, keep_free_bytes=0),
+            install=InstallConfig(checkpoint_bytes=SLOT_BLOCK_BYTES),
+            selftest=SelftestConfig(checks=(CheckConfig(name="payment", kind="tcp", port=1),)),
+        )
+
+
+@contextmanager
+def opened(root: Path | None = None) -> Iterator[Stage]:
+    """The stage in the directory `root`, set up where it is missing; by default a temporary one."""
+    if root is not None:
+        yield _load(root) if (root / "root.json").exists() else _set_up(root)
+        return
+    with tempfile.TemporaryDirectory(prefix="posagent-crash-") as folder:
+        yield _set_up(Path(folder))
+
+
+def _set_up(root: Path) -> Stage:
+    keys.init(root / "keys", now_s=NOW_S)
+    for number, image in enumerate(IMAGES):
+        (root / f"os-release-{image.version}").write_text(f"IMAGE_VERSION={image.version}\n")
+        (root / "image").write_bytes(image.content)
+        bundle.build(
+            root / "image",
+            version=image.version,
+            compatible=[HARDWARE],
+            keys_dir=root / "keys",
+            out=root / f"{image.version}.bundle",
+            security_counter=image.counter,
+            level=1,
+            frame_bytes=SLOT_BLOCK_BYTES,
+            versions=Versions(targets=number + 1, snapshot=number + 1, timestamp=number + 1),
+            now_s=NOW_S,
+        )
+    for cause in ResetCause:
+        (root / f"cmdline-{cause.value}").write_text(f"posagent.reset={cause.value}\n")
+    (root / "root.json").write_bytes((root / "keys/1.root.json").read_bytes())
+    return _load(root)
+
+
+def _load(root: Path) -> Stage:
+    bundles = {image.version: (root / f"{image.version}.bundle").read_bytes() for image in IMAGES}
+    return Stage(root=root, images={image.version: image for image in IMAGES}, bundles=bundles)

@@ -1,0 +1,350 @@
+"""Why this start of the system was necessary, as Linux, its crash store and two marks on the data partition tell it.
+
+Rules: nothing is believed for two starts. What an earlier look has found is known by its content, so a crash record
+that systemd-pstore has moved stays the same record; where no earlier look is on record, or it did not see everything,
+the age of what lies there is unknown and nobody believes it. The first look of a start writes its finding before it
+removes the marks, and every later look of that start repeats it: a power cut in between costs a removal, which the
+finding makes up for. A start that dies before its finding is durable has left no trace: to the next one it never was.
+Order of belief: the boot script's word (but a new panic beats `reboot` and `watchdog`), the crash store, the watchdog's
+status, the marks, and last that nothing at all was left behind, which is how a power cut looks.
+Sources: Linux Documentation/ABI/testing/pstore, include/uapi/linux/watchdog.h, systemd-pstore.service(8).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+from posagent.core import durable
+from posagent.core.ports import Files, ResetCause, ResetReport
+from posagent.platform.storage import FileSource
+
+FINDING, SHUTDOWN_MARK, TRIAL_LOG = "reset.json", "shutdown", "trial-log"
+"""Names in the installer's directory. Both marks begin with a line that has the boot id of the system that ended."""
+
+LINES_MAX, LINE_CHARS_MAX, LOG_BYTES_MAX = 20, 160, 3500
+TEXT_BYTES_MAX = FINDING_BYTES_MAX = 1 << 16
+RECORD_BYTES_READ = 1 << 14  # at either end of a record
+RECORDS_MAX = 512
+NAMES_MAX = SEEN_MAX = 1024
+DEPTH_MAX = 2  # systemd-pstore makes a directory for each crash; for ERST another one inside
+
+WDIOF_POWERUNDER, WDIOF_CARDRESET = 0x10, 0x20
+
+_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Among what was seen, what counts for one look only: not all was looked at; of one record only the name.
+_NO_STORE, _NO_MARKS, _NAME_ONLY, _ONE_LOOK = "*store", "*marks", "*name:", "*"
+_WORDS = {cause.value: cause for cause in ResetCause if cause is not ResetCause.UNKNOWN}
+_BOOT_ID = re.compile(r"[0-9a-f-]{16,64}")
+_LEVEL = re.compile(r"^(<\d{1,4}>)+")
+_PART = re.compile(rb"Part(\d{1,6})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """One file of the crash store; `tail` is empty where it cannot be read as text."""
+
+    key: str
+    name_key: str
+    panic: bool = False
+    console: bool = False
+    part: int = 0
+    written: int = 0
+    tail: bytes = b""
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """The kernel writes the end of its log first, as part 1."""
+        return -self.part, self.written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mark:
+    """A file that an orderly end of a system left behind."""
+
+    name: str
+    boot_id: str
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finding:
+    """What the first look of a start found out; `seen` is all that no later start may believe."""
+
+    boot_id: str
+    cause: ResetCause
+    log: tuple[str, ...]
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fresh:
+    """What was left behind since the last look. `dated` is False where things lie there whose age is unknown."""
+
+    records: tuple[_Record, ...]
+    marks: dict[str, _Mark]
+    dated: bool
+
+
+class _CrashStore:
+    """One look at all places where crash records are kept: where the kernel shows them first, then where systemd-pstore
+    moves them to, so that none slips past us on its way."""
+
+    def __init__(self, directories: Sequence[str]) -> None:
+        self.records: list[_Record] = []
+        self.whole = True
+        found = [self._enter(directory, None, DEPTH_MAX) for directory in directories]
+        self.empty = found[:1] == [0]
+        """The kernel has a crash store and nothing is in it."""
+
+    def _enter(self, path: str, above: int | None, depth: int) -> int | None:
+        """Add the records in this directory. Number of its names, None where it is no directory."""
+        try:
+            link = 0 if above is None else os.O_NOFOLLOW
+            here = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | link, dir_fd=above)
+        except OSError as error:
+            self.whole &= error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+            return None
+        try:
+            with os.scandir(here) as entries:
+                names = [entry.name for entry in islice(entries, NAMES_MAX + 1)]
+            for name in sorted(names):
+                self._take(name, here, depth)
+        except OSError:
+            self.whole = False
+            return None
+        finally:
+            os.close(here)
+        self.whole &= len(names) <= NAMES_MAX
+        return len(names)
+
+    def _take(self, name: str, here: int, depth: int) -> None:
+        if not name.startswith(("dmesg-", "console-ramoops")):
+            if depth > 0:
+                self._enter(name, here, depth - 1)
+        elif len(self.records) >= RECORDS_MAX:
+            self.whole = False
+        else:
+            self.records += _records(name, here)
+
+
+class LinuxResets:
+    """core.ports.Resets over the kernel's command line, its crash store and watchdog, and what systemd units left."""
+
+    def __init__(
+        self,
+        *,
+        files: Files,
+        cmdline_file: str = "/proc/cmdline",
+        cmdline_key: str = "posagent.reset",
+        pstore_dirs: Sequence[str] = ("/sys/fs/pstore", "/var/lib/systemd/pstore"),
+        bootstatus: str = "/sys/class/watchdog/watchdog0/bootstatus",
+        state_dir: str = "/var/lib/posagent-installer",
+        boot_id_file: str = "/proc/sys/kernel/random/boot_id",
+    ) -> None:
+        self._files = files
+        self._cmdline_file = cmdline_file
+        self._cmdline_key = cmdline_key
+        self._pstore_dirs = tuple(pstore_dirs)
+        self._bootstatus_file = bootstatus
+        self._state_dir = state_dir.rstrip("/")
+        self._boot_id_file = boot_id_file
+
+    def read(self) -> ResetReport:
+        boot_id = _boot_id(_text(self._boot_id_file))
+        if not boot_id:
+            return ResetReport()  # what cannot be tied to one start would be believed for every start
+        finding = self._recorded()
+        if finding is None or finding.boot_id != boot_id:
+            finding = self._look(boot_id, finding)
+        return ResetReport(cause=finding.cause, boot_id=boot_id, log=finding.log)
+
+    def _look(self, boot_id: str, earlier: _Finding | None) -> _Finding:
+        """The first look of this start."""
+        store = _CrashStore(self._pstore_dirs)
+        marks, marks_whole = self._marks(boot_id)
+        fresh = _fresh(store.records, marks, {_NO_STORE, _NO_MARKS} if earlier is None else set(earlier.seen))
+        cause = self._cause(fresh, store.empty)
+        seen = ([] if store.whole else [_NO_STORE]) + ([] if marks_whole else [_NO_MARKS])
+        seen += [record.key for record in store.records] + [mark.boot_id for mark in marks]
+        # Records of the other slot's archive are out of sight now and come back with that slot.
+        seen += [key for key in (earlier.seen if earlier else ()) if not key.startswith(_ONE_LOOK)]
+        kept = tuple(dict.fromkeys(seen))[:SEEN_MAX]
+        finding = _Finding(boot_id=boot_id, cause=cause, log=_log(fresh, cause), seen=kept)
+        self._keep(finding, marks)
+        return finding
+
+    def _cause(self, fresh: _Fresh, store_empty: bool) -> ResetCause:
+        word, trial = self._word(), TRIAL_LOG in fresh.marks
+        if word in (ResetCause.POWER, ResetCause.BROWN_OUT, ResetCause.PANIC):
+            return word
+        if any(record.panic for record in fresh.records):
+            return ResetCause.PANIC  # a kernel that panics restarts itself, or the watchdog does it
+        if word is not None:
+            return ResetCause.WATCHDOG if trial else word
+        status = self._bootstatus()
+        if status is not None and status & WDIOF_CARDRESET:
+            return ResetCause.WATCHDOG
+        if status is not None and status & WDIOF_POWERUNDER:
+            return ResetCause.BROWN_OUT
+        if trial:
+            return ResetCause.WATCHDOG  # in good order, but because nobody confirmed the new system
+        if SHUTDOWN_MARK in fresh.marks:
+            return ResetCause.REBOOT
+        nothing_left = status == 0 or (status is None and store_empty and not fresh.records)
+        return ResetCause.POWER if nothing_left and fresh.dated else ResetCause.UNKNOWN
+
+    def _word(self) -> ResetCause | None:
+        """What the boot script says that the reset register said; as with the kernel's options the last one counts."""
+        key = self._cmdline_key + "="
+        words = [word.removeprefix(key) for word in (_text(self._cmdline_file) or "").split() if word.startswith(key)]
+        causes = [_WORDS[word] for word in words if word in _WORDS]
+        return causes[-1] if causes else None
+
+    def _bootstatus(self) -> int | None:
+        text = (_text(self._bootstatus_file) or "").strip()
+        return int(text) if text.isdigit() and len(text) <= 10 else None
+
+    def _path(self, name: str) -> str:
+        return f"{self._state_dir}/{name}"
+
+    def _marks(self, boot_id: str) -> tuple[list[_Mark], bool]:
+        """The marks of earlier starts (this start's own is for the next one), and whether all could be read."""
+        found, whole = [], True
+        for name in (SHUTDOWN_MARK, TRIAL_LOG):
+            try:
+                size = self._files.size(self._path(name))
+                data = b"" if size is None else self._files.read(self._path(name), 0, min(size, TEXT_BYTES_MAX))
+            except OSError:
+                whole = False
+                continue
+            first, _, rest = data.partition(b"\n")
+            ended = _boot_id(first.decode("ascii", "replace"))
+            if ended not in ("", boot_id):
+                found.append(_Mark(name=name, boot_id=ended, rest=rest))
+        return found, whole
+
+    def _recorded(self) -> _Finding | None:
+        try:
+            return _finding_of(durable.read_json(self._files, self._path(FINDING), FINDING_BYTES_MAX))
+        except OSError:
+            return None
+
+    def _keep(self, finding: _Finding, marks: Iterable[_Mark]) -> None:
+        try:
+            self._files.make_dir(self._state_dir)
+            durable.replace_json(self._files, self._path(FINDING), asdict(finding))
+            for mark in marks:
+                durable.remove(self._files, self._path(mark.name))
+        except OSError:
+            pass  # the marks still lie there, so the next look of this start comes to the same finding
+
+
+def _fresh(records: Sequence[_Record], marks: Sequence[_Mark], seen: set[str]) -> _Fresh:
+    stores_known, marks_known = _NO_STORE not in seen, _NO_MARKS not in seen
+    new = [one for one in records if stores_known and one.key not in seen and one.name_key not in seen]
+    fresh_marks = {mark.name: mark for mark in marks if marks_known and mark.boot_id not in seen}
+    dated = (stores_known or not records) and (marks_known or not marks)
+    return _Fresh(records=tuple(new), marks=fresh_marks, dated=dated)
+
+
+def _log(fresh: _Fresh, cause: ResetCause) -> tuple[str, ...]:
+    """The last lines of the system before this start, from whoever saw most of how it ended."""
+    panics = sorted((record for record in fresh.records if record.panic and record.tail), key=lambda one: one.age)
+    consoles = sorted((record for record in fresh.records if record.console), key=lambda one: one.age)
+    kernel = panics[-1:] if cause is ResetCause.PANIC and panics else consoles[-1:]
+    tails = [_lines(record.tail) for record in kernel]
+    trial = [_lines(fresh.marks[TRIAL_LOG].rest)] if TRIAL_LOG in fresh.marks else []
+    found = trial + tails if cause is ResetCause.WATCHDOG else tails + trial
+    return next((lines for lines in found if lines), ())
+
+
+def _lines(data: bytes) -> tuple[str, ...]:
+    """The last lines that fit into the answer, which is JSON."""
+    kept: list[str] = []
+    room = LOG_BYTES_MAX
+    lines = [line for line in map(_line, data.decode("ascii", "replace").split("\n")) if line]
+    for line in lines[: -LINES_MAX - 1 : -1]:
+        room -= len(json.dumps(line)) + 1
+        if room < 0:
+            break
+        kept.insert(0, line)
+    return tuple(kept)
+
+
+def _line(text: str) -> str:
+    """Cleaning a clean line changes nothing: what was kept is answered again as it was."""
+    plain = _LEVEL.sub("", text.rstrip().replace("\t", " "))
+    return re.sub(r"[^ -~]", "?", plain)[:LINE_CHARS_MAX].rstrip()
+
+
+def _records(name: str, here: int) -> list[_Record]:
+    """The record of that name; none where it is something else than a file, or has been moved away just now."""
+    name_key = _NAME_ONLY + _digest(os.fsencode(name))
+    try:
+        descriptor = os.open(name, _SAFE, dir_fd=here)
+        try:
+            about, source = os.fstat(descriptor), FileSource(descriptor)
+            head = source.pread(0, RECORD_BYTES_READ)
+            tail = source.pread(max(0, source.size - RECORD_BYTES_READ), RECORD_BYTES_READ)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE)
+        return [] if gone else [_Record(key=name_key, name_key=name_key)]
+    console, packed = not name.startswith("dmesg-"), name.endswith(".z")
+    signs = any(sign in text for sign in (b"Panic#", b"Kernel panic") for text in (head, tail))
+    part = _PART.search(head[:64])
+    record = _Record(
+        key=_digest(b"%d " % source.size + head + tail),
+        name_key=name_key,
+        panic=not console and (packed or signs),
+        console=console,
+        part=int(part[1]) if part else 0,
+        written=about.st_mtime_ns,
+        tail=b"" if packed else tail,
+    )
+    return [record]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:24]
+
+
+def _text(path: str) -> str | None:
+    """One small file of the kernel's; its size is not told beforehand."""
+    try:
+        descriptor = os.open(path, _SAFE)
+        try:
+            return os.read(descriptor, TEXT_BYTES_MAX).decode("ascii", "replace")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
+def _boot_id(text: str | None) -> str:
+    """The boot id in `text`, empty where it is none."""
+    stripped = (text or "").strip()
+    return stripped if _BOOT_ID.fullmatch(stripped) else ""
+
+
+def _finding_of(value: object) -> _Finding | None:
+    """The finding that was kept; None where it is damaged."""
+    if not isinstance(value, dict) or not isinstance(value.get("boot_id"), str):
+        return None
+    cause, log, seen = value.get("cause"), _strings(value.get("log")), _strings(value.get("seen"))
+    if cause not in list(ResetCause) or log is None or seen is None:
+        return None
+    lines = _lines("\n".join(log).encode("ascii", "replace"))
+    return _Finding(boot_id=value["boot_id"], cause=ResetCause(cause), log=lines, seen=tuple(seen))
+
+
+def _strings(value: object) -> list[str] | None:
+    return value if isinstance(value, list) and all(isinstance(one, str) for one in value) else None
