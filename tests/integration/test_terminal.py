@@ -10,10 +10,12 @@ import signal
 import subprocess
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from posagent import texts
 from posagent.core.errors import PosagentError
 from posagent.sim.lab import Lab, SimulatedTerminal
 from tests.integration.conftest import noisy
@@ -60,22 +62,45 @@ def test_a_power_cut_in_the_middle_of_the_download_and_of_the_install(lab: Lab, 
 
 
 @pytest.mark.parametrize(
-    ("version", "how", "code"),
+    ("version", "how", "code", "told"),
     [
-        ("3.0.0", {"broken": "no parameters"}, "selftest_failed"),
-        ("4.0.0", {"boot_fault": "panic"}, "boot_failed"),
-        ("5.0.0", {"boot_fault": "hang"}, "boot_failed"),
+        ("3.0.0", {"broken": "no parameters"}, "selftest_failed", "failed check: payment"),
+        ("4.0.0", {"boot_fault": "panic"}, "boot_failed", "ended by: a kernel panic"),
+        ("5.0.0", {"boot_fault": "hang"}, "boot_failed", "ended by: a hang; the watchdog"),
     ],
 )
 def test_a_broken_version_ends_on_the_old_slot_with_its_reason(
-    lab: Lab, terminal: SimulatedTerminal, version: str, how: dict[str, str], code: str
+    lab: Lab, terminal: SimulatedTerminal, version: str, how: dict[str, str], code: str, told: str
 ) -> None:
     bundle = lab.bundle(version, lab.image(version, **how))
     outcome = terminal.wait_outcome(terminal.ask("update", source=str(bundle))["id"])
     assert (outcome["outcome"], outcome["code"]) == ("rolled_back", code)
     status = terminal.ask("status")
     assert (status["booted"], status["slots"]["b"]["state"]) == ("a", "bad")
-    assert terminal.ask("why")["why"][0]["code"] == code
+    why = terminal.ask("why")
+    assert why["why"][0]["code"] == code
+    history = texts.history_lines(terminal.ask("history"), "en")
+    for lines in (texts.why_lines(why, "en"), history):
+        assert told in "\n".join(lines)
+
+
+def _up_after(cuts: int, events: list[str]) -> bool:
+    """Whether the system came up after so many power cuts."""
+    last = max((at for at, one in enumerate(events) if one == "power cut"), default=0)
+    return events.count("power cut") >= cuts and any(one.startswith("system up") for one in events[last:])
+
+
+def test_a_merchant_who_switches_off_again_and_again_during_the_trial_gets_the_new_version(
+    lab: Lab, terminal: SimulatedTerminal
+) -> None:
+    """More often than the bootloader counts tries."""
+    bundle = lab.bundle("2.5.0", lab.image("2.5.0"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    terminal.wait(lambda status: status["state"] in ("activate", "selftest"), 20)
+    for number in range(5):
+        terminal.control("cut", off_s=0.1)
+        terminal.wait_event(partial(_up_after, number + 1), 20)
+    assert terminal.wait_outcome(update)["outcome"] == "committed"
 
 
 def test_a_version_whose_agent_never_confirms_is_left_by_the_trial_timer(lab: Lab) -> None:
