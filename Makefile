@@ -7,14 +7,14 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil kills crash crash-full mutants demo bench docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image kills crash crash-full mutants demo bench docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
-	@echo "make hil    the rig scenarios, RIG=sim"
+	@echo "make hil    the rig scenarios, RIG=sim or RIG=qemu -> build/hil.json"
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
@@ -42,10 +42,22 @@ check: venv
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Scenarios on a rig; `sim` is the simulated terminal.
+# Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
+# HIL has more words for pytest, such as -m short.
 RIG ?= sim
+ifneq ($(RIG),sim)
+hil: .venv/.hil
+endif
+ifeq ($(RIG),qemu)
+hil: hil-image
+endif
 hil: venv deps
-	$(BIN)/pytest hil --rig $(RIG)
+	$(BIN)/pytest hil --rig $(RIG) $(HIL)
+.venv/.hil: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,hil]'
+	@touch $@
+hil-image:
+	$(MAKE) -C hil image
 
 # SIGKILL of each process at random moments of real updates -> build/kills.json.
 KILLS ?= 20
@@ -54,7 +66,7 @@ kills: venv deps
 
 # Power cuts at every operation of whole updates, to a fixpoint -> build/crash.json, crash.html, power-loss.svg.
 crash: venv
-	$(BIN)/posagent-crash run --quick --seconds 60 --page docs/power-loss.md
+	$(BIN)/posagent-crash run --quick --seconds 30 --page docs/power-loss.md
 crash-full: venv
 	$(BIN)/posagent-crash run --page docs/power-loss.md
 

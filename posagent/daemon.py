@@ -39,6 +39,8 @@ from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
+TROUBLE = frozenset({Event.WRITE_FAILED, Event.ARM_FAILED, Event.REBOOT_FAILED, Event.TESTS_LOST, Event.MARK_FAILED})
+"""Tries that a shutdown does not wait to see repeated."""
 
 
 def limits_of(config: Config) -> Limits:
@@ -191,6 +193,8 @@ class Resident:
                 code=failure.get("code"),
                 detail=failure.get("detail"),
             )
+        if self._stopping and decision.record is not None and decision.record["event"] in TROUBLE:
+            self._loop.stop()  # whoever shuts the terminal down has ended the workers too: the next start goes on
         if self._engine.uninterruptible:
             self._inhibitor.hold(f"update: {state}")
         else:

@@ -29,6 +29,7 @@ FINDING, SHUTDOWN_MARK, TRIAL_LOG = "reset.json", "shutdown", "trial-log"
 """Names in the installer's directory. Both marks begin with a line that has the boot id of the system that ended."""
 
 LINES_MAX, LINE_CHARS_MAX, LOG_BYTES_MAX = 20, 160, 3500
+PANIC_WORDS = "Kernel panic - not syncing"
 TEXT_BYTES_MAX = FINDING_BYTES_MAX = 1 << 16
 RECORD_BYTES_READ = 1 << 14  # at either end of a record
 RECORDS_MAX = 512
@@ -270,6 +271,8 @@ def _lines(data: bytes) -> tuple[str, ...]:
     kept: list[str] = []
     room = LOG_BYTES_MAX
     lines = [line for line in map(_line, data.decode("ascii", "replace").split("\n")) if line]
+    # what the panic was about comes before its stack trace, which may be longer than what is kept
+    lines += [line for line in lines[:-LINES_MAX] if PANIC_WORDS in line][-1:]
     for line in lines[: -LINES_MAX - 1 : -1]:
         room -= len(json.dumps(line)) + 1
         if room < 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from posagent import config as configuration
 from posagent import texts
 from posagent.core.errors import PosagentError
 from posagent.sim.lab import Lab, SimulatedTerminal
@@ -208,6 +209,23 @@ def test_an_agent_told_to_stop_while_it_installs_ends_when_the_restart_was_asked
     config.write_text(whole)
     terminal.control("reboot")
     assert terminal.wait_outcome(update)["outcome"] == "committed"
+
+
+def test_an_agent_told_to_stop_does_not_wait_for_a_worker_that_was_ended_too(
+    lab: Lab, terminal: SimulatedTerminal
+) -> None:
+    """A shutdown during the self-test; the installer, which has to mark the version as bad, is not started any more."""
+    bundle = lab.bundle("2.7.0", lab.image("2.7.0", broken="no parameters"))
+    update = terminal.ask("update", source=str(bundle))["id"]
+    terminal.wait(lambda status: status["state"] == "selftest", 30)
+    installer = Path(configuration.load(str(terminal.layout.config)).worker_socket("installer"))
+    away = installer.rename(installer.with_suffix(".away"))
+    pid = int(terminal.control("state")["pids"]["agent"])
+    os.kill(pid, signal.SIGTERM)
+    terminal.wait_event(lambda _: not Path(f"/proc/{pid}").exists(), 30)
+    away.rename(installer)
+    assert "mark_failed" in (terminal.layout.log / "agent.log").read_text().split("stop_waits")[-1]
+    assert terminal.wait_outcome(update)["outcome"] == "rolled_back"
 
 
 def test_the_resident_carries_no_heavy_libraries() -> None:
