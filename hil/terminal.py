@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
+class NotOnThisRig(Exception):
+    """The rig cannot do this; the scenario is skipped, never passed."""
+
+
 class Terminal(Protocol):
     """One terminal on a rig."""
 
@@ -38,5 +42,9 @@ class Terminal(Protocol):
     def field_line(self) -> str:
         """Device path of the laptop's end of the serial line."""
 
-    def publish(self, version: str, *, broken: str = "", boot_fault: str = "") -> str:
-        """Offer a new image to the terminal and return the address of its bundle."""
+    def publish(self, version: str, fault: str = "none") -> str:
+        """Offer a new image to the terminal and return the address of its bundle. Raises NotOnThisRig.
+
+        `fault`: none; the kernel panics; the system hangs, so that the hardware watchdog must bite; agent-dead: the
+        agent cannot start; test-fails, test-hangs.
+        """

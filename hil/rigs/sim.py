@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hil.terminal import NotOnThisRig
 from posagent.sim import layout
 from posagent.sim.lab import Lab
+
+FAULTS: dict[str, dict[str, str]] = {
+    "none": {},
+    "panic": {"boot_fault": "panic"},
+    "hang": {"boot_fault": "hang"},
+    "test-fails": {"broken": "missing parameters"},
+}
 
 
 class SimulatedRig:
@@ -50,5 +58,7 @@ class SimulatedRig:
     def field_line(self) -> str:
         return str(self._terminal.layout.laptop)
 
-    def publish(self, version: str, *, broken: str = "", boot_fault: str = "") -> str:
-        return self._lab.publish(version, self._lab.image(version, broken=broken, boot_fault=boot_fault))
+    def publish(self, version: str, fault: str = "none") -> str:
+        if fault not in FAULTS:
+            raise NotOnThisRig(f"no image with the fault {fault}")
+        return self._lab.publish(version, self._lab.image(version, **FAULTS[fault]))

@@ -7,45 +7,118 @@ import pytest
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
+UPDATE_S = 600
+STATE_S = 300
 
+
+def update(terminal: Terminal) -> str:
+    """Ask for what is offered; the update's id."""
+    name: str = terminal.ask("update")["id"]
+    return name
+
+
+@pytest.mark.short
 def test_a_good_version_commits_on_the_other_slot(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()
     terminal.publish("2.0.0")
-    outcome = terminal.wait_outcome(terminal.ask("update")["id"], 300)
+    outcome = terminal.wait_outcome(update(terminal), UPDATE_S)
     assert outcome["outcome"] == "committed"
     assert terminal.slot_booted() not in (before, None)
 
 
-def test_a_version_that_fails_its_self_test_leaves_the_old_one_running(terminal: Terminal) -> None:
+@pytest.mark.parametrize(
+    ("fault", "code", "cause"),
+    [
+        pytest.param("panic", "boot_failed", "panic", marks=pytest.mark.short),
+        ("hang", "boot_failed", "watchdog"),
+        ("agent-dead", "boot_failed", None),
+        ("test-fails", "selftest_failed", None),
+        ("test-hangs", "selftest_failed", None),
+    ],
+)
+def test_a_broken_version_leaves_the_old_one_running_and_says_why(
+    terminal: Terminal, fault: str, code: str, cause: str | None
+) -> None:
+    terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()
-    terminal.publish("3.0.0", broken="missing parameters")
-    outcome = terminal.wait_outcome(terminal.ask("update")["id"], 300)
-    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", "selftest_failed")
+    terminal.publish("3.0.0", fault)
+    outcome = terminal.wait_outcome(update(terminal), UPDATE_S)
+    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", code)
+    assert cause in (None, outcome.get("cause"))
     assert terminal.slot_booted() == before
+    assert terminal.ask("why")["why"][0]["code"] == code
 
 
-def test_a_power_cut_during_the_trial_boot_loses_nothing(terminal: Terminal) -> None:
+def test_there_and_back_again(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    for version in ("2.0.0", "2.1.0"):
+        terminal.publish(version)
+        assert terminal.wait_outcome(update(terminal), UPDATE_S)["outcome"] == "committed"
+    assert terminal.slot_booted() == before
+    assert [one["version"] for one in terminal.ask("history")["history"]] == ["2.0.0", "2.1.0"]
+
+
+@pytest.mark.parametrize("state", ["download", "install", "activate", "selftest"])
+def test_a_power_cut_loses_nothing(terminal: Terminal, state: str) -> None:
+    terminal.wait_state("idle", STATE_S)
     terminal.publish("2.0.0")
-    update = terminal.ask("update")["id"]
-    terminal.wait_state("activate", 120)
+    name = update(terminal)
+    terminal.wait_state(state, STATE_S)
     terminal.power_cut(0.5)
-    assert terminal.wait_outcome(update, 300)["outcome"] == "committed"
+    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+
+
+def test_a_merchant_who_switches_off_three_times_during_the_trial_gets_the_new_version(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    terminal.publish("2.0.0")
+    name = update(terminal)
+    terminal.wait_state("activate", STATE_S)
+    for _ in range(3):
+        terminal.wait_state("selftest", STATE_S)
+        terminal.power_cut(0.5)
+    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+
+
+def test_cancelling_is_refused_while_the_slot_is_written(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    terminal.publish("2.0.0")
+    name = update(terminal)
+    terminal.wait_state("install", STATE_S)
+    with pytest.raises(PosagentError, match="critical_section"):
+        terminal.ask("cancel")
+    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
 
 
 def test_a_low_battery_keeps_the_installation_waiting(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
     terminal.set_power(battery_percent=20, charger=False)
     terminal.publish("2.0.0")
-    update = terminal.ask("update")["id"]
-    terminal.wait_state("ready", 120)
+    name = update(terminal)
+    terminal.wait_state("ready", STATE_S)
     assert terminal.ask("cancel") == {"cancelled": True}
-    assert terminal.wait_outcome(update, 60)["outcome"] == "cancelled"
+    assert terminal.wait_outcome(name, 60)["outcome"] == "cancelled"
     with pytest.raises(PosagentError, match="nothing_to_cancel"):
         terminal.ask("cancel")
 
 
+def test_a_battery_that_sinks_during_the_installation_does_not_spoil_it(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    terminal.publish("2.0.0")
+    name = update(terminal)
+    terminal.wait_state("install", STATE_S)
+    terminal.set_power(battery_percent=20, charger=False)
+    terminal.power_cut(0.5)  # from now on the installation has to wait
+    terminal.wait_state("install", STATE_S)
+    terminal.set_power(battery_percent=90, charger=True)
+    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+
+
 def test_a_terminal_whose_clock_is_years_behind_is_not_locked_out(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
     terminal.set_clock_offset(-20 * 365 * 86400)
     terminal.power_cut(0.2)
-    terminal.wait_state("idle", 60)
+    terminal.wait_state("idle", STATE_S)
     terminal.publish("2.0.0")
-    assert terminal.wait_outcome(terminal.ask("update")["id"], 300)["outcome"] == "committed"
+    assert terminal.wait_outcome(update(terminal), UPDATE_S)["outcome"] == "committed"

@@ -1,0 +1,164 @@
+"""A terminal on labgrid, in QEMU or on a bench: everything a scenario needs goes over its power switch and consoles.
+
+Owns: how the agent is asked over the root shell of the main console, and the server of the bundles that it is offered.
+Rules: a shell that does not answer is a terminal that restarts; it is tried again until the deadline of who waits.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shlex
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labgrid import Environment
+from labgrid.driver import ExecutionError
+from pexpect import EOF, TIMEOUT
+
+from posagent.core.errors import PosagentError
+from posagent.release import repository
+
+NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
+COMMAND_S = 60
+POLL_S = 0.3
+PORT = 8000
+BATTERY = "/sys/module/test_power/parameters"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+class LabgridRig:
+    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered; the terminal knows
+    this machine as `host`."""
+
+    def __init__(self, base: Path, target: Any, make_bundle: Callable[[Path, str, str], Path], host: str) -> None:
+        self._base = base
+        self._make_bundle = make_bundle
+        self._host = host
+        self.field = ""
+        """The laptop's end of the field line, where the power switch does not know it."""
+        self._target = target
+        self._power = self._target.get_driver("PowerProtocol")
+        self._shell = self._target.get_driver("ShellDriver", activate=False)
+        self._served = base / "served"
+        self._served.mkdir()
+        handler = functools.partial(_Quiet, directory=str(self._served))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._forget_shell()
+        self._target.deactivate_all_drivers()
+
+    # power
+
+    def power_on(self) -> None:
+        self._power.on()
+
+    def power_off(self) -> None:
+        self._forget_shell()
+        self._power.off()
+
+    def power_cut(self, off_s: float) -> None:
+        self.power_off()
+        time.sleep(off_s)
+        self.power_on()
+
+    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None:
+        if battery_percent is not None:
+            self.run(f"echo {battery_percent} >{BATTERY}/battery_capacity")
+        if charger is not None:
+            status = "charging" if charger else "discharging"
+            self.run(f"echo {'on' if charger else 'off'} >{BATTERY}/ac_online; echo {status} >{BATTERY}/battery_status")
+
+    def set_clock_offset(self, seconds: int) -> None:
+        at = time.gmtime(time.time() + seconds)
+        self._power.clock = time.strftime("%Y-%m-%dT%H:%M:%S", at)
+
+    # the shell on the main console
+
+    def run(self, command: str, timeout_s: float = COMMAND_S) -> tuple[str, int]:
+        """What a command prints and its exit code. Raises one of NO_ANSWER."""
+        self._target.activate(self._shell)
+        try:
+            lines, _, code = self._shell.run(command, timeout=timeout_s)
+        except NO_ANSWER:
+            self._forget_shell()
+            raise
+        return "\n".join(lines), code
+
+    def _forget_shell(self) -> None:
+        self._target.deactivate(self._shell)
+
+    def slot_booted(self) -> str | None:
+        words, _ = self.run("cat /proc/cmdline")
+        return next((word.partition("=")[2] for word in words.split() if word.startswith("posagent.slot=")), None)
+
+    def ask(self, verb: str, **args: Any) -> dict[str, Any]:
+        words = ["posagent", verb, "--json", *map(str, args.values())]
+        said, code = self.run(" ".join(map(shlex.quote, words)))
+        line = next((line for line in reversed(said.splitlines()) if line.startswith("{")), None)
+        if line is None:
+            raise PosagentError("agent_unreachable", said[-200:])
+        answer: dict[str, Any] = json.loads(line)
+        if code:
+            raise PosagentError.from_dict(answer)
+        return answer
+
+    def _wait(self, reached: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+        deadline, last = time.monotonic() + timeout_s, "nothing"
+        while time.monotonic() < deadline:
+            try:
+                status = self.ask("status")
+                if reached(status):
+                    return status
+                last = f"{status['state']}, {status['problems']}"
+            except NO_ANSWER as error:
+                last = f"no answer: {type(error).__name__}"
+            except PosagentError as error:
+                last = str(error)
+            time.sleep(POLL_S)
+        raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
+
+    def wait_state(self, state: str, timeout_s: float) -> None:
+        self._wait(lambda status: status["state"] == state and status["booted"] is not None, timeout_s)
+
+    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
+        status = self._wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, timeout_s)
+        outcome: dict[str, Any] = status["last_outcome"]
+        return outcome
+
+    def field_line(self) -> str:
+        return self.field or str(self._power.field)
+
+    def publish(self, version: str, fault: str = "none") -> str:
+        made = self._make_bundle(self._base / f"{version}-{fault}.bundle", version, fault)
+        pointer = repository.publish(made, self._served)
+        return f"http://{self._host}:{PORT}/{pointer['bundle']}"
+
+
+def from_environment(base: Path, path: Path) -> LabgridRig:
+    """The terminal that a labgrid environment describes; bench.yaml says which options it needs."""
+    environment = Environment(str(path))
+    options = environment.config.get_target_option
+    command = options("terminal", "make_bundle")
+
+    def make_bundle(out: Path, version: str, fault: str) -> Path:
+        subprocess.run([command, out, version, fault], check=True)
+        return out
+
+    rig = LabgridRig(base, environment.get_target("terminal"), make_bundle, options("terminal", "host"))
+    rig.field = options("terminal", "field")
+    rig.power_on()
+    return rig
