@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Debian packages the tests, the demo and the benchmarks use: real tools, not fakes.
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
-         systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace
+         systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace \
+         grub-editenv:grub-common grub-emu:grub-emu
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 

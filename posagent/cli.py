@@ -18,7 +18,7 @@ from typing import Any
 import posagent
 from posagent import config as configuration
 from posagent import texts, wire
-from posagent.core.errors import EXIT_CODES, Kind, PosagentError
+from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
 SOCKET = "/run/posagent/api.sock"
 ANSWER_S = 60.0
@@ -61,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     verb("watch", "status after every change, until interrupted")
     config = verb("config", "check a configuration file without starting anything")
     config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
+    doctor = verb("doctor", "check a board: configuration, boot environment, slots, watchdog, units, power")
+    doctor.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
+    doctor.add_argument("--all", action="store_true", help="also show what is in order")
+    tests = doctor.add_mutually_exclusive_group()
+    tests.add_argument("--boot-test", action="store_true", help="restart, to see whether the boot script counts down")
+    tests.add_argument("--watchdog-test", action="store_true", help="let the watchdog reset the terminal")
+    doctor.add_argument("--yes", action="store_true", help="do not ask before a test that restarts the terminal")
     verb("version", "version of this program")
     verb("help", "what can be asked of the agent")
     return parser
@@ -130,6 +137,35 @@ class Command:
     def _config(self) -> int:
         loaded = configuration.load(self._arguments.file)
         return self._print({"terminal": loaded.terminal.id, "valid": True}, [f"{self._arguments.file} is valid"])
+
+    def _doctor(self) -> int:
+        from posagent.doctor import service as doctor  # what it needs is heavy, and nobody else needs it
+
+        given = self._arguments
+        if given.boot_test:
+            self._confirm("doctor_boot_test")
+            doctor.boot_test(given.config)
+            return self._print({"restarting": True}, [texts.say("doctor_restarts", self._lang)])
+        if given.watchdog_test:
+            self._confirm("doctor_watchdog_test")
+            found = doctor.watchdog_test(given.config, self._tell)
+        else:
+            found = list(doctor.examine(given.config))
+        answer = doctor.answer_of(found)
+        self._print(answer, texts.doctor_lines(answer, self._lang, given.all))
+        return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
+
+    def _confirm(self, what: str) -> None:
+        """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""
+        if self._arguments.yes:
+            return
+        print(texts.say(what, self._lang), file=sys.stderr)
+        print(texts.say("doctor_sure", self._lang), end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != "yes":
+            raise Refusal("test_refused", "not confirmed")
+
+    def _tell(self, name: str, value: object) -> None:
+        print(texts.say(name, self._lang, value), file=sys.stderr, flush=True)
 
     def _watch(self) -> int:
         try:

@@ -63,15 +63,22 @@ class SlotsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootConfig:
-    """How to talk to the bootloader. Variable names are those of RAUC's U-Boot scripts unless set otherwise."""
+    """How to talk to the bootloader. Variable names are those of RAUC's U-Boot scripts unless set otherwise.
 
-    kind: str = _one_of("uboot", default="uboot")
+    `env_config` and `fw_*` are for kind `uboot`, `grub_*` for `grub`, `custom_command` for `custom`, which uses neither
+    `*_variable` nor `cmdline_key`. docs/boot/README.md says what each kind needs.
+    """
+
+    kind: str = _one_of("uboot", "grub", "custom", default="uboot")
     env_config: str = "/etc/fw_env.config"
     order_variable: str = "BOOT_ORDER"
     tries_variable: str = "BOOT_{slot}_LEFT"
-    tries_full: int = _between(1, 9, 3)  # one digit: U-Boot counts down in hexadecimal
+    tries_full: int = _between(1, 9, 3)  # one digit: U-Boot counts down in hexadecimal, GRUB in place
     fw_setenv: str = "/usr/bin/fw_setenv"
     fw_printenv: str = "/usr/bin/fw_printenv"
+    grub_files: tuple[str, ...] = ("/boot/grub/grubenv", "/boot/grub/grubenv2")
+    grub_editenv: str = "/usr/bin/grub-editenv"
+    custom_command: tuple[str, ...] = ()
     cmdline_file: str = "/proc/cmdline"
     cmdline_key: str = "posagent.slot"
     reset_key: str = "posagent.reset"
@@ -287,6 +294,8 @@ _CHECK_NEEDS = {
     "free_space": ("path", "free_bytes_min"),
 }
 
+_BOOT_NEEDS = {"uboot": "env_config", "grub": "grub_files", "custom": "custom_command"}
+
 
 def _cross_check(config: Config, reader: _Reader) -> None:
     """Rules between keys."""
@@ -298,6 +307,9 @@ def _cross_check(config: Config, reader: _Reader) -> None:
         raise reader.complain("config_same_device", "slots.b.device", f"{b} is also slot a")
     if "{slot}" not in config.boot.tries_variable:
         raise reader.complain("config_bad_value", "boot.tries_variable", "must contain {slot}")
+    needed = _BOOT_NEEDS[config.boot.kind]
+    if not getattr(config.boot, needed):
+        raise reader.complain("config_missing_key", f"boot.{needed}", f"needed for {config.boot.kind}")
     if not config.boot.reboot_command:
         raise reader.complain("config_bad_value", "boot.reboot_command", "must not be empty")
     for index, check in enumerate(config.selftest.checks):

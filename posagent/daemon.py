@@ -171,7 +171,9 @@ class Resident:
         def seen(observation: Observation) -> None:
             for code in self._unseen:
                 self._engine.problems.pop(code, None)
-            self._log.info("started", state=self._engine.situation.state.value, booted=observation.booted)
+            tries = observation.slots[observation.booted].tries_left  # before a refill: what the boot script left
+            state = self._engine.situation.state.value
+            self._log.info("started", state=state, booted=observation.booted, tries=tries)
             self._engine.start(observation)
 
         def failed(error: PosagentError) -> None:

@@ -56,6 +56,25 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
     "lost": ("waiting for the terminal to come back", "等待终端重新启动"),
     "started": ("update {} to version {} has begun", "升级 {} 已开始，目标版本 {}"),
+    "fault": ("fault", "故障"),
+    "warning": ("warning", "警告"),
+    "skipped": ("skipped", "跳过"),
+    "ok": ("ok", "正常"),
+    "doctor_sum": (
+        "{} checks ok, {} faults, {} warnings, {} skipped",
+        "正常 {} 项，故障 {} 项，警告 {} 项，跳过 {} 项",
+    ),
+    "doctor_boot_test": (
+        "The terminal will restart. Run `posagent doctor` afterwards: it says whether the boot script counted down.",
+        "终端将立即重启。重启后请运行 posagent doctor，查看启动脚本是否递减次数。",
+    ),
+    "doctor_watchdog_test": (
+        "The watchdog will reset the terminal, without a shutdown. Run `posagent doctor` afterwards.",
+        "看门狗将直接复位终端（不经过关机流程）。复位后请运行 posagent doctor。",
+    ),
+    "doctor_sure": ("Type yes to go on: ", "输入 yes 继续："),
+    "doctor_restarts": ("restarting; then run: posagent doctor", "正在重启；之后请运行：posagent doctor"),
+    "doctor_bites": ("not petted any more: a reset within {} s", "已停止喂狗：应在 {} 秒内复位"),
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
@@ -214,6 +233,23 @@ def history_lines(answer: Answer, lang: str) -> list[str]:
 
 def help_lines(answer: Answer) -> list[str]:
     return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
+
+
+def doctor_lines(answer: Answer, lang: str, everything: bool = False) -> list[str]:
+    """What is wrong with its remedies, then what could not be looked at, then the sum."""
+    order = ("fault", "warning", "skipped", "ok") if everything else ("fault", "warning", "skipped")
+    lines = []
+    for level in order:
+        for finding in answer["findings"]:
+            if finding["level"] != level:
+                continue
+            detail = f": {finding['detail']}" if finding["detail"] else ""
+            lines.append(f"{say(level, lang)}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
+            if level in ("fault", "warning"):
+                lines.append(f"  {say('next_step', lang)}: {localized(finding, 'remedy', lang)}")
+    counts = answer["counts"]
+    numbers = (counts[level] for level in ("ok", "fault", "warning", "skipped"))
+    return [*lines, say("doctor_sum", lang, *numbers)]
 
 
 def error_lines(error: Answer, lang: str) -> list[str]:

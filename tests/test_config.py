@@ -70,6 +70,22 @@ def test_a_self_test_lacking_what_its_kind_needs_is_refused() -> None:
     assert refused(GOOD + check.format("magic")).code == "config_bad_value"
 
 
+@pytest.mark.parametrize(
+    ("boot", "code", "key"),
+    [
+        ('kind = "efi"', "config_bad_value", "boot.kind"),
+        ('kind = "custom"', "config_missing_key", "boot.custom_command"),
+        ('kind = "custom"\ncustom_command = []', "config_missing_key", "boot.custom_command"),
+        ('kind = "custom"\ncustom_command = "/bin/x"', "config_bad_value", "boot.custom_command"),
+        ('kind = "grub"\ngrub_files = []', "config_missing_key", "boot.grub_files"),
+    ],
+)
+def test_a_bootloader_lacking_what_its_kind_needs_is_refused(boot: str, code: str, key: str) -> None:
+    error = refused(GOOD + f"[boot]\n{boot}\n")
+    assert (error.code, error.facts["key"]) == (code, key)
+    assert f"posagent.toml:{error.facts['line']}:" in error.detail and error.facts["line"] >= 12
+
+
 def test_plain_http_must_be_allowed_explicitly() -> None:
     fetch = '[fetch]\nrepository_url = "http://x/"\n'
     assert refused(GOOD + fetch).code == "config_bad_value"

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from posagent.config import BootConfig, SlotConfig, SlotsConfig
+from posagent.core.ports import BootState
+from posagent.platform.grub import GrubBootControl
 from tests.conftest import Desk
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +71,21 @@ def test_the_console_page_certifies_and_signs(tmp_path: Path, desk: Desk) -> Non
         (tmp_path / name).chmod(0o600)
     type_in("ssh-keygen -q -t ed25519 -N '' -f engineer\n" + certify, tmp_path)
     assert "BEGIN SSH SIGNATURE" in type_in(sign, tmp_path)
+
+
+@pytest.mark.real
+def test_the_boot_page_makes_and_repairs_grubs_environment(tmp_path: Path) -> None:
+    [script] = blocks("docs/boot/README.md")["GRUB"]
+    files = tuple(str(tmp_path / name) for name in ("grubenv", "grubenv2"))
+    slots = SlotsConfig(a=SlotConfig(device="/a"), b=SlotConfig(device="/b"))
+    boot = GrubBootControl(BootConfig(kind="grub", grub_files=files), slots)
+    for damage in (None, b"\xff" * 1024):
+        if damage is not None:
+            for path in files:
+                Path(path).write_bytes(damage)
+        type_in(script.replace("/boot/grub", str(tmp_path)), tmp_path)
+        boot.write(boot.read())
+        assert boot.read() == BootState(order=("a",), tries={"a": 3, "b": 0})
 
 
 def test_every_file_the_pages_link_to_exists() -> None:

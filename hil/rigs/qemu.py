@@ -7,6 +7,7 @@ from pathlib import Path
 from labgrid import Environment
 
 from hil.image import start, variant
+from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
 
 HOST = "10.0.2.2"
@@ -17,7 +18,7 @@ class QemuRig(LabgridRig):
 
     def __init__(self, base: Path) -> None:
         target = Environment(str(Path(__file__).parent / "qemu.yaml")).get_target("terminal")
-        machine = target.get_driver("VirtualMachineDriver", activate=False)
-        machine.folder, machine.card = str(base), str(start.fresh(base / "card.img"))
+        driver = target.get_driver(machine.VirtualMachineDriver, activate=False)
+        driver.folder, driver.card = str(base), str(start.fresh(base / "card.img"))
         super().__init__(base, target, variant.build, HOST)
         self.power_on()

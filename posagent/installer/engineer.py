@@ -150,14 +150,14 @@ def _check_certificate(certificate: SSHCertificate, cas: bytes) -> None:
         raise _refused("the certificate has critical options that are not known here")
     try:
         authority = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        if authority not in _authorities(cas):
+        if authority not in authorities(cas):
             raise _refused("the certificate is not signed by one of this terminal's authorities")
         certificate.verify_cert_signature()
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # a damaged certificate, for one
         raise _refused("the certificate's own signature is wrong") from None
 
 
-def _authorities(cas: bytes) -> set[bytes]:
+def authorities(cas: bytes) -> set[bytes]:
     """The CA keys, one a line as in an OpenSSH .pub file; lines that are none count for nothing."""
     found: set[bytes] = set()
     for line in cas[:CA_BYTES_MAX].splitlines()[:CAS_MAX]:

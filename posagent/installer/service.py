@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from posagent import worker
-from posagent.config import Config
+from posagent.config import BootConfig, Config, SlotsConfig
 from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Message, Resets, Verb
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.blockdev import LinuxBlockDevice
-from posagent.platform.bootctl import UbootBootControl
 from posagent.platform.commands import CommandFailed, run
+from posagent.platform.grub import GrubBootControl
 from posagent.platform.host import LinuxClock
 from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles, open_inside
+from posagent.platform.uboot import UbootBootControl
+from posagent.platform.vendor import VendorBootControl
 
 if TYPE_CHECKING:
     from posagent.core.manifest import Manifest
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 REBOOT_COMMAND_S = 60.0
 WORD_LENGTH_MAX = 4096
 OS_RELEASE_BYTES_MAX = 1 << 16
+BOOT_KINDS: Mapping[str, Callable[[BootConfig, SlotsConfig], BootControl]] = {
+    "uboot": UbootBootControl,
+    "grub": GrubBootControl,
+    "custom": VendorBootControl,
+}
 
 
 class Opened(ByteSource, Protocol):
@@ -58,7 +65,7 @@ def linux_ports(config: Config) -> Ports:
     devices = {"a": config.slots.a.device, "b": config.slots.b.device}
     return Ports(
         files=LinuxFiles(),
-        boot=UbootBootControl(config.boot, config.slots),
+        boot=BOOT_KINDS[config.boot.kind](config.boot, config.slots),
         clock=LinuxClock(),
         open_slot=lambda slot: LinuxBlockDevice(devices[slot]),
         open_bundle=lambda path: open_inside(config.fetch.spool_dir, path),

@@ -12,18 +12,15 @@ Sources: Linux Documentation/ABI/testing/pstore, include/uapi/linux/watchdog.h, 
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 
 from posagent.core import durable
 from posagent.core.ports import Files, ResetCause, ResetReport
-from posagent.platform.storage import FileSource
+from posagent.platform.pstore import SAFE_FLAGS, CrashRecord, CrashStore
 
 FINDING, SHUTDOWN_MARK, TRIAL_LOG = "reset.json", "shutdown", "trial-log"
 """Names in the installer's directory. Both marks begin with a line that has the boot id of the system that ended."""
@@ -31,38 +28,15 @@ FINDING, SHUTDOWN_MARK, TRIAL_LOG = "reset.json", "shutdown", "trial-log"
 LINES_MAX, LINE_CHARS_MAX, LOG_BYTES_MAX = 20, 160, 3500
 PANIC_WORDS = "Kernel panic - not syncing"
 TEXT_BYTES_MAX = FINDING_BYTES_MAX = 1 << 16
-RECORD_BYTES_READ = 1 << 14  # at either end of a record
-RECORDS_MAX = 512
-NAMES_MAX = SEEN_MAX = 1024
-DEPTH_MAX = 2  # systemd-pstore makes a directory for each crash; for ERST another one inside
+SEEN_MAX = 1024
 
 WDIOF_POWERUNDER, WDIOF_CARDRESET = 0x10, 0x20
 
-_SAFE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Among what was seen, what counts for one look only: not all was looked at; of one record only the name.
-_NO_STORE, _NO_MARKS, _NAME_ONLY, _ONE_LOOK = "*store", "*marks", "*name:", "*"
+# Among what was seen, what counts for one look only: not all was looked at; of one record only the name (NAME_ONLY).
+_NO_STORE, _NO_MARKS, _ONE_LOOK = "*store", "*marks", "*"
 _WORDS = {cause.value: cause for cause in ResetCause if cause is not ResetCause.UNKNOWN}
 _BOOT_ID = re.compile(r"[0-9a-f-]{16,64}")
 _LEVEL = re.compile(r"^(<\d{1,4}>)+")
-_PART = re.compile(rb"Part(\d{1,6})")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """One file of the crash store; `tail` is empty where it cannot be read as text."""
-
-    key: str
-    name_key: str
-    panic: bool = False
-    console: bool = False
-    part: int = 0
-    written: int = 0
-    tail: bytes = b""
-
-    @property
-    def age(self) -> tuple[int, int]:
-        """The kernel writes the end of its log first, as part 1."""
-        return -self.part, self.written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,51 +62,9 @@ class _Finding:
 class _Fresh:
     """What was left behind since the last look. `dated` is False where things lie there whose age is unknown."""
 
-    records: tuple[_Record, ...]
+    records: tuple[CrashRecord, ...]
     marks: dict[str, _Mark]
     dated: bool
-
-
-class _CrashStore:
-    """One look at all places where crash records are kept: where the kernel shows them first, then where systemd-pstore
-    moves them to, so that none slips past us on its way."""
-
-    def __init__(self, directories: Sequence[str]) -> None:
-        self.records: list[_Record] = []
-        self.whole = True
-        found = [self._enter(directory, None, DEPTH_MAX) for directory in directories]
-        self.empty = found[:1] == [0]
-        """The kernel has a crash store and nothing is in it."""
-
-    def _enter(self, path: str, above: int | None, depth: int) -> int | None:
-        """Add the records in this directory. Number of its names, None where it is no directory."""
-        try:
-            link = 0 if above is None else os.O_NOFOLLOW
-            here = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | link, dir_fd=above)
-        except OSError as error:
-            self.whole &= error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-            return None
-        try:
-            with os.scandir(here) as entries:
-                names = [entry.name for entry in islice(entries, NAMES_MAX + 1)]
-            for name in sorted(names):
-                self._take(name, here, depth)
-        except OSError:
-            self.whole = False
-            return None
-        finally:
-            os.close(here)
-        self.whole &= len(names) <= NAMES_MAX
-        return len(names)
-
-    def _take(self, name: str, here: int, depth: int) -> None:
-        if not name.startswith(("dmesg-", "console-ramoops")):
-            if depth > 0:
-                self._enter(name, here, depth - 1)
-        elif len(self.records) >= RECORDS_MAX:
-            self.whole = False
-        else:
-            self.records += _records(name, here)
 
 
 class LinuxResets:
@@ -168,7 +100,7 @@ class LinuxResets:
 
     def _look(self, boot_id: str, earlier: _Finding | None) -> _Finding:
         """The first look of this start."""
-        store = _CrashStore(self._pstore_dirs)
+        store = CrashStore(self._pstore_dirs)
         marks, marks_whole = self._marks(boot_id)
         fresh = _fresh(store.records, marks, {_NO_STORE, _NO_MARKS} if earlier is None else set(earlier.seen))
         cause = self._cause(fresh, store.empty)
@@ -247,7 +179,7 @@ class LinuxResets:
             pass  # the marks still lie there, so the next look of this start comes to the same finding
 
 
-def _fresh(records: Sequence[_Record], marks: Sequence[_Mark], seen: set[str]) -> _Fresh:
+def _fresh(records: Sequence[CrashRecord], marks: Sequence[_Mark], seen: set[str]) -> _Fresh:
     stores_known, marks_known = _NO_STORE not in seen, _NO_MARKS not in seen
     new = [one for one in records if stores_known and one.key not in seen and one.name_key not in seen]
     fresh_marks = {mark.name: mark for mark in marks if marks_known and mark.boot_id not in seen}
@@ -287,43 +219,10 @@ def _line(text: str) -> str:
     return re.sub(r"[^ -~]", "?", plain)[:LINE_CHARS_MAX].rstrip()
 
 
-def _records(name: str, here: int) -> list[_Record]:
-    """The record of that name; none where it is something else than a file, or has been moved away just now."""
-    name_key = _NAME_ONLY + _digest(os.fsencode(name))
-    try:
-        descriptor = os.open(name, _SAFE, dir_fd=here)
-        try:
-            about, source = os.fstat(descriptor), FileSource(descriptor)
-            head = source.pread(0, RECORD_BYTES_READ)
-            tail = source.pread(max(0, source.size - RECORD_BYTES_READ), RECORD_BYTES_READ)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        gone = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE)
-        return [] if gone else [_Record(key=name_key, name_key=name_key)]
-    console, packed = not name.startswith("dmesg-"), name.endswith(".z")
-    signs = any(sign in text for sign in (b"Panic#", b"Kernel panic") for text in (head, tail))
-    part = _PART.search(head[:64])
-    record = _Record(
-        key=_digest(b"%d " % source.size + head + tail),
-        name_key=name_key,
-        panic=not console and (packed or signs),
-        console=console,
-        part=int(part[1]) if part else 0,
-        written=about.st_mtime_ns,
-        tail=b"" if packed else tail,
-    )
-    return [record]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:24]
-
-
 def _text(path: str) -> str | None:
     """One small file of the kernel's; its size is not told beforehand."""
     try:
-        descriptor = os.open(path, _SAFE)
+        descriptor = os.open(path, SAFE_FLAGS)
         try:
             return os.read(descriptor, TEXT_BYTES_MAX).decode("ascii", "replace")
         finally:

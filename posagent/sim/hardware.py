@@ -22,10 +22,10 @@ from posagent import wire
 from posagent.config import load
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, ResetCause
-from posagent.platform.bootctl import UbootBootControl
 from posagent.platform.host import LinuxClock
 from posagent.platform.loop import Loop, LoopTimer
 from posagent.platform.sockets import Stream
+from posagent.platform.uboot import UbootBootControl
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
 from posagent.sim.lines import Lines

@@ -1,4 +1,4 @@
-"""Boot control keeps the same promises on a real U-Boot environment and on the simulated medium."""
+"""Boot control keeps the same promises with U-Boot's and GRUB's real tools, a vendor's program, and simulated."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import pytest
 
 from posagent.core.ports import BootControl, BootState
 from posagent.crash.medium import Medium
-from posagent.platform.bootctl import UbootBootControl
+from posagent.platform.grub import GrubBootControl
+from posagent.platform.uboot import UbootBootControl
+from posagent.platform.vendor import VendorBootControl
 from posagent.sim import bootloader
-from tests.platform.uboot import make_environment
+from tests.platform import grub, uboot, vendor
+
+REAL = [pytest.param(kind, marks=pytest.mark.real) for kind in ("uboot", "grub", "custom")]
 
 
-@pytest.fixture(params=[pytest.param("uboot", marks=pytest.mark.real), "medium"])
+@pytest.fixture(params=[*REAL, "medium"])
 def boot(request: pytest.FixtureRequest, tmp_path: Path) -> BootControl:
     if request.param == "medium":
         return Medium().boot
-    return UbootBootControl(*make_environment(tmp_path))
+    if request.param == "grub":
+        return GrubBootControl(*grub.make_environment(tmp_path))
+    if request.param == "custom":
+        return VendorBootControl(*vendor.make_program(tmp_path))
+    return UbootBootControl(*uboot.make_environment(tmp_path))
 
 
 def test_the_booted_slot_is_known(boot: BootControl) -> None:

@@ -20,6 +20,7 @@ from posagent import wire
 from posagent.core.errors import PosagentError
 from posagent.installer.service import Installer, linux_ports, running_version
 from tests.installer.store import WallClock
+from tests.platform import grub, vendor
 from tests.platform.uboot import make_environment
 from tests.release.desk import DAY_S, NOW_S, Desk, pack, unpack
 
@@ -124,6 +125,17 @@ def test_a_whole_update_verb_by_verb(terminal: Terminal, desk: Desk) -> None:
         "slots.json",
         "trust",
     ]
+
+
+@pytest.mark.parametrize("kind", ["grub", "custom"])
+def test_a_slot_is_written_and_armed_with_every_kind_of_bootloader(terminal: Terminal, kind: str) -> None:
+    boot, _ = grub.make_environment(terminal.root) if kind == "grub" else vendor.make_program(terminal.root)
+    terminal.config = dataclasses.replace(terminal.config, boot=boot)
+    assert terminal.ask("observe")["order"] == ["a"]
+    terminal.write()
+    terminal.ask("arm", slot="b")
+    seen = terminal.ask("observe")
+    assert (seen["order"], seen["slots"]["b"]["tries_left"]) == (["b", "a"], boot.tries_full)
 
 
 def test_the_factory_version_comes_from_the_running_system(terminal: Terminal) -> None:

@@ -11,7 +11,7 @@ import pytest
 from posagent.config import SlotConfig, SlotsConfig
 from posagent.core.errors import BootControlError
 from posagent.core.ports import BootState
-from posagent.platform.bootctl import UbootBootControl
+from posagent.platform.uboot import UbootBootControl
 from tests.platform.uboot import ENV_SIZE, make_environment
 
 pytestmark = pytest.mark.real

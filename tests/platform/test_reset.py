@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from posagent.core import durable
 from posagent.core.ports import Files, ResetCause, ResetReport
 from posagent.crash.medium import ALL, Medium, PowerCut
-from posagent.platform import reset
+from posagent.platform import pstore, reset
 from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles
 
@@ -501,7 +501,7 @@ def test_a_crash_store_that_cannot_be_listed_leaves_the_age_of_records_unknown(
 
 
 def test_too_many_records_and_names_are_not_all_looked_at(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reset, "RECORDS_MAX", 3)
+    monkeypatch.setattr(pstore, "RECORDS_MAX", 3)
     for number in range(5):
         terminal.panics(f"dmesg-efi-{number}", PANIC + b"%d" % number)
     terminal.start()

@@ -1,0 +1,56 @@
+"""Checks of the clock: signatures expire by it."""
+
+from __future__ import annotations
+
+import datetime
+
+from posagent.doctor.findings import CannotTell, Verdict, fault, ok, warning
+from posagent.doctor.site import Site
+from posagent.platform.commands import CommandFailed
+
+AHEAD_S_MAX = 20 * 365 * 86400
+"""As posagent/installer/trust.py: a clock that is further ahead of the image is not believed."""
+RTC_APART_S_MAX = 86400
+
+
+def sane(site: Site) -> Verdict:
+    """Not before the image was built, nor in another age."""
+    built, now = site.config.trust.image_built_at, site.clock.wall()
+    if not built:
+        return warning("trust.image_built_at is 0: a clock that begins in 1970 cannot be told from a right one")
+    shown = f"{_date(now)}, the image is of {_date(built)}"
+    return ok(shown) if built <= now <= built + AHEAD_S_MAX else fault(shown)
+
+
+def rtc(site: Site) -> Verdict:
+    """A clock that goes on without power."""
+    here = site.board.system("/sys/class/rtc")
+    names = site.board.names(here)
+    if not names:
+        return warning("there is no /sys/class/rtc/rtc0: after each power cut the clock begins anew")
+    word = site.board.word(f"{here}/{names[0]}/since_epoch")
+    if not word.isdigit() or len(word) > 12:
+        return warning(f"{names[0]} cannot be read")
+    apart = int(word) - site.clock.wall()
+    if abs(apart) > RTC_APART_S_MAX:
+        return warning(f"{names[0]} says {_date(int(word))}, the system {_date(site.clock.wall())}")
+    return ok(names[0])
+
+
+def synchronised(site: Site) -> Verdict:
+    """The kernel's clock follows a time server."""
+    try:
+        said = site.board.run(["timedatectl", "show", "--property=NTPSynchronized", "--value"]).strip()
+    except CommandFailed as error:
+        raise CannotTell(str(error)) from None
+    return ok() if said == "yes" else warning("the clock is not synchronised now")
+
+
+def _date(seconds: float) -> str:
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d}"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f} s"
+
+
+CHECKS = {"clock.sane": sane, "clock.rtc": rtc, "clock.synchronised": synchronised}

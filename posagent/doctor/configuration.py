@@ -1,0 +1,86 @@
+"""Checks of the configuration: what it names exists and is what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from posagent.core.errors import PosagentError
+from posagent.doctor.findings import Verdict, all_of, fault, ok, warning
+from posagent.doctor.site import Site
+
+ROOT_BYTES_MAX = 1 << 20
+AUTHORITIES_BYTES_MAX = 1 << 14
+
+
+def root_of_trust(site: Site) -> Verdict:
+    """The metadata that all trust begins with."""
+    path = site.config.trust.root_file
+    try:
+        site.read_root(site.board.read(path, 0, ROOT_BYTES_MAX))
+    except OSError as error:
+        return fault(f"{path}: {error.strerror}")
+    except PosagentError as error:
+        return fault(f"{path}: {error.detail}")
+    return ok(path)
+
+
+def engineer_authorities(site: Site) -> Verdict:
+    """The SSH authorities whose certificates unlock the serial console."""
+    path = site.config.console.engineer_ca_file
+    if not site.config.console.device:
+        return ok("no serial console is configured")
+    try:
+        keys = site.read_authorities(site.board.read(path, 0, AUTHORITIES_BYTES_MAX))
+    except OSError as error:
+        return fault(f"{path}: {error.strerror}; nobody can unlock the serial console")
+    return ok(f"{path}: {keys} key(s)") if keys else fault(f"{path}: no line of it is a public key")
+
+
+def version(site: Site) -> Verdict:
+    """The name of the running system."""
+    path = site.config.terminal.os_release_file
+    if not site.running_version:
+        return fault(f"{path}: neither IMAGE_VERSION nor VERSION_ID")
+    return ok(site.running_version)
+
+
+def programs(site: Site) -> Verdict:
+    """Files and programs that are named elsewhere in the configuration."""
+    config = site.config
+    named = [("boot.reboot_command", config.boot.reboot_command[0])]
+    if config.boot.kind == "uboot":
+        named += [(f"boot.{key}", getattr(config.boot, key)) for key in ("env_config", "fw_setenv", "fw_printenv")]
+    if config.fetch.ca_file:
+        named.append(("fetch.ca_file", config.fetch.ca_file))
+    named += [(f"self-test {one.name!r}", one.command[0]) for one in config.selftest.checks if one.command]
+    missing = [f"{key}: {path} does not exist" for key, path in named if site.board.about(path) is None]
+    return all_of(missing, f"{len(named)} files")
+
+
+def self_tests(site: Site) -> Verdict:
+    """Without a self-test every new version fails."""
+    checks = site.config.selftest.checks
+    return ok(f"{len(checks)} configured") if checks else fault("none is configured")
+
+
+def repository(site: Site) -> Verdict:
+    """Where updates come from."""
+    fetch = site.config.fetch
+    if not fetch.repository_url:
+        return warning("fetch.repository_url is empty: only bundles that are named by hand can be installed")
+    return all_of((), fetch.repository_url, _insecure(site))
+
+
+def _insecure(site: Site) -> Iterator[str]:
+    if site.config.fetch.repository_url.startswith("http://"):
+        yield f"{site.config.fetch.repository_url}: not https; bundles are signed, but anybody can hold them back"
+
+
+CHECKS = {
+    "config.root": root_of_trust,
+    "config.engineer": engineer_authorities,
+    "config.version": version,
+    "config.programs": programs,
+    "config.selftests": self_tests,
+    "config.repository": repository,
+}
