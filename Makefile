@@ -8,7 +8,7 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image kills crash crash-full mutants demo bench docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants demo bench docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -16,6 +16,7 @@ help:
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
 	@echo "make hil    the rig scenarios, RIG=sim or RIG=qemu -> build/hil.json"
+	@echo "make hil-campaign  power cuts of terminals in QEMU, CUTS=200 -> build/campaign.html"
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
@@ -59,6 +60,11 @@ hil: venv deps
 	@touch $@
 hil-image:
 	$(MAKE) -C hil image
+
+# Power cuts of terminals in QEMU, by the hundred -> build/campaign.json, campaign.html. LIFE='…' lives one again.
+CUTS ?= 200
+hil-campaign: .venv/.hil hil-image deps
+	$(BIN)/python -m hil.campaign --cuts $(CUTS) $(if $(LIFE),--life '$(LIFE)')
 
 # SIGKILL of each process at random moments of real updates -> build/kills.json.
 KILLS ?= 20

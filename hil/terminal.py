@@ -5,6 +5,7 @@ Rules: a scenario observes; it never assumes. Every wait has a deadline in secon
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -41,6 +42,9 @@ class Terminal(Protocol):
 
     def field_line(self) -> str:
         """Device path of the laptop's end of the serial line."""
+
+    def engineer_ca(self) -> Path:
+        """The private key that certifies engineers on this terminal. Raises NotOnThisRig."""
 
     def publish(self, version: str, fault: str = "none") -> str:
         """Offer a new image to the terminal and return the address of its bundle. Raises NotOnThisRig.

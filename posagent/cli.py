@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -63,11 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
     doctor = verb("doctor", "check a board: configuration, boot environment, slots, watchdog, units, power")
     doctor.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
-    doctor.add_argument("--all", action="store_true", help="also show what is in order")
     tests = doctor.add_mutually_exclusive_group()
     tests.add_argument("--boot-test", action="store_true", help="restart, to see whether the boot script counts down")
     tests.add_argument("--watchdog-test", action="store_true", help="let the watchdog reset the terminal")
-    doctor.add_argument("--yes", action="store_true", help="do not ask before a test that restarts the terminal")
     verb("version", "version of this program")
     verb("help", "what can be asked of the agent")
     return parser
@@ -143,29 +142,29 @@ class Command:
 
         given = self._arguments
         if given.boot_test:
-            self._confirm("doctor_boot_test")
+            self._confirm(texts.say("doctor_boot_test", self._lang))
             doctor.boot_test(given.config)
             return self._print({"restarting": True}, [texts.say("doctor_restarts", self._lang)])
         if given.watchdog_test:
-            self._confirm("doctor_watchdog_test")
-            found = doctor.watchdog_test(given.config, self._tell)
+            self._confirm(texts.say("doctor_watchdog_test", self._lang))
+            for ending in (signal.SIGHUP, signal.SIGTERM):  # whoever hangs up meanwhile: all is given back, as after ^C
+                signal.signal(ending, signal.default_int_handler)
+            found = doctor.watchdog_test(given.config, self._bites_within)
         else:
             found = list(doctor.examine(given.config))
         answer = doctor.answer_of(found)
-        self._print(answer, texts.doctor_lines(answer, self._lang, given.all))
+        self._print(answer, texts.doctor_lines(answer, self._lang))
         return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
 
     def _confirm(self, what: str) -> None:
         """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""
-        if self._arguments.yes:
-            return
-        print(texts.say(what, self._lang), file=sys.stderr)
+        print(what, file=sys.stderr)
         print(texts.say("doctor_sure", self._lang), end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != "yes":
             raise Refusal("test_refused", "not confirmed")
 
-    def _tell(self, name: str, value: object) -> None:
-        print(texts.say(name, self._lang, value), file=sys.stderr, flush=True)
+    def _bites_within(self, seconds: int) -> None:
+        print(texts.say("doctor_bites", self._lang, seconds), file=sys.stderr, flush=True)
 
     def _watch(self) -> int:
         try:

@@ -180,7 +180,7 @@ class ConsoleConfig:
 
     device: str = ""
     baud: int = _between(1200, 4000000, 115200)
-    engineer_ca_file: str = "/etc/posagent/engineer_ca.pub"
+    engineer_ca_file: str = "/etc/posagent/engineer-ca.pub"
     session_s_max: int = _between(30, 3600, 900)
     idle_s_max: int = _between(10, 3600, 120)
     actions_max: int = _between(1, 200, 20)

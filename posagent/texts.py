@@ -235,16 +235,21 @@ def help_lines(answer: Answer) -> list[str]:
     return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
 
 
-def doctor_lines(answer: Answer, lang: str, everything: bool = False) -> list[str]:
-    """What is wrong with its remedies, then what could not be looked at, then the sum."""
-    order = ("fault", "warning", "skipped", "ok") if everything else ("fault", "warning", "skipped")
+def doctor_lines(answer: Answer, lang: str) -> list[str]:
+    """What is in order first: what is wrong, with its remedies, stands next to the prompt."""
+    levels = {
+        "ok": say("ok", lang),
+        "skipped": say("skipped", lang),
+        "warning": say("warning", lang),
+        "fault": say("fault", lang),
+    }
     lines = []
-    for level in order:
+    for level, word in levels.items():
         for finding in answer["findings"]:
             if finding["level"] != level:
                 continue
             detail = f": {finding['detail']}" if finding["detail"] else ""
-            lines.append(f"{say(level, lang)}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
+            lines.append(f"{word}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
             if level in ("fault", "warning"):
                 lines.append(f"  {say('next_step', lang)}: {localized(finding, 'remedy', lang)}")
     counts = answer["counts"]

@@ -88,6 +88,30 @@ def test_the_boot_page_makes_and_repairs_grubs_environment(tmp_path: Path) -> No
         assert boot.read() == BootState(order=("a",), tries={"a": 3, "b": 0})
 
 
+def test_the_integrators_page_names_every_unit_and_file_that_is_installed(tmp_path: Path) -> None:
+    page = blocks("docs/integrating.md")
+    copy, link = page["4. The package"]
+    places = [line.split()[-2:] for line in copy.splitlines() if line.startswith("cp ")]
+    for source, _ in places:
+        assert list(ROOT.glob(source)), source
+    assert {path.parent.name for path in (ROOT / "systemd").glob("*/*")} == {
+        source.split("/")[1] for source, _ in places if source.count("/") == 2
+    }
+    (tmp_path / "local").mkdir()
+    (tmp_path / "bin").mkdir()
+    type_in(link.replace("/usr/local/bin", f"{tmp_path}/local").replace("/usr/bin", f"{tmp_path}/bin"), ROOT)
+    [enable] = page["5. Users, directories, units"]
+    units = {path.name for path in (ROOT / "systemd").glob("posagent*") if "[Install]" in path.read_text()}
+    assert {word.replace("@a", "@").replace("@b", "@") for word in enable.split() if "posagent" in word} == units
+    programs = {
+        line.partition(" ")[0].rpartition("/")[2]
+        for path in (ROOT / "systemd").glob("*.service")
+        for line in path.read_text().splitlines()
+        if line.startswith("ExecStart=/usr/bin/")
+    }
+    assert programs <= {path.name for path in (tmp_path / "bin").iterdir()}
+
+
 def test_every_file_the_pages_link_to_exists() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("**/*.md"), ROOT / "hil/README.md"):
         for target in re.findall(r"\]\(([^)#:]+)", page.read_text(encoding="utf-8")):

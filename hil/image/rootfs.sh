@@ -19,6 +19,7 @@ cp -a --no-preserve=ownership "$here/overlay/." "$tree/"
 cp "$B/keys/1.root.json" "$tree/etc/posagent/root.json"
 cp "$B/keys/engineer-ca.pub" "$tree/etc/posagent/"
 echo 'IMAGE_VERSION=1.0.0' >>"$tree/usr/lib/os-release"
+printf '\n[trust]\nimage_built_at = %s\n' "$(date +%s)" >>"$tree/etc/posagent/posagent.toml"
 
 # The root file system is read-only, so users are made now.
 systemd-sysusers --root="$tree"

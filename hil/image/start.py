@@ -15,20 +15,31 @@ from pathlib import Path
 BUILT = Path(__file__).resolve().parents[2] / "build/hil"
 
 
-def qemu(card: Path, *, console: str, field: str, more: Sequence[str] = ()) -> list[str]:
+def qemu(
+    card: Path, *, console: str, field: str, payments: int = 0, log: Path | None = None, more: Sequence[str] = ()
+) -> list[str]:
     """The command that runs a terminal from `card`; `console` and `field` are QEMU character devices without id.
 
-    The host is 10.0.2.2 for the terminal, and its 127.0.0.1 answers there.
+    The host is 10.0.2.2 for the terminal, and its 127.0.0.1 answers there. Where `payments` names a port of the host's
+    loopback, the payment program is reached there. Every write to the card is recorded in the file `log`.
     """
+    forward = f",hostfwd=tcp:127.0.0.1:{payments}-:4711" if payments else ""
+    drive = ["-drive", f"if=none,id=card,format=raw,file={card}"]
+    if log is not None:
+        # A short interval for the log's own superblock would make the card twenty times slower.
+        recorder = "driver=blklogwrites,node-name=card,file=disk,log=log"
+        recorder += ",log-sector-size=512,log-super-update-interval=4096"
+        drive = [f"driver=file,node-name=disk,filename={card}", f"driver=file,node-name=log,filename={log}", recorder]
+        drive = [word for node in drive for word in ("-blockdev", node)]
     return [
         *("qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a57", "-accel", "tcg", "-m", "256"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-bios", str(BUILT / "u-boot.bin")),
         *("-chardev", f"{console},id=console", "-serial", "chardev:console"),
         *("-chardev", f"{field},id=field", "-device", "pci-serial,chardev=field,addr=4"),
-        *("-drive", f"if=none,id=card,format=raw,file={card}"),
+        *drive,
         *("-device", "sdhci-pci,addr=5", "-device", "sd-card,drive=card"),
         *("-device", "i6300esb,addr=6", "-action", "watchdog=reset"),
-        *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=,addr=7"),
+        *("-netdev", f"user,id=net{forward}", "-device", "virtio-net-pci,netdev=net,romfile=,addr=7"),
         *("-device", "virtio-rng-pci,addr=8"),
         *more,
     ]

@@ -6,12 +6,9 @@ Rules: a shell that does not answer is a terminal that restarts; it is tried aga
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import shlex
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,19 +18,14 @@ from labgrid import Environment
 from labgrid.driver import ExecutionError
 from pexpect import EOF, TIMEOUT
 
+from hil.repository import Repository
+from hil.terminal import NotOnThisRig
 from posagent.core.errors import PosagentError
-from posagent.release import repository
 
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
 POLL_S = 0.3
-PORT = 8000
 BATTERY = "/sys/module/test_power/parameters"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        return None
 
 
 class LabgridRig:
@@ -43,21 +35,15 @@ class LabgridRig:
     def __init__(self, base: Path, target: Any, make_bundle: Callable[[Path, str, str], Path], host: str) -> None:
         self._base = base
         self._make_bundle = make_bundle
-        self._host = host
         self.field = ""
-        """The laptop's end of the field line, where the power switch does not know it."""
+        """The laptop's end of the field line."""
         self._target = target
         self._power = self._target.get_driver("PowerProtocol")
         self._shell = self._target.get_driver("ShellDriver", activate=False)
-        self._served = base / "served"
-        self._served.mkdir()
-        handler = functools.partial(_Quiet, directory=str(self._served))
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._repository = Repository(base / "served", host)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._repository.close()
         self._forget_shell()
         self._target.deactivate_all_drivers()
 
@@ -83,8 +69,7 @@ class LabgridRig:
             self.run(f"echo {'on' if charger else 'off'} >{BATTERY}/ac_online; echo {status} >{BATTERY}/battery_status")
 
     def set_clock_offset(self, seconds: int) -> None:
-        at = time.gmtime(time.time() + seconds)
-        self._power.clock = time.strftime("%Y-%m-%dT%H:%M:%S", at)
+        raise NotOnThisRig("a bench cannot set the board's clock")
 
     # the shell on the main console
 
@@ -140,12 +125,14 @@ class LabgridRig:
         return outcome
 
     def field_line(self) -> str:
-        return self.field or str(self._power.field)
+        return self.field
+
+    def engineer_ca(self) -> Path:
+        raise NotOnThisRig("the desk's key for engineers does not belong on a bench")
 
     def publish(self, version: str, fault: str = "none") -> str:
         made = self._make_bundle(self._base / f"{version}-{fault}.bundle", version, fault)
-        pointer = repository.publish(made, self._served)
-        return f"http://{self._host}:{PORT}/{pointer['bundle']}"
+        return self._repository.offer(made)
 
 
 def from_environment(base: Path, path: Path) -> LabgridRig:

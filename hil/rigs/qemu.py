@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from labgrid import Environment
 
 from hil.image import start, variant
+from hil.machine import Machine
 from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
 
@@ -19,6 +21,15 @@ class QemuRig(LabgridRig):
     def __init__(self, base: Path) -> None:
         target = Environment(str(Path(__file__).parent / "qemu.yaml")).get_target("terminal")
         driver = target.get_driver(machine.VirtualMachineDriver, activate=False)
-        driver.folder, driver.card = str(base), str(start.fresh(base / "card.img"))
+        self._machine = driver.machine = Machine(start.fresh(base / "card.img"), base)
         super().__init__(base, target, variant.build, HOST)
         self.power_on()
+
+    def set_clock_offset(self, seconds: int) -> None:
+        self._machine.clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + seconds))
+
+    def field_line(self) -> str:
+        return self._machine.field
+
+    def engineer_ca(self) -> Path:
+        return start.BUILT / "keys/engineer-ca"

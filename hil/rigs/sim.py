@@ -58,6 +58,9 @@ class SimulatedRig:
     def field_line(self) -> str:
         return str(self._terminal.layout.laptop)
 
+    def engineer_ca(self) -> Path:
+        return self._lab.keys / "engineer-ca"
+
     def publish(self, version: str, fault: str = "none") -> str:
         if fault not in FAULTS:
             raise NotOnThisRig(f"no image with the fault {fault}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hil.laptop import Laptop
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
@@ -89,6 +92,24 @@ def test_cancelling_is_refused_while_the_slot_is_written(terminal: Terminal) -> 
     with pytest.raises(PosagentError, match="critical_section"):
         terminal.ask("cancel")
     assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+
+
+def test_an_engineer_updates_over_the_field_line_alone(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    terminal.publish("2.0.0")
+    laptop = Laptop(terminal.field_line(), terminal.engineer_ca(), tmp_path)
+    try:
+        assert "locked" in " ".join(laptop.ask("update"))
+        assert "unlocked" in " ".join(laptop.unlock())
+        name = laptop.ask_json("update")["id"]
+        laptop.wait(lambda status: status["state"] == "install", STATE_S)
+        assert laptop.ask_json("cancel")["code"] == "critical_section"
+        status = laptop.wait(lambda status: (status["last_outcome"] or {}).get("id") == name, UPDATE_S)
+    finally:
+        laptop.close()
+    assert status["last_outcome"]["outcome"] == "committed"
+    assert status["booted"] not in (before, None)
 
 
 def test_a_low_battery_keeps_the_installation_waiting(terminal: Terminal) -> None:

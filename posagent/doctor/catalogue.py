@@ -24,7 +24,7 @@ CATALOGUE: Mapping[str, Entry] = {
     # configuration
     "config.loads": Entry("The configuration can be used", "配置文件可用", "Correct the named line; docs/configuration.md has every key.", "请修正指出的行；所有配置项见 docs/configuration.md。"),
     "config.root": Entry("The root of trust can be read", "信任根可读", "Put root.json of the release desk's keys directory into the image, where trust.root_file names it.", "请将发布部门密钥目录中的 root.json 放入映像中 trust.root_file 所指位置。"),
-    "config.engineer": Entry("The engineers' authority can be read", "工程师 CA 可读", "Put engineer-ca.pub of the release desk into the image, where console.engineer_ca_file names it, or set console.device to empty.", "请将发布部门的 engineer-ca.pub 放入映像中 console.engineer_ca_file 所指位置，或将 console.device 设为空。"),
+    "config.engineer": Entry("The engineers' authority can be read", "工程师 CA 可读", "Put engineer-ca.pub of the release desk's keys directory into the image, where console.engineer_ca_file names it, or set console.device to empty.", "请将发布部门的 engineer-ca.pub 放入映像中 console.engineer_ca_file 所指位置，或将 console.device 设为空。"),
     "config.version": Entry("The running system has a version", "当前系统有版本号", "Write IMAGE_VERSION into os-release when the image is built.", "请在构建映像时把 IMAGE_VERSION 写入 os-release。"),
     "config.programs": Entry("Files and programs that the configuration names exist", "配置所指的文件和程序均存在", "Install what is missing (fw_setenv: libubootenv), or correct its path in the configuration.", "请安装缺少的程序（fw_setenv 属于 libubootenv），或修正配置中的路径。"),
     "config.selftests": Entry("A new version is tested before it is kept", "新版本须先通过自检", "Configure at least one [[selftest.checks]]; without any every update is rolled back.", "请至少配置一个 [[selftest.checks]]；否则每次升级都会回退。"),
@@ -39,7 +39,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "boot.tries": Entry("Try counters are plausible", "尝试次数合理", "Set boot.tries_variable and boot.tries_full to what the boot script uses; factory state: the filled slot full, the other 0.", "请使 boot.tries_variable 和 boot.tries_full 与启动脚本一致；出厂状态：已写入的分区为满，另一分区为 0。"),
     "boot.fallback": Entry("The boot order has only slots with a good image", "启动顺序只含有可用映像的分区", "Take the slot out of the boot order and set its tries to 0, or write a tested image into it.", "请将该分区移出启动顺序并将其次数设为 0，或写入经过测试的映像。"),
     "boot.writable": Entry("The boot environment can be written", "启动环境可写", "Check the device's write protection, its place in fw_env.config, and that /run/lock exists.", "请检查设备写保护、fw_env.config 中的位置，以及 /run/lock 是否存在。"),
-    "boot.reset_word": Entry("A hang can be told from a power cut", "可区分死机与断电", "Let the boot script put boot.reset_key= and the reset register's meaning on the kernel's command line: docs/integrating.md.", "请让启动脚本将 boot.reset_key= 及复位寄存器的含义写入内核命令行，见 docs/integrating.md。"),
+    "boot.reset_word": Entry("A hang can be told from a power cut", "可区分死机与断电", "Let the boot script put boot.reset_key= and the reset register's meaning on the kernel's command line: docs/integrating.md. Without it, see what --watchdog-test says.", "请让启动脚本将 boot.reset_key= 及复位寄存器的含义写入内核命令行，见 docs/integrating.md。若无法做到，请查看 --watchdog-test 的结果。"),
     # watchdog
     "watchdog.bites": Entry("The watchdog resets a board that hangs, and the agent knows it", "看门狗能复位死机的主板，且代理能识别", "Check the driver and the board's reset line; give the boot script's word (boot.reset_key) where the driver does not report its resets.", "请检查驱动和主板复位线路；若驱动不报告复位原因，请由启动脚本提供 boot.reset_key。"),
     "watchdog.present": Entry("There is a hardware watchdog", "有硬件看门狗", "Build the SoC's watchdog driver into the kernel, or correct watchdog.device.", "请在内核中启用 SoC 的看门狗驱动，或修正 watchdog.device。"),
@@ -48,24 +48,20 @@ CATALOGUE: Mapping[str, Entry] = {
     "watchdog.service": Entry("systemd watches the agent where the agent pets systemd", "systemd 对代理的监视与配置一致", "Keep WatchdogSec=60s in posagentd.service and watchdog.systemd = true, or remove both.", "请同时保留 posagentd.service 的 WatchdogSec=60s 和 watchdog.systemd = true，或同时去掉。"),
     # slots
     "slots.exist": Entry("Both slots exist", "两个分区均存在", "Correct slots.a.device and slots.b.device, or the partition table.", "请修正 slots.a.device、slots.b.device 或分区表。"),
-    "slots.distinct": Entry("The slots are two devices", "两个分区是不同设备", "Let the two names lead to two partitions; look where links in /dev/disk point.", "请让两个名称指向两个分区；检查 /dev/disk 中的链接。"),
-    "slots.apart": Entry("The slots do not overlap", "两个分区互不重叠", "Correct the partition table: an installation would destroy the running system.", "请修正分区表：否则安装会破坏当前系统。"),
+    "slots.apart": Entry("The slots are two devices that do not overlap", "两个分区是不同设备且互不重叠", "Correct the slots' names or the partition table (look where links in /dev/disk point): an installation would destroy the running system.", "请修正分区名称或分区表（检查 /dev/disk 中的链接）：否则安装会破坏当前系统。"),
     "slots.root": Entry("What is mounted as / is the slot that the command line names", "根文件系统即命令行所指分区", "Let the boot script derive root= and boot.cmdline_key= from the same variable.", "请让启动脚本由同一变量得出 root= 和 boot.cmdline_key=。"),
     "slots.spare": Entry("Nobody uses the spare slot", "备用分区未被占用", "Take it out of fstab and of automatic mounting; the installer must have it alone.", "请从 fstab 和自动挂载中去掉备用分区；安装程序须独占它。"),
     "slots.size": Entry("Each slot can hold the image", "每个分区都容得下映像", "Make both partitions equally large, with room for the image to grow.", "请使两个分区大小相等，并为映像增长留出余量。"),
-    "slots.blocks": Entry("The slots have blocks of at most 4 KiB", "分区块大小不超过 4 KiB", "Use a device with logical blocks of 512 or 4096 bytes.", "请使用逻辑块为 512 或 4096 字节的设备。"),
-    "slots.allowed": Entry("The installer's sandbox opens the devices", "安装程序沙箱允许访问设备", "Add the DeviceAllow lines in a drop-in of posagent-installer.service.", "请在 posagent-installer.service 的附加配置中加入 DeviceAllow 行。"),
     # clock
     "clock.sane": Entry("The clock is plausible", "时钟合理", "Set trust.image_built_at when the image is built (date +%s), and set the clock.", "请在构建映像时设置 trust.image_built_at（date +%s），并校准时钟。"),
     "clock.rtc": Entry("A clock goes on without power", "断电后时钟继续运行", "Enable the RTC's driver and set it once (hwclock --systohc).", "请启用 RTC 驱动并设置一次（hwclock --systohc）。"),
-    "clock.synchronised": Entry("The clock follows a time server", "时钟与时间服务器同步", "Start systemd-timesyncd or chrony; without a network this is only a hint.", "请启用 systemd-timesyncd 或 chrony；无网络时仅供参考。"),
     # holding off a shutdown
-    "inhibitor.logind": Entry("systemd-logind runs", "systemd-logind 正在运行", "Install systemd-logind and D-Bus; without them a shutdown is not held off while a slot is activated.", "请安装 systemd-logind 和 D-Bus；否则关键阶段无法推迟关机。"),
-    "inhibitor.works": Entry("The agent may hold off a shutdown", "代理可推迟关机", "Install polkit and copy systemd/polkit/posagent.rules to /etc/polkit-1/rules.d/.", "请安装 polkit，并将 systemd/polkit/posagent.rules 复制到 /etc/polkit-1/rules.d/。"),
+    "inhibitor.works": Entry("The agent may hold off a shutdown", "代理可推迟关机", "Install systemd-logind, D-Bus and polkit, and copy systemd/polkit/posagent.rules to /etc/polkit-1/rules.d/; without them a shutdown is not held off in the critical section.", "请安装 systemd-logind、D-Bus 和 polkit，并将 systemd/polkit/posagent.rules 复制到 /etc/polkit-1/rules.d/；否则关键阶段无法推迟关机。"),
     # units
-    "units.installed": Entry("The units are installed", "systemd 单元已安装", "Copy systemd/posagent* to /usr/lib/systemd/system; for a failed unit look at systemctl status.", "请将 systemd/posagent* 复制到 /usr/lib/systemd/system；失败的单元请查看 systemctl status。"),
-    "units.enabled": Entry("The units are enabled", "systemd 单元已启用", "systemctl enable the named units when the image is built.", "请在构建映像时对指出的单元执行 systemctl enable。"),
+    "units.installed": Entry("The units are installed and enabled, and the agent runs", "systemd 单元已安装并启用，且代理正在运行", "Copy systemd/posagent* to /usr/lib/systemd/system and systemctl enable the named units when the image is built; for one that failed look at systemctl status.", "请将 systemd/posagent* 复制到 /usr/lib/systemd/system，并在构建映像时对指出的单元执行 systemctl enable；失败的单元请查看 systemctl status。"),
+    "units.programs": Entry("The programs that the units start exist", "单元启动的程序均存在", "Install the programs to /usr/bin, or link them there from where pip has put them (/usr/local/bin).", "请将程序安装到 /usr/bin，或从 pip 的安装位置（/usr/local/bin）链接到那里。"),
     "units.paths": Entry("Units and configuration name the same directories", "单元与配置的目录一致", "Use the default directories, or give each named unit a drop-in with yours.", "请使用默认目录，或为指出的单元添加附加配置。"),
+    "units.devices": Entry("The sandboxes open the devices", "沙箱允许访问所需设备", "Add the DeviceAllow lines in a drop-in of the named unit.", "请在指出单元的附加配置中加入 DeviceAllow 行。"),
     "units.timers": Entry("The trial timers recognise their slots", "试运行定时器能识别分区", "Give the timer and its service a drop-in whose ConditionKernelCommandLine= has your key and boot name.", "请为该定时器及其服务添加附加配置，使 ConditionKernelCommandLine= 与您的键和启动名一致。"),
     "units.sockets": Entry("The workers' sockets listen, for the agent alone", "工作进程套接字仅供代理使用", "Enable and start the socket units; run_dir must be the one they name.", "请启用并启动套接字单元；run_dir 须与其一致。"),
     # users and places
@@ -78,7 +74,6 @@ CATALOGUE: Mapping[str, Entry] = {
     "data.options": Entry("The data partition is mounted as it should be", "数据分区挂载选项合适", "Mount it read-write with noatime, and leave barriers on.", "请以可读写、noatime 方式挂载，并保持 barrier 开启。"),
     "data.room": Entry("The data partition has room for a bundle", "数据分区容得下升级包", "Make the partition larger, or free space on it.", "请扩大该分区或清理空间。"),
     # power and console
-    "power.supplies": Entry("Power supplies are seen", "可读取电源信息", "Enable the drivers of fuel gauge and charger, or set power.battery = \"none\" for a terminal on mains only.", "请启用电量计和充电器驱动；仅用市电的终端请设置 power.battery = \"none\"。"),
     "power.gates": Entry("The agent can tell when there is enough energy", "代理能判断电量是否足够", "Let the driver report capacity and status; peripherals' batteries need scope Device; set power.battery as the terminal is built.", "请让驱动报告 capacity 和 status；外设电池的 scope 须为 Device；power.battery 应符合终端实际。"),
     "console.device": Entry("The agent may open the serial console", "代理可打开串口", "Correct console.device, or give the line's group dialout mode 0660.", "请修正 console.device，或将该串口设为 dialout 组、权限 0660。"),
     "console.free": Entry("Nobody else talks on the serial console", "串口未被他人占用", "Take console= of this line off the kernel's command line and disable its getty, or use another line.", "请从内核命令行去掉该串口的 console= 并停用其 getty，或使用其他串口。"),

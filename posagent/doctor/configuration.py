@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from posagent.core.errors import PosagentError
 from posagent.doctor.findings import Verdict, all_of, fault, ok, warning
 from posagent.doctor.site import Site
 
 ROOT_BYTES_MAX = 1 << 20
 AUTHORITIES_BYTES_MAX = 1 << 14
+EXECUTABLE = 0o111
 
 
 def root_of_trust(site: Site) -> Verdict:
@@ -47,14 +46,25 @@ def version(site: Site) -> Verdict:
 def programs(site: Site) -> Verdict:
     """Files and programs that are named elsewhere in the configuration."""
     config = site.config
-    named = [("boot.reboot_command", config.boot.reboot_command[0])]
-    if config.boot.kind == "uboot":
-        named += [(f"boot.{key}", getattr(config.boot, key)) for key in ("env_config", "fw_setenv", "fw_printenv")]
-    if config.fetch.ca_file:
-        named.append(("fetch.ca_file", config.fetch.ca_file))
-    named += [(f"self-test {one.name!r}", one.command[0]) for one in config.selftest.checks if one.command]
-    missing = [f"{key}: {path} does not exist" for key, path in named if site.board.about(path) is None]
-    return all_of(missing, f"{len(named)} files")
+    programs = {"boot.reboot_command": config.boot.reboot_command[0]}
+    programs |= {f"self-test {one.name!r}": one.command[0] for one in config.selftest.checks if one.command}
+    files = {"fetch.ca_file": config.fetch.ca_file} if config.fetch.ca_file else {}
+    match config.boot.kind:
+        case "uboot":
+            programs |= {"boot.fw_setenv": config.boot.fw_setenv, "boot.fw_printenv": config.boot.fw_printenv}
+            files["boot.env_config"] = config.boot.env_config
+        case "grub":
+            programs["boot.grub_editenv"] = config.boot.grub_editenv
+        case "custom":
+            programs["boot.custom_command"] = config.boot.custom_command[0]
+    faults = []
+    for key, path in {**programs, **files}.items():
+        found = site.board.about(path)
+        if found is None:
+            faults.append(f"{key}: {path} does not exist")
+        elif key in programs and not found.mode & EXECUTABLE:
+            faults.append(f"{key}: {path} is not executable")
+    return all_of(faults, f"{len(programs) + len(files)} files")
 
 
 def self_tests(site: Site) -> Verdict:
@@ -68,12 +78,9 @@ def repository(site: Site) -> Verdict:
     fetch = site.config.fetch
     if not fetch.repository_url:
         return warning("fetch.repository_url is empty: only bundles that are named by hand can be installed")
-    return all_of((), fetch.repository_url, _insecure(site))
-
-
-def _insecure(site: Site) -> Iterator[str]:
-    if site.config.fetch.repository_url.startswith("http://"):
-        yield f"{site.config.fetch.repository_url}: not https; bundles are signed, but anybody can hold them back"
+    if fetch.repository_url.startswith("http://"):
+        return warning(f"{fetch.repository_url}: not https; bundles are signed, but anybody can hold them back")
+    return ok(fetch.repository_url)
 
 
 CHECKS = {

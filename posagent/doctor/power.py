@@ -10,27 +10,6 @@ SERIAL_GROUP = "dialout"
 """SupplementaryGroups of posagentd.service."""
 
 
-def supplies(site: Site) -> Verdict:
-    """Each supply, and whether it counts."""
-    here = site.config.power.supply_dir
-    names = site.board.names(here)
-    if not names:
-        if site.config.power.battery == "none":
-            return ok(f"{here} is empty, and no battery is required")
-        return fault(f"{here} shows no supply")
-    return ok("; ".join(_supply(site, name) for name in names[:SUPPLIES_MAX]))
-
-
-def _supply(site: Site, name: str) -> str:
-    here = f"{site.config.power.supply_dir}/{name}"
-    word = {key: site.board.word(f"{here}/{key}") for key in ("type", "scope", "capacity", "status", "online")}
-    if word["scope"] == "Device":
-        return f"{name}: a peripheral's, does not count"
-    if word["type"] == "Battery":
-        return f"{name}: battery, {word['capacity'] or '?'} %, {word['status'] or 'status unknown'}"
-    return f"{name}: {word['type'] or 'type unknown'}, online {word['online'] or '?'}"
-
-
 def gates(site: Site) -> Verdict:
     """The power gates could open: the agent knows what they ask for."""
     power = site.config.power
@@ -46,9 +25,19 @@ def gates(site: Site) -> Verdict:
     if found.mains is None and found.charging is None:
         said = "neither a charger nor the battery's status is seen"
         (faults if power.install_needs_charger else doubts if power.battery == "required" else []).append(said)
-    mains = {None: "unknown", True: "on", False: "off"}[found.mains]
-    percent = "?" if found.battery_percent is None else found.battery_percent
-    return all_of(faults, f"battery {percent} %, charger {mains}", doubts)
+    names = site.board.names(power.supply_dir)[:SUPPLIES_MAX]
+    shown = "; ".join(_supply(site, name) for name in names) or f"{power.supply_dir} shows no supply"
+    return all_of([*faults, shown] if faults else [], shown, [*doubts, shown] if doubts else [])
+
+
+def _supply(site: Site, name: str) -> str:
+    here = f"{site.config.power.supply_dir}/{name}"
+    word = {key: site.board.word(f"{here}/{key}") for key in ("type", "scope", "capacity", "status", "online")}
+    if word["scope"] == "Device":
+        return f"{name}: a peripheral's, does not count"
+    if word["type"] == "Battery":
+        return f"{name}: battery, {word['capacity'] or '?'} %, {word['status'] or 'status unknown'}"
+    return f"{name}: {word['type'] or 'type unknown'}, online {word['online'] or '?'}"
 
 
 def console_device(site: Site) -> Verdict:
@@ -78,7 +67,8 @@ def console_free(site: Site) -> Verdict:
     if not path:
         return ok("no serial console is configured")
     name = site.board.real(path).rpartition("/")[2]
-    consoles = [line.split()[0] for line in (site.board.text(site.board.system("/proc/consoles")) or "").splitlines()]
+    lines = (site.board.text(site.board.system("/proc/consoles")) or "").splitlines()
+    consoles = [words[0] for words in map(str.split, lines) if words]
     faults = [f"{name} is also the kernel's console"] if name in consoles else []
     if site.has_systemd():
         getty = f"serial-getty@{name}.service"
@@ -87,13 +77,12 @@ def console_free(site: Site) -> Verdict:
             faults.append(f"{getty} is {shown['ActiveState']} and {shown['UnitFileState']}")
     if not site.board.am_root():
         return all_of(faults) if faults else warning("who has it open is only shown to root")
-    holders = site.board.holders(site.board.real(path))
-    faults += [f"{one.name} ({one.pid}) has it open" for one in holders if not one.name.startswith("posagentd")]
+    holders, agents = site.board.holders({site.board.real(path)}), site.agent_pids()
+    faults += [f"{one.name} ({one.pid}) has it open" for one in holders if one.pid not in agents]
     return all_of(faults, name)
 
 
 CHECKS = {
-    "power.supplies": supplies,
     "power.gates": gates,
     "console.device": console_device,
     "console.free": console_free,

@@ -83,9 +83,6 @@ class Site:
         except PosagentError as error:
             raise CannotTell(error.detail) from None
 
-    def copies_in_files(self) -> bool:
-        return self.config.boot.kind == "uboot"
-
     # the agent
 
     def agent_state(self) -> str | None:
@@ -100,28 +97,19 @@ class Site:
             return "looking"  # it has just started
         return str(status.get("state"))
 
-    def agent_is_busy(self) -> bool:
-        """It works on an update, or does not say."""
-        try:
-            return self.agent_state() not in (None, "idle")
-        except CannotTell:
-            return True
+    def agent_pids(self) -> set[int]:
+        """Whoever has the agent's lock open; only root sees it of others."""
+        lock = self.board.real(f"{self.config.terminal.state_dir}/agent.lock")
+        return {holder.pid for holder in self.board.holders({lock})}
 
     def agent_runs(self) -> bool:
-        if any(holder.name.startswith("posagentd") for holder in self._agents()):
-            return True
-        return self.has_systemd() and self.shown("posagentd.service", "ActiveState")["ActiveState"] in (
-            "active",
-            "activating",
-            "deactivating",
-            "reloading",
+        return bool(self.agent_pids()) or (
+            self.has_systemd()
+            and self.shown("posagentd.service", "ActiveState")["ActiveState"] not in ("inactive", "failed")
         )
 
-    def _agents(self) -> list[Any]:
-        return self.board.holders(f"{self.config.terminal.state_dir}/agent.lock")
-
     def unrest(self) -> str:
-        """Why nothing may be written or restarted now; empty where all is quiet."""
+        """Why nothing may be written or restarted now; empty where all is quiet. Raises CannotTell, OSError."""
         state = self.agent_state()
         if state is not None:
             return "" if state == "idle" else f"the agent's state is {state}"
@@ -167,11 +155,6 @@ class Site:
         """The values of a key in a unit's files, in order."""
         lines = [line.strip() for line in self.unit_text(unit).splitlines()]
         return [line.partition("=")[2].strip() for line in lines if line.partition("=")[0].strip() == key]
-
-    # texts
-
-    def command_line(self) -> list[str]:
-        return (self.board.text(self.config.boot.cmdline_file) or "").split()
 
     def boot_id(self) -> str:
         return (self.board.text(self.config.boot.boot_id_file) or "").strip()

@@ -1,14 +1,15 @@
 """The two tests that restart the board: does the boot script count tries down, does the watchdog bite.
 
 Rules: each leaves one record in the installer's directory, and the first look of a later start answers it and removes
-it. Nothing is begun while an update is under way. While a record lies there, nothing else writes the boot environment.
+it. Nothing is begun while an update is under way, or by anybody but root.
 
-How the countdown is seen although the agent refills a confirmed slot at once, in this order: the tries are lower now;
-the older copy of the environment, which the refill does not touch, still has what the boot script wrote; the agent's
-log of this start says what it saw before the refill. Where the copies are as they were left, nobody has counted.
+How the countdown is seen although the agent refills a confirmed slot at once: where the tries are lower now, they were
+counted; else the agent's log of this start says what it saw before the refill.
 
 The watchdog is taken from its owner in good order (systemd lets go of it, posagentd is stopped), opened and not petted.
-Sources: org.freedesktop.systemd1(5), RuntimeWatchdogUSec; posagent/platform/reset.py.
+Where the board is still alive after that, or the test is interrupted, it is stopped and given back.
+Sources: systemd-system.conf(5); posagent/platform/reset.py. systemd 252 takes a RuntimeWatchdogUSec of 0 over D-Bus for
+no wish at all and goes on petting (seen), so the wish is a file below /run, which the reset takes away.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import Any
 from posagent.core import durable
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import ResetCause
-from posagent.doctor import environment
 from posagent.doctor.findings import CannotTell, Verdict, fault, ok, warning
 from posagent.doctor.site import Site, span_s
 from posagent.platform.board import OpenWatchdog
@@ -34,9 +34,10 @@ GRACE_S = 30
 """How much later than its time-out a watchdog may bite."""
 WATCHDOG_S_MAX = 60
 TAKE_TRIES = 20
-_MANAGER = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
-Tell = Callable[[str, object], None]
-"""Says the text of that name (posagent.texts), with one value in it."""
+LET_GO = "/run/systemd/system.conf.d/zzz-posagent-doctor.conf"
+RELOAD = ("systemctl", "daemon-reload")
+Tell = Callable[[int], None]
+"""Says within how many seconds the watchdog bites."""
 
 
 # records
@@ -46,12 +47,6 @@ def _path(site: Site) -> str:
     return f"{site.config.terminal.installer_dir}/{RECORD}"
 
 
-def pending(site: Site) -> Mapping[str, Any] | None:
-    """The record of a test that was begun and not answered yet."""
-    value = durable.read_json(site.files, _path(site), RECORD_BYTES_MAX)
-    return value if isinstance(value, dict) and value.get("test") in (BOOT, WATCHDOG) else None
-
-
 def _remember(site: Site, **facts: Any) -> None:
     try:
         durable.replace_json(site.files, _path(site), {"boot_id": site.boot_id(), **facts})
@@ -59,30 +54,30 @@ def _remember(site: Site, **facts: Any) -> None:
         raise Refusal("test_refused", f"{_path(site)}: {error.strerror}") from None
 
 
-def forget(site: Site) -> None:
+def _forget(site: Site) -> None:
     durable.remove(site.files, _path(site))
 
 
 def _answered(site: Site, test: str) -> Mapping[str, Any]:
     """The record of that test, which is removed. Raises CannotTell where there is nothing to answer."""
-    record = pending(site)
-    if record is None or record["test"] != test:
+    record = durable.read_json(site.files, _path(site), RECORD_BYTES_MAX)
+    if not isinstance(record, dict) or record.get("test") != test:
         raise CannotTell(f"not tested now; `posagent doctor --{test}-test` restarts the terminal for it")
     if record.get("boot_id") == site.boot_id():
         raise CannotTell("the restart is still to come; then run posagent doctor again")
-    forget(site)
+    _forget(site)
     return record
 
 
 def _refuse_unrest(site: Site) -> None:
     try:
-        unrest = site.unrest()
-        if not site.boot_id():
-            unrest = f"{site.config.boot.boot_id_file} has no boot id"
-    except CannotTell as reason:
-        raise Refusal("test_refused", str(reason)) from None
-    if unrest:
-        raise Refusal("test_refused", unrest)
+        why = site.unrest() if site.board.am_root() else "only root can make this test"
+        if not why and not site.boot_id():
+            why = f"{site.config.boot.boot_id_file} has no boot id"
+    except (CannotTell, OSError) as reason:
+        why = str(reason)
+    if why:
+        raise Refusal("test_refused", why)
 
 
 # the boot script
@@ -91,61 +86,35 @@ def _refuse_unrest(site: Site) -> None:
 def begin_boot_test(site: Site) -> None:
     """Record the tries, then restart the terminal. Raises PosagentError."""
     _refuse_unrest(site)
-    try:
-        slot, state, copies = site.booted(), site.boot_state(), _copies(site)
-    except CannotTell as reason:
-        raise Refusal("test_refused", str(reason)) from None
-    left = state.tries.get(slot, 0)
-    if left < 1:
-        raise Refusal("test_refused", f"slot {slot} has no try left; start posagentd once, which refills it")
-    _remember(site, test=BOOT, slot=slot, tries=left, writes=[one.byte for one in copies])
+    slot, full = site.boot.booted(), site.config.boot.tries_full
+    left = site.boot.read().tries.get(slot, 0)
+    if left != full:
+        raise Refusal("test_refused", f"slot {slot} has {left} of {full} tries; start posagentd once, which refills it")
+    _remember(site, test=BOOT, slot=slot)
     try:
         site.board.run(site.config.boot.reboot_command)
     except CommandFailed as error:
-        forget(site)
+        _forget(site)
         raise PosagentError("reboot_failed", str(error)) from None
 
 
 def counts_down(site: Site) -> Verdict:
     """Answers the boot test."""
-    state, running = site.boot_state(), site.booted()
-    record = _answered(site, BOOT)
-    slot, before = str(record.get("slot")), int(record.get("tries", 0))
-    if running != slot:
-        return fault(f"slot {slot} was to be started, slot {running} runs")
+    state, slot, full = site.boot_state(), site.booted(), site.config.boot.tries_full
+    if _answered(site, BOOT).get("slot") != slot:
+        raise CannotTell("another slot was tested than the one that runs now; test again")
     now = state.tries.get(slot, 0)
-    if now < before:
-        return ok(f"slot {slot}: {before} tries before the restart, {now} now")
-    copies = _copies(site)
-    seen = [int(left) for one in copies if (left := one.variables.get(_variable(site, slot), "")).isdecimal()]
-    if seen and min(seen) < before:
-        return ok(f"slot {slot}: {before} tries before the restart, {min(seen)} in the older copy, refilled since")
-    if copies and all(one.counted for one in copies) and [one.byte for one in copies] == record.get("writes"):
-        return fault(
-            f"slot {slot}: {before} tries before and after the restart, and nothing was written to either copy"
-        )
+    if now < full:
+        return ok(f"slot {slot}: {full} tries before the restart, {now} now")
     first = _first_seen(site)
     if first is None:
         raise CannotTell(
-            f"slot {slot} has {now} tries, refilled or never counted: neither the copies nor the agent's log tells; "
-            "stop posagentd before the next test and keep it from starting"
+            f"slot {slot} has {now} tries, refilled or never counted: the agent's log does not tell; "
+            "test again with posagentd disabled"
         )
-    if first < before:
-        return ok(f"slot {slot}: {before} tries before the restart, {first} when the agent looked, refilled since")
-    return fault(f"slot {slot}: {before} tries before the restart, still {first} when the agent first looked")
-
-
-def _variable(site: Site, slot: str) -> str:
-    return site.config.boot.tries_variable.format(slot=site.boot_name(slot))
-
-
-def _copies(site: Site) -> list[environment.Copy]:
-    """Both copies, where they can be seen and are whole."""
-    try:
-        found = environment.copies(site)
-    except (CannotTell, OSError):
-        return []
-    return found if len(found) == 2 and all(one.whole for one in found) else []
+    if first < full:
+        return ok(f"slot {slot}: {full} tries before the restart, {first} when the agent looked, refilled since")
+    return fault(f"slot {slot}: {full} tries before the restart, still {first} when the agent first looked")
 
 
 def _first_seen(site: Site) -> int | None:
@@ -171,10 +140,17 @@ def watchdog_path(site: Site) -> str:
     """The device that is petted, whoever does it."""
     if site.config.watchdog.device:
         return site.config.watchdog.device
-    for path in ("/dev/watchdog0", "/dev/watchdog"):
+    for path in map(site.board.system, ("/dev/watchdog0", "/dev/watchdog")):
         if site.board.about(path) is not None:
             return path
     raise CannotTell("there is no /dev/watchdog0")
+
+
+def watchdog_aliases(site: Site) -> set[str]:
+    """The names under which a process may have that device open."""
+    real = site.board.real(watchdog_path(site))
+    first = {site.board.system(path) for path in ("/dev/watchdog", "/dev/watchdog0")}
+    return first if real in first else {real}
 
 
 def runtime_watchdog_s(site: Site) -> float:
@@ -187,61 +163,62 @@ def watchdog_test(site: Site, tell: Tell) -> Verdict:
     """Let the watchdog reset the board. Comes back only where it did not. Raises PosagentError."""
     _refuse_unrest(site)
     try:
-        path, runtime_s = watchdog_path(site), runtime_watchdog_s(site)
+        path, runtime_s, agent = watchdog_path(site), runtime_watchdog_s(site), site.agent_runs()
     except CannotTell as reason:
         raise Refusal("test_refused", str(reason)) from None
-    seconds = int(runtime_s) if 0 < runtime_s < math.inf else site.config.watchdog.device_timeout_s
-    agent = site.has_systemd() and site.agent_runs() and bool(site.config.watchdog.device)
-    if not agent and site.config.watchdog.device and site.agent_runs():
+    agent = agent and bool(site.config.watchdog.device)
+    if agent and not site.has_systemd():
         raise Refusal("test_refused", "posagentd pets the watchdog; stop it first")
+    seconds = int(runtime_s) if 0 < runtime_s < math.inf else site.config.watchdog.device_timeout_s
     _remember(site, test=WATCHDOG)
     watchdog = None
     try:
-        _let_go(site, runtime_s, agent)
+        if runtime_s:
+            _let_systemd_go(site)
+        if agent:
+            site.board.run(["systemctl", "stop", "posagentd.service"])
         watchdog = _take(site, path)
         bites_s = watchdog.set_timeout(min(seconds, WATCHDOG_S_MAX))
-        identity = watchdog.identity() or path
         site.board.sync()
-        tell("doctor_bites", bites_s)
+        tell(bites_s)
         for _ in range(bites_s + GRACE_S):
             site.board.pause(1.0)
     except CommandFailed as error:
         raise Refusal("test_refused", str(error)) from None
     finally:  # still alive
-        if watchdog is not None:
-            _quietly(watchdog.disarm)
-        _give_back(site, runtime_s, agent)
-        forget(site)
-    return fault(f"{identity}: not petted for {bites_s + GRACE_S} s with a time-out of {bites_s} s, and no reset")
+        _give_back(site, watchdog, bool(runtime_s), agent)
+    return fault(
+        f"{watchdog.identity}: not petted for {bites_s + GRACE_S} s with a time-out of {bites_s} s, and no reset"
+    )
 
 
-def _let_go(site: Site, runtime_s: float, agent: bool) -> None:
-    if runtime_s:
-        _set_runtime(site, 0)
-    if agent:
-        site.board.run(["systemctl", "stop", "posagentd.service"])
-
-
-def _give_back(site: Site, runtime_s: float, agent: bool) -> None:
-    if runtime_s:
-        _quietly(lambda: _set_runtime(site, runtime_s))
+def _give_back(site: Site, watchdog: OpenWatchdog | None, systemd: bool, agent: bool) -> None:
+    """Each step whatever becomes of the others: nothing more can be done, and what ended the test matters more."""
+    if watchdog is not None:
+        _quietly(watchdog.disarm)
+    if systemd:
+        _quietly(lambda: site.files.unlink(site.board.system(LET_GO)))
+        _quietly(lambda: site.board.run(RELOAD))
     if agent:
         _quietly(lambda: site.board.run(["systemctl", "start", "--no-block", "posagentd.service"]))
+    _quietly(lambda: _forget(site))
 
 
-def _set_runtime(site: Site, seconds: float) -> None:
-    site.board.run(["busctl", "set-property", *_MANAGER, "RuntimeWatchdogUSec", "t", str(_usec(seconds))])
-
-
-def _usec(seconds: float) -> int:
-    return 2**64 - 1 if seconds == math.inf else int(seconds * 1e6)
+def _let_systemd_go(site: Site) -> None:
+    path = site.board.system(LET_GO)
+    try:
+        site.files.make_dir(durable.parent(path))
+        site.files.write(path, 0, b"[Manager]\nRuntimeWatchdogSec=0\n")
+    except OSError as error:
+        raise Refusal("test_refused", f"{path}: {error.strerror}") from None
+    site.board.run(RELOAD)
 
 
 def _quietly(action: Callable[[], object]) -> None:
     try:
         action()
     except (OSError, CommandFailed):
-        pass  # nothing more can be done about it, and the finding matters more
+        pass
 
 
 def _take(site: Site, path: str) -> OpenWatchdog:
@@ -251,7 +228,8 @@ def _take(site: Site, path: str) -> OpenWatchdog:
             return site.board.open_watchdog(path)
         except OSError as error:
             if left == 1:
-                names = ", ".join(f"{one.name} ({one.pid})" for one in site.board.holders("/dev/watchdog")) or "nobody"
+                holders = site.board.holders(watchdog_aliases(site))
+                names = ", ".join(f"{one.name} ({one.pid})" for one in holders) or "nobody"
                 raise Refusal("test_refused", f"{path}: {error.strerror}; held by {names}") from None
         site.board.pause(0.25)
     raise AssertionError("unreachable")

@@ -7,7 +7,8 @@ from posagent.doctor.site import SLOTS, Site
 
 WORKERS = ("installer", "fetcher", "selftest")
 TIMERS = tuple(f"posagent-trial@{slot}.timer" for slot in SLOTS)
-ENABLED = ("posagentd.service", "posagent-shutdown.service", *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)
+AGENT = "posagentd.service"
+ENABLED = (AGENT, "posagent-shutdown.service", *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)
 INSTALLED = (
     *ENABLED,
     *(f"posagent-{name}.service" for name in WORKERS),
@@ -17,21 +18,32 @@ SOCKET_MODE = 0o600
 
 
 def installed(site: Site) -> Verdict:
+    """Known to systemd, enabled where something must start them, not failed, and the agent runs."""
     site.need_systemd()
-    faults = []
+    return all_of([fault for unit in INSTALLED for fault in _faults(site, unit)], f"{len(INSTALLED)} units")
+
+
+def _faults(site: Site, unit: str) -> list[str]:
+    shown = site.shown(unit, "LoadState", "UnitFileState", "ActiveState")
+    loaded, enabled, active = shown.values()
+    if loaded != "loaded":
+        return [f"{unit}: {loaded or 'unknown'}"]
+    found = [f"{unit}: {enabled or 'not enabled'}"] if unit in ENABLED and enabled != "enabled" else []
+    if active == "failed" or (unit == AGENT and active != "active"):
+        found.append(f"{unit}: {active}")
+    return found
+
+
+def programs(site: Site) -> Verdict:
+    """A unit whose program is missing is started again and again; a worker's is only missed when it is needed."""
+    site.need_systemd()
+    faults, count = [], 0
     for unit in INSTALLED:
-        shown = site.shown(unit, "LoadState", "ActiveState")
-        if shown["LoadState"] != "loaded":
-            faults.append(f"{unit}: {shown['LoadState'] or 'unknown'}")
-        elif shown["ActiveState"] == "failed":
-            faults.append(f"{unit}: failed")
-    return all_of(faults, f"{len(INSTALLED)} units")
-
-
-def enabled(site: Site) -> Verdict:
-    site.need_systemd()
-    states = {unit: site.shown(unit, "UnitFileState")["UnitFileState"] for unit in ENABLED}
-    return all_of([f"{unit}: {state or 'not installed'}" for unit, state in states.items() if state != "enabled"])
+        for command in site.settings(unit, "ExecStart"):
+            path, count = command.partition(" ")[0], count + 1
+            if site.board.about(site.board.system(path)) is None:
+                faults.append(f"{unit}: {path} does not exist")
+    return all_of(faults, f"{count} programs")
 
 
 def paths(site: Site) -> Verdict:
@@ -39,9 +51,11 @@ def paths(site: Site) -> Verdict:
     site.need_systemd()
     terminal, spool = site.config.terminal, site.config.fetch.spool_dir
     needed = {f"posagent-{name}.socket": [f"{terminal.run_dir}/{name}.sock"] for name in WORKERS}
+    boot = site.config.boot
+    grub = [path.rpartition("/")[0] for path in boot.grub_files] if boot.kind == "grub" else []
     needed |= {
-        "posagentd.service": [terminal.state_dir, terminal.run_dir],
-        "posagent-installer.service": [terminal.installer_dir],
+        AGENT: [terminal.state_dir, terminal.run_dir],
+        "posagent-installer.service": [terminal.installer_dir, *grub],
         "posagent-fetcher.service": [spool],
         "posagent-shutdown.service": [terminal.installer_dir],
         **{unit: [f"{terminal.installer_dir}/trial-%i"] for unit in TIMERS},
@@ -54,24 +68,28 @@ def paths(site: Site) -> Verdict:
 
 
 def _names(text: str, path: str) -> bool:
-    """The path itself, or the setting by which systemd makes such a directory."""
+    """The path or one above it, or the setting by which systemd makes such a directory."""
     above, _, name = path.rpartition("/")
     setting = {"/var/lib": "StateDirectory", "/run": "RuntimeDirectory"}.get(above)
-    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
-    return any(path in line for line in lines) or f"{setting}={name}" in lines
+    lines = [
+        line.strip() for line in text.splitlines() if not line.lstrip().startswith(("#", ";", "InaccessiblePaths"))
+    ]
+    words = {word.lstrip("-+") for line in lines for word in line.partition("=")[2].split()}
+    return f"{setting}={name}" in lines or any(f"{path}/".startswith(f"{word}/") for word in words if word)
 
 
 def timers(site: Site) -> Verdict:
     """The timers that restart an unconfirmed trial recognise their slot on the kernel's command line."""
     site.need_systemd()
     faults = []
+    command_line = (site.board.text(site.config.boot.cmdline_file) or "").split()
     for slot in SLOTS:
         unit = f"posagent-trial@{slot}.timer"
         asked = [word.replace("%i", slot) for word in site.settings(unit, "ConditionKernelCommandLine")]
         wanted = f"{site.config.boot.cmdline_key}={site.boot_name(slot)}"
         if site.config.boot.kind != "custom" and wanted not in asked:
             faults.append(f"{unit} asks for {' '.join(asked) or 'nothing'}, not {wanted}")
-        elif slot == site.booted() and not set(asked) & set(site.command_line()):
+        elif slot == site.booted() and not set(asked) & set(command_line):
             faults.append(f"{unit} asks for {' '.join(asked)}, which the kernel's command line does not have")
     return all_of(faults)
 
@@ -98,10 +116,49 @@ def sockets(site: Site) -> Verdict:
     return all_of(faults)
 
 
+def devices(site: Site) -> Verdict:
+    """The sandboxes open the drivers of the devices that the configuration names."""
+    site.need_systemd()
+    config = site.config
+    lines = (site.board.text(config.boot.env_config) or "").splitlines() if config.boot.kind == "uboot" else []
+    environment = [line.split()[0] for line in lines if line.startswith("/") and line.isprintable()]
+    faults = _closed(site, "posagent-installer.service", [*map(site.device, SLOTS), *environment])
+    return all_of(faults + _closed(site, AGENT, [config.console.device, config.watchdog.device]))
+
+
+def _closed(site: Site, unit: str, paths: list[str]) -> list[str]:
+    """What a unit's sandbox does not open; nothing where it opens all devices."""
+    rules = {rule.split()[0] for rule in site.settings(unit, "DeviceAllow") if rule.split()}
+    drivers = _drivers(site.board.text(site.board.system("/proc/devices")) or "")
+    found = []
+    for path in dict.fromkeys(paths):
+        about = site.board.about(path) if path and rules else None
+        if about is None or not about.number:
+            continue
+        kind = "block" if about.kind == "block device" else "char"
+        driver = f"{kind}-{drivers.get((kind, about.number.split(':')[0]), '?')}"
+        if not rules & {driver, path, site.board.real(path)}:
+            found.append(f"{unit} lacks DeviceAllow={driver} rw for {path}")
+    return found
+
+
+def _drivers(text: str) -> dict[tuple[str, str], str]:
+    """(block or char, major number) -> driver, as /proc/devices has it."""
+    found, kind = {}, ""
+    for line in text.splitlines():
+        words = line.split()
+        if line.endswith("devices:"):
+            kind = "block" if line.startswith("Block") else "char"
+        elif len(words) == 2:
+            found[kind, words[0]] = words[1]
+    return found
+
+
 CHECKS = {
     "units.installed": installed,
-    "units.enabled": enabled,
+    "units.programs": programs,
     "units.paths": paths,
+    "units.devices": devices,
     "units.timers": timers,
     "units.sockets": sockets,
 }

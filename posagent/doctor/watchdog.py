@@ -10,26 +10,21 @@ from __future__ import annotations
 import math
 
 from posagent.doctor import trials
-from posagent.doctor.findings import CannotTell, Verdict, all_of, fault, ok
+from posagent.doctor.findings import CannotTell, Verdict, fault, ok, warning
 from posagent.doctor.site import Site, span_s
 from posagent.platform.watchdog import INTERVAL_S_MAX
 
+MISC = "10:130"
+"""/dev/watchdog, the old name of the first one."""
 TIMEOUT_S_MIN, TIMEOUT_S_MAX = 10, 300
 
 
 def _node(site: Site) -> str:
-    """The watchdog's directory in sysfs. Raises CannotTell."""
-    name = site.board.real(trials.watchdog_path(site)).rpartition("/")[2]
-    names = site.board.names(site.board.system("/sys/class/watchdog"))
-    node = name if name in names else (names[0] if name == "watchdog" and names else "")
-    if not node:
-        raise CannotTell("sysfs knows nothing of it, and asking the driver would start it")
-    return site.board.system(f"/sys/class/watchdog/{node}")
-
-
-def _number(site: Site, name: str) -> int | None:
-    word = site.board.word(f"{_node(site)}/{name}")
-    return int(word) if word.isdigit() else None
+    """The watchdog's directory in sysfs, which an old kernel lacks."""
+    found = site.board.about(trials.watchdog_path(site))
+    if found is None or found.number == MISC:
+        return site.board.system("/sys/class/watchdog/watchdog0")
+    return site.board.system(f"/sys/dev/char/{found.number}")
 
 
 def present(site: Site) -> Verdict:
@@ -42,10 +37,7 @@ def present(site: Site) -> Verdict:
         return fault(f"{path} does not exist")
     if found.kind != "character device":
         return fault(f"{path} is a {found.kind}")
-    try:
-        identity, nowayout = (site.board.word(f"{_node(site)}/{name}") for name in ("identity", "nowayout"))
-    except CannotTell:
-        return ok(path)
+    identity, nowayout = (site.board.word(f"{_node(site)}/{name}") for name in ("identity", "nowayout"))
     can_stop = {"0": "can be stopped once started", "1": "cannot be stopped once started"}.get(nowayout, "")
     return ok(", ".join(text for text in (path, identity, can_stop) if text))
 
@@ -60,8 +52,9 @@ def owner(site: Site) -> Verdict:
     wanted = "posagentd" if device else "systemd"
     if not site.board.am_root():
         return ok(f"{wanted}, as configured; who holds it is only shown to root")
-    holders = site.board.holders("/dev/watchdog")
-    strangers = [f"{one.name} ({one.pid})" for one in holders if not one.name.startswith(wanted) and one.pid != 1]
+    holders = site.board.holders(trials.watchdog_aliases(site))
+    theirs = site.agent_pids() if device else {1}
+    strangers = [f"{one.name} ({one.pid})" for one in holders if one.pid not in theirs]
     if strangers:
         return fault(f"{wanted} is to pet it, but it is held by {', '.join(strangers)}")
     if not holders and (wanted == "systemd" or site.agent_runs()):
@@ -75,20 +68,16 @@ def timeout(site: Site) -> Verdict:
     wanted = runtime_s or float(site.config.watchdog.device_timeout_s if site.config.watchdog.device else 0)
     if not wanted or wanted == math.inf:
         raise CannotTell("no time-out is configured" if not wanted else "systemd leaves it to the driver")
-    doubts, faults = [], []
-    if not TIMEOUT_S_MIN <= wanted <= TIMEOUT_S_MAX:
-        doubts.append(f"{wanted:g} s; {TIMEOUT_S_MIN} to {TIMEOUT_S_MAX} s are sensible")
-    try:
-        most, now = _number(site, "max_timeout"), _number(site, "timeout")
-    except CannotTell:
-        most = now = None
-    if most and wanted > most:
-        faults.append(f"{wanted:g} s is more than the {most} s that the driver can do")
+    node = _node(site)
+    most, now = site.board.number(f"{node}/max_timeout"), site.board.number(f"{node}/timeout")
     petted_s = wanted / 2 if runtime_s else min(wanted / 3, INTERVAL_S_MAX)
-    running = site.board.word(f"{_node(site)}/state") == "active" if now is not None else False
-    if running and now is not None and now <= petted_s:
-        faults.append(f"it is petted every {petted_s:g} s, and the driver waits for {now} s only")
-    return all_of(faults, f"{wanted:g} s", doubts)
+    if site.board.word(f"{node}/state") == "active" and now is not None and now <= petted_s:
+        return fault(f"it is petted every {petted_s:g} s, and the driver waits for {now} s only")
+    if most and wanted > most:
+        return fault(f"{wanted:g} s is more than the {most} s that the driver can do")
+    if not TIMEOUT_S_MIN <= wanted <= TIMEOUT_S_MAX:
+        return warning(f"{wanted:g} s; {TIMEOUT_S_MIN} to {TIMEOUT_S_MAX} s are sensible")
+    return ok(f"{wanted:g} s")
 
 
 def service(site: Site) -> Verdict:

@@ -8,13 +8,14 @@ Source: Linux Documentation/watchdog/watchdog-api.rst.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import grp
 import os
 import pwd
 import stat
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,6 +24,7 @@ from posagent.platform.commands import run
 
 TEXT_BYTES_MAX = 1 << 16
 NAMES_MAX = 4096
+DIGITS_MAX = 19
 COMMAND_S = 20.0
 COMMAND_BYTES_MAX = 4 << 20
 WDIOC_GETSUPPORT, WDIOC_SETTIMEOUT, WDIOC_GETTIMEOUT = 0x80285700, 0xC0045706, 0x80045707
@@ -53,22 +55,22 @@ class Holder:
 
     pid: int
     name: str
-    path: str
 
 
 class OpenWatchdog:
-    """A running watchdog that nobody pets. Raises OSError."""
+    """A running watchdog that nobody pets; `identity` is the driver's own name. Raises OSError.
+
+    Anything else that is opened by mistake (a disk, a pipe) is closed again without a byte written to it.
+    """
 
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-
-    def identity(self) -> str:
-        """The driver's own name; empty where it has none."""
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             answer = fcntl.ioctl(self._descriptor, WDIOC_GETSUPPORT, bytes(_INFO.size))
         except OSError:
-            return ""
-        return str(_INFO.unpack(answer)[2].partition(b"\0")[0].decode("ascii", "replace"))
+            os.close(self._descriptor)
+            raise OSError(errno.ENOTTY, "is no watchdog", path) from None
+        self.identity = str(_INFO.unpack(answer)[2].partition(b"\0")[0].decode("ascii", "replace")) or path
 
     def set_timeout(self, seconds: int) -> int:
         """What the driver made of it; it may keep a time of its own."""
@@ -126,6 +128,11 @@ class LinuxBoard:
         except OSError:
             return ""  # drivers answer EIO and ENODATA for what they do not know
 
+    def number(self, path: str) -> int | None:
+        """The number in a file of sysfs; None where there is none."""
+        word = self.word(path)
+        return int(word) if word.isascii() and word.isdecimal() and len(word) < DIGITS_MAX else None
+
     def read(self, path: str, offset: int, length: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -157,11 +164,6 @@ class LinuxBoard:
 
     def real(self, path: str) -> str:
         return os.path.realpath(path)
-
-    def space(self, path: str) -> tuple[int, int]:
-        """Free bytes and all bytes of the file system."""
-        found = os.statvfs(path)
-        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def refuses_exclusive(self, path: str) -> str:
         """Why a block device cannot be had for oneself; empty where it can."""
@@ -200,14 +202,12 @@ class LinuxBoard:
 
     # processes
 
-    def holders(self, prefix: str) -> list[Holder]:
-        """Processes that have a file open whose path begins so. As root all of them, else one's own."""
+    def holders(self, paths: Collection[str]) -> list[Holder]:
+        """Processes that have one of the files open. As root all of them, else one's own."""
         found = []
         for name in self.names(self.system("/proc")):
-            if name.isdigit():
-                paths = [path for path in self._open_files(name) if path.startswith(prefix)]
-                about = self.word(self.system(f"/proc/{name}/comm"))
-                found += [Holder(pid=int(name), name=about, path=path) for path in paths[:1]]
+            if name.isdecimal() and not set(paths).isdisjoint(self._open_files(name)):
+                found.append(Holder(pid=int(name), name=self.word(self.system(f"/proc/{name}/comm"))))
         return found
 
     def _open_files(self, pid: str) -> list[str]:

@@ -1,0 +1,113 @@
+"""`make hil-campaign`: power cuts of virtual terminals -> build/campaign.json and campaign.html.
+
+Three parts: lives of terminals until enough cuts have fallen; the card at many moments between the writes of an update;
+figures of an update without cuts. `--life PLAN` lives one plan again, as it is printed beside each finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from hil.campaign import apart, life, report
+from hil.image import variant
+from hil.image.start import BUILT
+from posagent.release import bundle
+
+OUT = Path("build")
+PARTS = ("lives", "writes", "figures")
+MOMENTS = 400
+
+
+class Campaign:
+    """Does the parts, and writes the report after every step, so that it may be interrupted."""
+
+    def __init__(self, seed: int, old: dict[str, Any]) -> None:
+        self._seed, self._result = seed, old
+        self._bundles, self._digests = prepare()
+        self._lock = threading.Lock()
+
+    def lives(self, cuts: int, jobs: int) -> None:
+        """Lives on several machines at once, until so many cuts have fallen."""
+        lives: list[dict[str, Any]] = []
+        plans, began = life.plans(self._seed), time.monotonic()
+
+        def work() -> None:
+            while True:
+                with self._lock:
+                    if sum(len(one["fired"]) for one in lives) >= cuts:
+                        return
+                    plan = next(plans)
+                record = self.live(plan)
+                with self._lock:
+                    lives.append(record)
+                    report.tell(lives, sys.stdout)
+                    self._keep(report.summary(lives, seconds=time.monotonic() - began))
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            for done in [pool.submit(work) for _ in range(jobs)]:
+                done.result()
+
+    def live(self, plan: life.Plan) -> dict[str, Any]:
+        job = {"plan": str(plan), "bundle": str(self._bundles[plan.fault]), "digests": self._digests}
+        return apart.run(job)
+
+    def writes(self) -> None:
+        job = {"moments": MOMENTS, "seed": self._seed, "bundle": str(self._bundles["none"]), "digests": self._digests}
+        self._keep({"writes": apart.run(job)})
+
+    def figures(self) -> None:
+        self._keep(apart.run({"bundle": str(self._bundles["none"])}))
+
+    def _keep(self, more: dict[str, Any]) -> None:
+        self._result |= more
+        report.write(self._result, OUT)
+        self.clean = report.is_clean(self._result)
+
+
+def prepare() -> tuple[dict[str, Path], dict[str, str]]:
+    """Bundles to offer, and digests of the images that must run."""
+    with (BUILT / "rootfs.ext4").open("rb") as image:
+        digests = {"factory": hashlib.file_digest(image, "sha256").hexdigest()}
+    bundles = {}
+    for fault, version in life.VERSIONS.items():
+        bundles[fault] = variant.build(BUILT / f"bundles/{version}-{fault}.bundle", version, fault)
+        digests[fault] = bundle.show(bundles[fault])["manifests"][0]["image_sha256"]
+    return bundles, digests
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Cut the power of virtual terminals.")
+    parser.add_argument("--cuts", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="machines at once")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this; the others stay as last reported")
+    parser.add_argument("--life", type=life.parse, help="live this plan only, and print what came of it")
+    given = parser.parse_args()
+    if given.life:
+        record = Campaign(given.seed, {}).live(given.life)
+        print(json.dumps(record, indent=1))
+        return 1 if record["wrong"] or record["lost"] else 0
+    last = OUT / "campaign.json"
+    campaign = Campaign(given.seed, json.loads(last.read_text()) if given.part and last.exists() else {})
+    parts = given.part or PARTS
+    if "lives" in parts:
+        campaign.lives(given.cuts, given.jobs)
+    if "writes" in parts:
+        campaign.writes()
+    if "figures" in parts:
+        campaign.figures()
+    print(report.totals(json.loads(last.read_text())))
+    return 0 if campaign.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""A field engineer's laptop on a rig: a serial port, a key, a certificate, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import serial
+
+from posagent.console.session import PROMPT
+from tests.console.engineers import certify, make_key, sign
+
+ANSWER_S = 20.0
+
+
+class Laptop:
+    """On the field line at that path; `ca` certifies its key for the role `update`."""
+
+    def __init__(self, line: str, ca: Path, folder: Path) -> None:
+        self._certificate = certify(ca, make_key(folder / "key"))
+        self._port = serial.Serial(line, 115200, timeout=0.2, write_timeout=ANSWER_S)
+
+    def close(self) -> None:
+        self._port.close()
+
+    def ask(self, line: str) -> list[str]:
+        """What is answered to a line, without its echo. Raises TimeoutError."""
+        self._port.reset_input_buffer()
+        self._port.write(line.encode() + b"\r")
+        said, deadline = b"", time.monotonic() + ANSWER_S
+        while not said.endswith(b"\n" + PROMPT):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no answer to {line[:40]!r} in {ANSWER_S:.0f} s: {said[-200:]!r}")
+            said += self._port.read(self._port.in_waiting or 1)
+        return said.removesuffix(PROMPT).decode().splitlines()[1:]
+
+    def ask_json(self, line: str) -> dict[str, Any]:
+        """The one object that is answered. Raises TimeoutError."""
+        value: dict[str, Any] = json.loads(next(said for said in self.ask(f"{line} --json") if said.startswith("{")))
+        return value
+
+    def unlock(self) -> list[str]:
+        """Ask for a challenge, sign it, paste the signature; what the terminal says."""
+        challenge = self.ask_json("unlock update")["challenge"]
+        return self.ask(sign(self._certificate, challenge).rstrip("\n").replace("\n", "\r"))
+
+    def wait(self, reached: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
+        """Status, asked for again and again, through restarts of the terminal. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                status = self.ask_json("status")
+                if reached(status):
+                    return status
+            except (TimeoutError, StopIteration, ValueError):  # it restarts
+                pass
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not reached in {timeout_s:.0f} s")

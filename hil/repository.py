@@ -1,0 +1,42 @@
+"""Where a terminal on a rig looks for updates: a directory on this machine, served on the loopback."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+from posagent.release import repository
+
+PORT = 8000
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        return None  # a terminal that was switched off does not say goodbye
+
+
+class Repository:
+    """Serves from now until it is closed; the terminal knows this machine as `host`."""
+
+    def __init__(self, directory: Path, host: str) -> None:
+        directory.mkdir()
+        self._directory, self._host = directory, host
+        handler = functools.partial(_Quiet, directory=str(directory))
+        self._server = _Server(("127.0.0.1", PORT), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def offer(self, bundle: Path) -> str:
+        """Make this bundle the newest; its address."""
+        pointer = repository.publish(bundle, self._directory)
+        return f"http://{self._host}:{PORT}/{pointer['bundle']}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
