@@ -65,10 +65,11 @@ class WriteLog:
         at = SECTOR
         while at + SECTOR <= len(self._bytes):
             sector, count, flags, _ = struct.unpack_from("<QQQQ", self._bytes, at)
-            if not count or flags:  # the end; a card knows neither flushes nor discards
+            write = Write(sector * SECTOR, at + SECTOR, count * SECTOR)
+            at = write.log_at + write.length
+            if not count or flags or at > len(self._bytes):  # the end; a card knows neither flushes nor discards
                 return
-            yield Write(sector * SECTOR, at + SECTOR, count * SECTOR)
-            at += SECTOR + count * SECTOR
+            yield write
 
     def data(self, write: Write) -> bytes:
         return self._bytes[write.log_at : write.log_at + write.length]

@@ -1,0 +1,186 @@
+"""The power-cut campaign's own parts, without a machine: plans, the console, the log of writes, the report."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.campaign import life, report, writelog
+from hil.campaign.guest import KERNEL, UBOOT, Guest
+from hil.machine import Machine
+
+SECTOR = writelog.SECTOR
+
+
+# plans
+
+
+def test_a_plan_can_be_written_down_and_lived_again() -> None:
+    for plan in itertools.islice(life.plans(1), 20):
+        assert life.parse(str(plan)) == plan
+
+
+@pytest.mark.parametrize("text", ["none nowhere+1", "melts install+1", "none install+soon", "none install", ""])
+def test_what_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        life.parse(text)
+
+
+def test_the_same_seed_makes_the_same_lives() -> None:
+    first, second, other = ([*map(str, itertools.islice(life.plans(seed), 9))] for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_delays_sweep_every_phase_from_its_begin_to_its_end() -> None:
+    cuts = [cut for plan in itertools.islice(life.plans(1), 60) for cut in plan.cuts]
+    for marker, span_s in life.SPAN_S.items():
+        shares = sorted(cut.delay_s / span_s for cut in cuts if cut.marker == marker)
+        assert len(shares) > 10 and shares[0] < 0.15 and shares[-1] > 0.85, marker
+        assert max(late - early for early, late in itertools.pairwise(shares)) < 0.25, marker
+
+
+# the console
+
+
+class Said(Machine):
+    """A machine whose console says what is given."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+        self.typed = b""
+
+    def read(self, timeout_s: float, bytes_max: int = 1 << 16) -> bytes:
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def write(self, data: bytes) -> None:
+        self.typed += data
+
+
+def seen(*pieces: bytes) -> Guest:
+    guest = Guest(Said(*pieces))
+    for _ in pieces:
+        guest.pump(0)
+    return guest
+
+
+STATUS = b'{"state": "install", "booted": "a", "last_outcome": null}\r\n'
+
+
+def test_phases_follow_what_the_console_says() -> None:
+    assert seen(b"boot: slot b\r\n").phase == UBOOT
+    assert seen(b"boot: slot b\r\nStarting ker", b"nel ...\r\n").phase == KERNEL
+    guest = seen(b"boot: slot b\r\nStarting kernel ...\r\n", STATUS)
+    assert (guest.phase, guest.booted, guest.starts, guest.decided()) == ("install", "b", 1, True)
+
+
+def test_a_restart_forgets_what_the_agent_said_before() -> None:
+    guest = seen(STATUS, b"boot: slot a\r\n")
+    assert (guest.phase, guest.decided()) == (UBOOT, False)
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"state": "install", "booted": "a"', b"\xff\xfe", b"[  9.1] watchdog: did not stop!"]
+)
+def test_what_is_torn_or_foreign_changes_nothing(line: bytes) -> None:
+    assert seen(b"boot: slot a\r\n" + line + b"\r\n").phase == UBOOT
+
+
+def test_the_agent_is_watched_as_soon_as_there_is_a_shell() -> None:
+    machine = Said(b"terminal login: root\r\n", b"root@terminal:~# ", STATUS)
+    guest = Guest(machine)
+    assert guest.until(guest.decided, 5)
+    assert machine.typed == b"posagent watch --json\n"
+
+
+# the log of writes
+
+
+def log_of(path: Path, *writes: tuple[int, bytes], superblock: bool = True) -> Path:
+    """As QEMU's blklogwrites makes it: a superblock, then for each write a header and its data, in sectors."""
+    blocks = [struct.pack("<QQQI", writelog.MAGIC, 1, len(writes), SECTOR) if superblock else bytes(28)]
+    for sector, data in writes:
+        blocks += [struct.pack("<QQQQ", sector, len(data) // SECTOR, 0, 0), data]
+    path.write_bytes(b"".join(block.ljust(-(-len(block) // SECTOR) * SECTOR, b"\0") for block in blocks))
+    return path
+
+
+@pytest.mark.parametrize("superblock", [True, False])
+def test_writes_are_read_in_their_order(tmp_path: Path, superblock: bool) -> None:
+    given = [(7, b"a" * SECTOR), (0, b"b" * SECTOR * 3), (7, b"c" * SECTOR)]
+    log = writelog.WriteLog(log_of(tmp_path / "log", *given, superblock=superblock))
+    assert [(write.at // SECTOR, log.data(write)) for write in log.writes] == given
+
+
+def test_a_write_that_was_torn_in_the_log_itself_is_left_out(tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log", (1, b"a" * SECTOR), (2, b"b" * SECTOR * 4))
+    path.write_bytes(path.read_bytes()[:-SECTOR])
+    assert len(writelog.WriteLog(path).writes) == 1
+
+
+def test_another_file_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"x" * SECTOR * 2)
+    with pytest.raises(ValueError, match="no log"):
+        writelog.WriteLog(tmp_path / "log")
+
+
+def test_moments_lie_where_it_matters(tmp_path: Path) -> None:
+    places = [life.SLOT_AT["b"]] * 900 + [writelog.DATA_AT] * 90 + [1 << 20] * 10
+    writes = [writelog.Write(at, 0, SECTOR) for at in places]
+    chosen = writelog.moments(writes, 40, seed=1)
+    assert chosen == sorted(set(chosen)) and chosen[-1] == len(writes)
+    kinds = [places[number] for number in chosen[:-1]]
+    assert [kinds.count(place) for place in (1 << 20, writelog.DATA_AT, life.SLOT_AT["b"])] == [10, 20, 10]
+
+
+# the report
+
+
+def lived(**more: Any) -> dict[str, Any]:
+    fired = life.Fired("install+1.00", "install", 1.0, "a", recover_s=30.0, sells_s=20.0, starts=1)
+    record = life.Record("none install+1.00 commit+1.00", [fired], {"outcome": "committed"}, payments=5)
+    return record.to_dict() | more
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"wrong": ["slot a runs, not <b>"]}, "wrong_outcome"),
+        ({"lost": ["2 payments are left"]}, "data_lost"),
+        ({"unbootable": True, "wrong": ["not decided"], "outcome": {}}, "unbootable"),
+    ],
+)
+def test_a_life_that_went_wrong_is_counted_and_can_be_lived_again(
+    tmp_path: Path, more: dict[str, Any], name: str
+) -> None:
+    lives = [lived(), lived(**more)]
+    result = report.summary(lives, seconds=1.0)
+    assert result[name] == 1 and not report.is_clean(result)
+    report.write(result, tmp_path)
+    page, told = (tmp_path / "campaign.html").read_text(), io.StringIO()
+    report.tell(lives, told)
+    for text in (page.replace("&#x27;", "'"), told.getvalue()):
+        assert "make hil-campaign LIFE='none install+1.00 commit+1.00'" in text
+    assert "<b>" not in page
+
+
+def test_a_clean_campaign_says_so(tmp_path: Path) -> None:
+    result = report.summary([lived()], seconds=1.0)
+    assert report.is_clean(result)
+    assert (result["cuts"], result["fired"], result["by_phase"]) == (2, 1, {"install": 1})
+    report.write(result, tmp_path)
+    assert "None." in (tmp_path / "campaign.html").read_text()
+
+
+def test_what_was_found_between_the_writes_is_not_clean() -> None:
+    assert not report.is_clean({"writes": {"found": ["before write 7: the boot order is empty"]}})
+    assert report.is_clean({"writes": {"found": []}})
+
+
+def test_quantiles_of_little_are_no_invention() -> None:
+    assert report.spread([]) == {} and report.spread([3.0]) == {"p50": 3.0, "p90": 3.0, "max": 3.0}
+    assert report.spread([1.0, 2.0, 3.0]) == {"p50": 2.0, "p90": 2.8, "max": 3.0}
