@@ -119,7 +119,7 @@ def _svg(figure: Figure) -> str:
 
 def _where(lives: Lives, phases: Sequence[str]) -> Figure:
     """Every cut: its phase, how far into it, and how the update of that life ended."""
-    figure = Figure(figsize=(9, 0.5 * len(phases) + 1.4), layout="constrained")
+    figure = Figure(figsize=(9, 0.5 * len(phases) + 2.0), layout="constrained")
     axes = figure.subplots()
     for verdict, colour in COLOURS.items():
         hit = [one for life in lives if _verdict(life) == verdict for one in life["fired"]]
@@ -132,7 +132,7 @@ def _where(lives: Lives, phases: Sequence[str]) -> Figure:
     )
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower right", title="the update then was")
+    figure.legend(loc="outside lower center", ncols=len(COLOURS), title="the update then was")
     return figure
 
 
