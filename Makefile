@@ -45,16 +45,17 @@ test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
-# HIL has more words for pytest, such as -m short.
+# HIL has more words for pytest, such as -m short. In QEMU two terminals run at once.
 RIG ?= sim
 ifneq ($(RIG),sim)
 hil: .venv/.hil
 endif
 ifeq ($(RIG),qemu)
 hil: hil-image
+HIL_AT_ONCE := -n 2
 endif
 hil: venv deps
-	$(BIN)/pytest hil --rig $(RIG) $(HIL)
+	$(BIN)/pytest hil --rig $(RIG) $(HIL_AT_ONCE) $(HIL)
 .venv/.hil: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,hil]'
 	@touch $@

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from hil import network
 from hil.terminal import NotOnThisRig, Terminal
 
 RIGS = {"sim": "hil.rigs.sim:SimulatedRig", "qemu": "hil.rigs.qemu:QemuRig"}
 """Imported when used: labgrid is only there for the rigs that need it."""
 SCENARIO_S = 1800
-REPORT = pytest.StashKey[dict[str, dict[str, Any]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "short: one of the few scenarios that CI runs on the slow rig")
-    config.stash[REPORT] = {}
+    is_worker, has_workers = hasattr(config, "workerinput"), bool(config.getoption("numprocesses", None))
+    if not is_worker:
+        config.pluginmanager.register(Report())
+    if config.getoption("--rig") == "qemu" and not has_workers:
+        network.enter()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,24 +55,26 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    began = time.monotonic()
-    outcome = "passed"
     try:
-        yield
+        return (yield)
     except NotOnThisRig as error:
-        outcome = "skipped"
         pytest.skip(str(error))
-    except BaseException:
-        outcome = "failed"
-        raise
-    finally:
-        seconds = round(time.monotonic() - began, 1)
-        item.config.stash[REPORT][item.name] = {"outcome": outcome, "seconds": seconds}
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    scenarios = session.config.stash[REPORT]
-    if scenarios:
-        report = {"rig": session.config.getoption("--rig"), "scenarios": scenarios}
+class Report:
+    """What build/hil.json holds; collected where the results of all workers come together."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._scenarios: dict[str, dict[str, Any]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.failed:
+            name = report.nodeid.rpartition("::")[2]
+            self._scenarios[name] = {"outcome": report.outcome, "seconds": round(report.duration, 1)}
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        rig, seconds = session.config.getoption("--rig"), round(time.monotonic() - self._began, 1)
+        report = {"rig": rig, "seconds": seconds, "scenarios": self._scenarios}
         Path("build").mkdir(exist_ok=True)
         Path("build/hil.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
