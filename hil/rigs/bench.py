@@ -65,8 +65,8 @@ class LabgridRig:
         if battery_percent is not None:
             self.run(f"echo {battery_percent} >{BATTERY}/battery_capacity")
         if charger is not None:
-            status = "charging" if charger else "discharging"
-            self.run(f"echo {'on' if charger else 'off'} >{BATTERY}/ac_online; echo {status} >{BATTERY}/battery_status")
+            online, status = ("on", "charging") if charger else ("off", "discharging")
+            self.run(f"cd {BATTERY}; echo {online} | tee ac_online usb_online; echo {status} >battery_status")
 
     def set_clock_offset(self, seconds: int) -> None:
         raise NotOnThisRig("a bench cannot set the board's clock")
