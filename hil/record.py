@@ -15,12 +15,12 @@ import json
 import re
 import tempfile
 import time
-import zlib
 from pathlib import Path
 from typing import Any
 
 from hil import network
 from hil.laptop import Laptop
+from hil.recording import packed
 from hil.rigs.bench import NO_ANSWER, LabgridRig
 from hil.rigs.qemu import QemuRig
 
@@ -55,15 +55,6 @@ def record(rig: LabgridRig, folder: Path) -> dict[str, Any]:
         "starts": [_start(rig, cause) for cause in ("power", *RESETS, "power")],
         "field": _field(rig, folder),
     }
-
-
-def packed(data: bytes) -> str:
-    """Bytes in JSON: deflated, because most are the same."""
-    return base64.b64encode(zlib.compress(data, 9)).decode()
-
-
-def unpacked(text: str) -> bytes:
-    return zlib.decompress(base64.b64decode(text))
 
 
 def _said(rig: LabgridRig, command: str) -> str:

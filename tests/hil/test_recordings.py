@@ -14,7 +14,7 @@ import pytest
 
 from hil.campaign.guest import KERNEL, Guest
 from hil.machine import Machine
-from hil.record import unpacked
+from hil.recording import unpacked
 from posagent.config import BootConfig, SlotConfig, SlotsConfig
 from posagent.platform.power import SysfsPower
 from posagent.platform.reset import LinuxResets
