@@ -14,6 +14,7 @@ from posagent.console.session import PROMPT
 from tests.console.engineers import certify, make_key, sign
 
 ANSWER_S = 20.0
+UNLOCK_S = 120.0
 
 
 class Laptop:
@@ -43,19 +44,25 @@ class Laptop:
         return value
 
     def unlock(self) -> list[str]:
-        """Ask for a challenge, sign it, paste the signature; what the terminal says."""
-        challenge = self.ask_json("unlock update")["challenge"]
-        return self.ask(sign(self._certificate, challenge).rstrip("\n").replace("\n", "\r"))
+        """Ask for a challenge, sign it, paste the signature; what the terminal says. While its installer is at work, as
+        after a start, it is asked again."""
+        deadline = time.monotonic() + UNLOCK_S
+        while True:
+            challenge = self.ask_json("unlock update")["challenge"]
+            said = self.ask(sign(self._certificate, challenge).rstrip("\n").replace("\n", "\r"))
+            if "[busy]" not in " ".join(said) or time.monotonic() > deadline:
+                return said
 
     def wait(self, reached: Callable[[dict[str, Any]], object], timeout_s: float) -> dict[str, Any]:
         """Status, asked for again and again, through restarts of the terminal. Raises TimeoutError."""
-        deadline = time.monotonic() + timeout_s
+        deadline, last = time.monotonic() + timeout_s, "nothing"
         while True:
             try:
                 status = self.ask_json("status")
                 if reached(status):
                     return status
-            except (TimeoutError, StopIteration, ValueError):  # it restarts
-                pass
+                last = f"{status['state']}, {status['failure']}, {status['last_outcome']}"
+            except (TimeoutError, StopIteration, ValueError) as error:  # it restarts
+                last = repr(error)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not reached in {timeout_s:.0f} s")
+                raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")

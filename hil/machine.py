@@ -10,13 +10,58 @@ import contextlib
 import re
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 from hil.image import start
 
 START_S = 20.0
+UNREAD_BYTES_MAX = 8 << 20
 _FIELD = re.compile(r"(/dev/pts/\d+) \(label field\)")
+
+
+class _Said:
+    """What the console says, taken in at once by a thread: a serial port that nobody reads goes on, QEMU's would stop
+    the machine."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def take_from(self, console: socket.socket) -> None:
+        self._thread = threading.Thread(target=self._take, args=(console,), daemon=True)
+        self._thread.start()
+
+    def _take(self, console: socket.socket) -> None:
+        data = b"?"
+        while data:
+            try:
+                data = console.recv(1 << 16)
+            except OSError:
+                data = b""
+            with self._changed:
+                self._data += data
+                del self._data[:-UNREAD_BYTES_MAX]
+                self._ended = not data
+                self._changed.notify_all()
+
+    def next(self, timeout_s: float, bytes_max: int) -> bytes:
+        """Nothing within the time-out is nothing. Raises OSError when all was read of a machine that has ended."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._data or self._ended, timeout_s)
+            if self._ended and not self._data:
+                raise OSError("the machine has ended")
+            data = bytes(self._data[:bytes_max])
+            del self._data[:bytes_max]
+            return data
+
+    def end(self) -> None:
+        """When QEMU has ended."""
+        if self._thread is not None:
+            self._thread.join()
 
 
 class Machine:
@@ -30,6 +75,7 @@ class Machine:
         self._payments, self._log = payments, log
         self._process: subprocess.Popen[bytes] | None = None
         self._console: socket.socket | None = None
+        self._said = _Said()
 
     def on(self) -> None:
         if self._process is not None:
@@ -48,6 +94,8 @@ class Machine:
         with said.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self._console = self._connected(path, said)
+        self._said = _Said()
+        self._said.take_from(self._console)
         self.field = self._found(said)
 
     def off(self) -> None:
@@ -56,6 +104,7 @@ class Machine:
             process.kill()
             process.wait()
         if self._console is not None:
+            self._said.end()
             self._console.close()
             self._console = None
 
@@ -63,14 +112,7 @@ class Machine:
         """What the console says next; nothing within the time-out is nothing. Raises OSError when it is off."""
         if self._console is None:
             raise OSError("the terminal is off")
-        self._console.settimeout(max(timeout_s, 0.001))
-        try:
-            data = self._console.recv(bytes_max)
-        except (TimeoutError, BlockingIOError):
-            return b""
-        if not data:
-            raise OSError("the machine has ended")
-        return data
+        return self._said.next(timeout_s, bytes_max)
 
     def write(self, data: bytes) -> None:
         """Type it on the console. Raises OSError when it is off."""

@@ -10,7 +10,8 @@ from hil.laptop import Laptop
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
-UPDATE_S = 600
+UPDATE_S = 1500
+"""Three trials of a version that never answers take their time on a slow machine."""
 STATE_S = 300
 
 
