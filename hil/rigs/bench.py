@@ -25,7 +25,8 @@ from posagent.core.errors import PosagentError
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
 POLL_S = 0.3
-WATCH = """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout {seconds} posagent watch --json)"""
+WATCH = """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout 10 posagent watch --json)"""
+WATCHED_S = 25
 BATTERY = "/sys/module/test_power/parameters"
 
 
@@ -118,12 +119,13 @@ class LabgridRig:
         raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
 
     def wait_state(self, state: str, timeout_s: float) -> None:
-        """The terminal itself watches: some states last shorter than a question takes."""
+        """The terminal itself watches: some states last shorter than a question takes. Not for long at a time, because
+        one that restarts never answers."""
         deadline, last = time.monotonic() + timeout_s, "nothing"
-        while (left := deadline - time.monotonic()) > 0:
-            watch = "bash -c " + shlex.quote(WATCH.format(seconds=int(left) + 1, state=state))
+        watch = "bash -c " + shlex.quote(WATCH.format(state=state))
+        while time.monotonic() < deadline:
             try:
-                said, code = self.run(watch, left + COMMAND_S)
+                said, code = self.run(watch, WATCHED_S)
                 if code == 0:
                     return
                 last = said[-200:]
