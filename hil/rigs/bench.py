@@ -25,8 +25,12 @@ from posagent.core.errors import PosagentError
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
 POLL_S = 0.3
-WATCH = """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout 10 posagent watch --json)"""
-WATCHED_S = 25
+SEEN, LOST = "state seen", "state lost"
+WATCH = (
+    """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout {seconds} posagent watch --json)"""
+    """ && echo state' 'seen || echo state' 'lost"""
+)
+"""For an interactive bash; the words are quoted so that their echo is not taken for them."""
 BATTERY = "/sys/module/test_power/parameters"
 
 
@@ -119,18 +123,23 @@ class LabgridRig:
         raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
 
     def wait_state(self, state: str, timeout_s: float) -> None:
-        """The terminal itself watches: some states last shorter than a question takes. Not for long at a time, because
-        one that restarts never answers."""
+        """The terminal itself watches: some states last shorter than a question takes. When it restarts, the console
+        asks for a login again, and so do we."""
         deadline, last = time.monotonic() + timeout_s, "nothing"
-        watch = "bash -c " + shlex.quote(WATCH.format(state=state))
-        while time.monotonic() < deadline:
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                said, code = self.run(watch, WATCHED_S)
-                if code == 0:
+                self._target.activate(self._shell)
+                console = self._shell.console
+                console.sendline(WATCH.format(state=state, seconds=int(left) + 1))
+                found, *_ = console.expect([SEEN, LOST, self._shell.login_prompt], timeout=left)
+                if found == 0:
                     return
-                last = said[-200:]
+                last = "restarted" if found == 2 else "the agent does not answer"
             except NO_ANSWER as error:
                 last = f"no answer: {type(error).__name__}"
+                found = 2
+            if found == 2:
+                self._forget_shell()
             time.sleep(POLL_S)
         raise TimeoutError(f"{state} not reached in {timeout_s:.0f} s; last: {last}")
 
