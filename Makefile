@@ -8,18 +8,20 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants demo bench docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants demo bench bench-payload fuzz docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
 	@echo "make test   all tests"
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
+	@echo "make bench-payload  downloads and installs against other methods -> build/payload.json"
 	@echo "make hil    the rig scenarios, RIG=sim or RIG=qemu -> build/hil.json"
 	@echo "make hil-campaign  power cuts of terminals in QEMU, CUTS=200 -> build/campaign.html"
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
+	@echo "make fuzz   readers of bundles and payloads on bytes of every kind, FUZZ_S=600 seconds"
 	@echo "make docs   write the generated pages of docs/"
 
 venv: .venv/.done
@@ -82,11 +84,26 @@ crash-full: venv
 mutants: venv
 	$(BIN)/python -m tests.crash.mutants
 
+# Coverage-guided inputs for whatever reads a bundle. What it finds stands in build/fuzz/crash-*.
+FUZZ_S ?= 600
+.venv/.fuzz: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@
+fuzz: .venv/.fuzz
+	@mkdir -p build/fuzz/corpus
+	$(BIN)/python -m tests.fuzz.payload seeds build/fuzz/corpus
+	$(BIN)/python -m tests.fuzz.payload -max_total_time=$(FUZZ_S) -max_len=65536 -rss_limit_mb=512 -timeout=20 \
+	    -artifact_prefix=build/fuzz/ -print_final_stats=1 build/fuzz/corpus
+
 demo: venv deps
 	$(BIN)/python -m posagent.sim.demo
 
 bench: venv bench-deps
 	$(BIN)/python tests/bench/run.py
+
+# Bytes, seconds and memory of deltas and full images against other methods -> build/payload.json. Needs root.
+bench-payload: venv bench-deps
+	$(BIN)/python tests/bench/payload.py
 
 docs: venv
 	$(BIN)/python docs/generate.py

@@ -90,16 +90,18 @@ class BootConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustConfig:
-    """Where trust begins. The files are part of the signed image, not of the data partition."""
+    """Where trust begins: files of the signed image. `group_key_file` (X25519, PEM) opens encrypted payloads."""
 
     root_file: str = "/etc/posagent/root.json"
+    group_key_file: str = ""
     image_built_at: int = _between(0, 2**40, 0)
     rollback_floor: int = _between(0, 2**31, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchConfig:
-    """The repository and the limits of a download."""
+    """The repository and the limits of a download. `bytes_per_s_max` leaves room for payments, 0 is no limit; on a
+    `metered` link at most `metered_bytes_max` are fetched for one update."""
 
     repository_url: str = ""
     channel: str = "stable"
@@ -110,7 +112,10 @@ class FetchConfig:
     download_timeout_s: int = _between(1, 30 * 86400, 86400)
     connect_timeout_s: int = _between(1, 600, 30)
     stall_timeout_s: int = _between(1, 3600, 60)
-    checkpoint_bytes: int = _between(4096, 2**28, 1 << 20)
+    bytes_per_s_max: int = _between(0, 2**31, 0)
+    metered: bool = False
+    metered_bytes_max: int = _between(0, 2**40, 16 << 20)
+    checkpoint_bytes: int = _between(4096, 2**28, 64 << 10)
     keep_free_bytes: int = _between(0, 2**40, 16 << 20)
     attempts_max: int = _between(1, 1000, 20)
     backoff_s: int = _between(0, 3600, 5)
@@ -136,7 +141,6 @@ class InstallConfig:
     attempts_max: int = _between(1, 100, 10)
     backoff_s: int = _between(0, 3600, 5)
     stall_timeout_s: int = _between(1, 3600, 120)
-    checkpoint_bytes: int = _between(1 << 20, 1 << 30, 16 << 20)
     gate_recheck_s: int = _between(1, 3600, 30)
 
 

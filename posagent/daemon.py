@@ -107,6 +107,7 @@ class Resident:
                 selftest_s=config.selftest.deadline_s + 10.0,
             ),
             on_restart=self._stop_if_asked,
+            jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors
         self._api = AgentApi(engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id)

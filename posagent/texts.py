@@ -52,6 +52,13 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "next_step": ("next step", "下一步"),
     "problem": ("problem", "问题"),
     "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
+    "staged": ("it is fetched first, then installed", "先完整下载，再安装"),
+    "streamed": (
+        "there is no room for all of it: parts are put into the spare slot while the rest is fetched",
+        "空间不足：边下载边写入备用分区",
+    ),
+    "delta": ("only what changed is fetched", "仅下载变化部分"),
+    "full": ("no delta fits this version: what it lacks is fetched", "无适用的差分包：下载缺少的部分"),
     "no_offer": ("nothing newer than {} is offered", "没有比 {} 更新的版本"),
     "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
     "lost": ("waiting for the terminal to come back", "等待终端重新启动"),
@@ -145,6 +152,10 @@ def status_lines(status: Answer, lang: str) -> list[str]:
     lines.append(power_line(status["power"], lang))
     if status["update"] is not None:
         lines.append(f"{say('update', lang)}: {progress_line(status, lang)}")
+        if kind := status["update"].get("kind"):
+            lines.append(f"  {say(kind, lang)}")
+        if status["update"].get("streamed"):
+            lines.append(f"  {say('streamed', lang)}")
     lines += gate_lines(status["gates"], lang)
     lines += [f"{say('problem', lang)}: {problem['detail']} [{problem['code']}]" for problem in status["problems"]]
     last = status["last_outcome"]
@@ -223,6 +234,7 @@ def check_lines(answer: Answer, lang: str) -> list[str]:
         lines = [say("no_offer", lang, answer["booted_version"] or "?")]
     else:
         lines = [say("offer", lang, offer["version"], f"{offer['length'] / 1e6:.1f}")]
+        lines.append(say("staged" if offer["staged"] else "streamed", lang))
     return lines + gate_lines(answer["gates"], lang)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from posagent.core.ports import Files
 from posagent.release import bundle, keys
 from posagent.sim import image, layout
 from posagent.sim.inprocess import InProcessTerminal
@@ -29,19 +31,27 @@ class Desk:
     images: dict[str, Path]
     bundles: dict[str, Path]
 
+    @property
+    def tree(self) -> Path:
+        """What is in all of the images."""
+        return self.keys.parent / "tree"
+
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     base = tmp_path_factory.mktemp("desk")
     made = Desk(base / "keys", {}, {})
     keys.init(made.keys)
+    tree = base / "tree"
+    tree.mkdir()
+    (tree / "application").write_bytes(random.Random(1).randbytes(200_000))
     for version, how in {
         "1.0.0": {},
         "2.0.0": {},
         "3.0.0": {"broken": "missing parameters"},
         "4.0.0": {"boot_fault": "panic"},
     }.items():
-        made.images[version] = image.build(base / f"{version}.ext4", version, **how)  # type: ignore[arg-type]
+        made.images[version] = image.build(base / f"{version}.ext4", version, tree=tree, **how)  # type: ignore[arg-type]
         made.bundles[version] = bundle.build(
             made.images[version],
             version=version,
@@ -61,18 +71,18 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[[], InProcessTerminal]]:
+def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[..., InProcessTerminal]]:
     """Makes terminals that run 1.0.0, switched on, in this process."""
     terminals: list[InProcessTerminal] = []
 
-    def make() -> InProcessTerminal:
+    def make(files: Files | None = None, group_key_file: str = "") -> InProcessTerminal:
         made = layout.create(
             short_path / f"t{len(terminals)}",
             image=desk.images["1.0.0"],
             keys_dir=desk.keys,
-            settings=Settings(hardware=HARDWARE),
+            settings=Settings(hardware=HARDWARE, group_key_file=group_key_file),
         )
-        terminal = InProcessTerminal(made)
+        terminal = InProcessTerminal(made, files)
         terminals.append(terminal)
         terminal.boot()
         terminal.run_until(lambda one: one.boots == 1)

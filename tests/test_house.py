@@ -45,7 +45,7 @@ EXTRA = {
 
 ONLY_IN = {
     "transitions": {"core.machine"},
-    "cryptography": {"installer.trust", "installer.engineer", "release"},
+    "cryptography": {"core.seal", "installer.trust", "installer.engineer", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
     "serial": {"console.port"},

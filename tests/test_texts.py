@@ -51,7 +51,11 @@ def words_asked_for() -> Iterator[str]:
 
 
 def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
-    by_value = {kind.value for kind in OutcomeKind} | {"running", "on_trial", "good", "bad", "writing", "complete"}
+    by_value = (
+        {kind.value for kind in OutcomeKind}
+        | {"running", "on_trial", "good", "bad", "writing", "complete"}
+        | {"delta", "full"}
+    )
     causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}
     assert set(words_asked_for()) | by_value | causes == texts.WORDS.keys()
 
@@ -197,5 +201,10 @@ def test_nothing_to_tell_is_told() -> None:
     assert texts.check_lines({"offer": None, "booted_version": "1.0.0", "gates": []}, "en") == [
         "nothing newer than 1.0.0 is offered"
     ]
-    offer = {"version": "2.0.0", "length": 12_345_678}
-    assert texts.check_lines({"offer": offer, "gates": []}, "zh") == ["可升级版本：2.0.0（12.3 MB）"]
+    offer = {"version": "2.0.0", "length": 12_345_678, "staged": True}
+    assert texts.check_lines({"offer": offer, "gates": []}, "zh") == [
+        "可升级版本：2.0.0（12.3 MB）",
+        "先完整下载，再安装",
+    ]
+    said = texts.check_lines({"offer": {**offer, "staged": False}, "gates": []}, "en")
+    assert said[1].startswith("there is no room for all of it")

@@ -21,13 +21,18 @@ def update(terminal: Terminal) -> str:
     return name
 
 
+def committed(terminal: Terminal, name: str) -> None:
+    """Wait until that update has ended as it should."""
+    outcome = terminal.wait_outcome(name, UPDATE_S)
+    assert outcome["outcome"] == "committed", outcome
+
+
 @pytest.mark.short
 def test_a_good_version_commits_on_the_other_slot(terminal: Terminal) -> None:
     terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()
     terminal.publish("2.0.0")
-    outcome = terminal.wait_outcome(update(terminal), UPDATE_S)
-    assert outcome["outcome"] == "committed"
+    committed(terminal, update(terminal))
     assert terminal.slot_booted() not in (before, None)
 
 
@@ -59,7 +64,7 @@ def test_there_and_back_again(terminal: Terminal) -> None:
     before = terminal.slot_booted()
     for version in ("2.0.0", "2.1.0"):
         terminal.publish(version)
-        assert terminal.wait_outcome(update(terminal), UPDATE_S)["outcome"] == "committed"
+        committed(terminal, update(terminal))
     assert terminal.slot_booted() == before
     assert [one["version"] for one in terminal.ask("history")["history"]] == ["2.0.0", "2.1.0"]
 
@@ -71,7 +76,7 @@ def test_a_power_cut_loses_nothing(terminal: Terminal, state: str) -> None:
     name = update(terminal)
     terminal.wait_state(state, STATE_S)
     terminal.power_cut(0.5)
-    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+    committed(terminal, name)
 
 
 def test_a_merchant_who_switches_off_three_times_during_the_trial_gets_the_new_version(terminal: Terminal) -> None:
@@ -82,7 +87,7 @@ def test_a_merchant_who_switches_off_three_times_during_the_trial_gets_the_new_v
     for _ in range(3):
         terminal.wait_state("selftest", STATE_S)
         terminal.power_cut(0.5)
-    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+    committed(terminal, name)
 
 
 def test_cancelling_is_refused_while_the_slot_is_written(terminal: Terminal) -> None:
@@ -92,7 +97,7 @@ def test_cancelling_is_refused_while_the_slot_is_written(terminal: Terminal) -> 
     terminal.wait_state("install", STATE_S)
     with pytest.raises(PosagentError, match="critical_section"):
         terminal.ask("cancel")
-    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+    committed(terminal, name)
 
 
 def test_an_engineer_updates_over_the_field_line_alone(terminal: Terminal, tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_a_battery_that_sinks_during_the_installation_does_not_spoil_it(terminal
     terminal.power_cut(0.5)  # from now on the installation has to wait
     terminal.wait_state("install", STATE_S)
     terminal.set_power(battery_percent=90, charger=True)
-    assert terminal.wait_outcome(name, UPDATE_S)["outcome"] == "committed"
+    committed(terminal, name)
 
 
 def test_a_terminal_whose_clock_is_years_behind_is_not_locked_out(terminal: Terminal) -> None:
@@ -143,4 +148,4 @@ def test_a_terminal_whose_clock_is_years_behind_is_not_locked_out(terminal: Term
     terminal.power_cut(0.2)
     terminal.wait_state("idle", STATE_S)
     terminal.publish("2.0.0")
-    assert terminal.wait_outcome(update(terminal), UPDATE_S)["outcome"] == "committed"
+    committed(terminal, update(terminal))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posagent.agent import answers
+from posagent.agent.download import Download, Fetched, Plan
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.errand import Deadlines, Errand, Workers
 from posagent.core import policy
@@ -24,7 +25,8 @@ GRACE_S = 30.0
 
 
 class UpdateActors:
-    """Carries out the table's commands."""
+    """Carries out the table's commands. `jitter` lengthens each wait by a part from 0 to 1, so that terminals that lost
+    the same server do not come back together."""
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class UpdateActors:
         inhibitor: Inhibitor,
         deadlines: Deadlines,
         on_restart: Callable[[], None] = lambda: None,
+        jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._engine = engine
         self._workers = workers
@@ -44,6 +47,7 @@ class UpdateActors:
         self._inhibitor = inhibitor
         self._deadlines = deadlines
         self._on_restart = on_restart
+        self._jitter = jitter
         self._errand: Errand | None = None
         self._first_look: Errand | None = None
         self._due: Timer | None = None
@@ -60,7 +64,7 @@ class UpdateActors:
         update = situation.update
         match command:
             case Command.WATCH:
-                self._watch(policy.wait_s(situation, after, self._engine.limits))
+                self._watch(policy.wait_s(situation, after, self._engine.limits) * (1 + self._jitter()))
             case Command.STOP:
                 self.stop()
             case Command.REFRESH:
@@ -140,16 +144,25 @@ class UpdateActors:
         self._installer("prefer", {"slot": seen.spare}, chosen, failed, self._deadlines.verb_s)
 
     def _fetch(self, update: Any) -> None:
-        def begin(_: object) -> None:
-            self._start(self._workers.fetcher, "fetch", args, fetched, failed, self._deadlines.fetch_s, Command.FETCH)
+        def fetch(args: Mapping[str, Any], then: Callable[[Fetched], None]) -> None:
+            self._start(self._workers.fetcher, "fetch", args, then, failed, self._deadlines.fetch_s, Command.FETCH)
 
-        def fetched(bundle: str) -> None:
-            self._post(Event.FETCHED, update={"bundle": bundle, "bytes_done": 0, "bytes_total": 0})
+        def plan(bundle: str, then: Callable[[Plan], None]) -> None:
+            args = {"bundle": bundle}
+            self._start(self._workers.installer, "plan", args, then, failed, self._deadlines.check_s)
+
+        def stage(bundle: str, then: Callable[[object], None]) -> None:
+            args = {"bundle": bundle, "slot": update.target, "update_id": update.id}
+            self._installer("stage", args, then, failed, self._deadlines.install_s)
+
+        def fetched(changes: Mapping[str, Any]) -> None:
+            self._post(Event.FETCHED, update=changes)
 
         failed = self._failing(Event.FETCH_FAILED)
         args = {"id": update.spool, "source": update.source}
         if update.length is not None:
             args |= {"length": update.length, "sha256": update.sha256}
+        begin = Download(args, fetch=fetch, plan=plan, stage=stage, done=fetched, failed=failed).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
@@ -159,7 +172,8 @@ class UpdateActors:
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
-            self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED)(error)
+            changes = {"downloads": update.downloads + 1} if error.code == "payload_corrupt" else {}
+            self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED, **changes)(error)
 
         args = {"bundle": update.bundle}
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
@@ -168,7 +182,7 @@ class UpdateActors:
         self._installer(
             "write",
             {"bundle": update.bundle, "slot": update.target, "update_id": update.id},
-            lambda _: self._post(Event.SLOT_COMPLETE, update={"bytes_done": 0, "bytes_total": 0}),
+            lambda _: self._post(Event.SLOT_COMPLETE),
             self._failing(Event.WRITE_FAILED),
             self._deadlines.install_s,
             Command.INSTALL,
@@ -326,11 +340,11 @@ class UpdateActors:
     def _post(self, event: Event, **data: Any) -> None:
         self._engine.post(Occurrence(event=event, data=data))
 
-    def _failing(self, event: Event) -> Callable[[PosagentError], None]:
+    def _failing(self, event: Event, **changes: Any) -> Callable[[PosagentError], None]:
         def post(error: PosagentError) -> None:
             failure: dict[str, Any] = {"code": error.code, "detail": error.detail}
             if type(error.facts.get("retry_after_s")) is int:
                 failure["retry_after_s"] = error.facts["retry_after_s"]
-            self._post(event, failure=failure)
+            self._post(event, failure=failure, **({"update": changes} if changes else {}))
 
         return post

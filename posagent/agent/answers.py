@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from posagent.agent.download import Fetched, Plan
 from posagent.agent.engine import Progress
+from posagent.core import pieces
 from posagent.core.errors import PosagentError
 from posagent.core.model import Observation, SlotView
 from posagent.core.ports import Message, ResetCause
@@ -91,12 +93,26 @@ def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"code": code, "detail": broken, "checks": checks}
 
 
+def _fetched(data: Mapping[str, Any]) -> Fetched:
+    if type(data["complete"]) is not bool:
+        raise ValueError("complete")
+    return Fetched(_text(data, "bundle"), data["complete"], _number(data["bytes_refetched"]))
+
+
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "kind": _text(data, "kind"),
         "version": _text(data, "version"),
         "digest": _text(data, "digest"),
         "image_size": _number(data["image_size"]),
     }
+
+
+def _planned(data: Mapping[str, Any]) -> Plan:
+    wanted, tables, complete = pieces.of(data["wanted"]), pieces.of(data["tables"]), data["complete"]
+    if wanted is None or tables is None or type(complete) is not bool:
+        raise ValueError("wanted")
+    return Plan(wanted, tables, complete)
 
 
 def _offer(data: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -104,12 +120,13 @@ def _offer(data: Mapping[str, Any]) -> dict[str, Any] | None:
     if offer is None:
         return None
     texts = {key: _text(offer, key) for key in ("version", "url", "sha256")}
-    return {**texts, "length": _number(offer["length"])}
+    return {**texts, "length": _number(offer["length"]), "staged": bool(offer["staged"])}
 
 
 _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "observe": _observation,
-    "fetch": lambda data: _text(data, "bundle"),
+    "fetch": _fetched,
+    "plan": _planned,
     "check": _checked,
     "run": _tests,
     "look": _offer,

@@ -194,10 +194,11 @@ class Engine:
             self._held_at = None
 
     def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
-        """A worker got further: shown at once, journalled in a few steps so that attempts count from there."""
+        """A worker got so far: shown at once, journalled in a few steps so that attempts count from there. What is done
+        again, because a power cut took it, is no progress."""
         self.progress = Progress(bytes_done, bytes_total, step)
         update = self.situation.update
-        known = update.bytes_done if update is not None and update.bytes_total == bytes_total else 0
+        known = update.bytes_done if update is not None else 0
         step_bytes = bytes_total / STEPS if bytes_total else STEP_BYTES
         if bytes_done - known > step_bytes or (bytes_total and bytes_done == bytes_total > known):
             data = {

@@ -92,6 +92,17 @@ def final(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
     return CATALOGUE[code].retry == Retry.NEVER
 
 
+def incomplete(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
+    """a part of the bundle is missing"""
+    return bool(occurrence.data.get("failure", {}).get("code") == "bundle_incomplete")
+
+
+def corrupt(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
+    """what was fetched is corrupt, for the first time"""
+    first = situation.update is not None and not situation.update.downloads
+    return first and occurrence.data.get("failure", {}).get("code") == "payload_corrupt"
+
+
 def final_but_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
     """trying again cannot help, but the old version is running"""
     return final(situation, occurrence, facts) and booted_previous(situation, occurrence, facts)

@@ -20,10 +20,14 @@ COUNTER_MAX = (1 << 31) - 1
 REVISION_MAX = 65535
 HARDWARE_MAX = 64
 RATES_MAX = 32
+GROUPS_MAX = 16
 
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,26}")  # with its digest before it, it fits a tar header
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_GROUP = re.compile(r"[0-9a-f]{16}")
+_WRAPPED = re.compile(r"[0-9a-f]{160}")
+_DIGEST_OR_NONE = re.compile(r"([0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,9 @@ class Manifest:
     """One system image. Lengths in bytes, digests SHA-256 in hexadecimal.
 
     `length` and `sha256` are of the payload file; `header_sha256` of its header (core.payload), which in turn has the
-    digest of every frame; `profile` has whole numbers that help to estimate.
+    digest of every operation; `sealed` has the key of an encrypted payload, wrapped for each group of terminals that
+    may read it (core.seal); a delta has size and digest of the image it was made from, others 0 and nothing;
+    `profile` has whole numbers that help to estimate.
     """
 
     target: str
@@ -45,6 +51,9 @@ class Manifest:
     header_sha256: str
     image_size: int
     image_sha256: str
+    source_size: int = 0
+    source_sha256: str = ""
+    sealed: Mapping[str, str] = field(default_factory=dict)
     profile: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -54,6 +63,9 @@ class Manifest:
 
     def as_custom(self) -> dict[str, Any]:
         """The `custom` field of the TUF target, as the builder signs it."""
+        optional: dict[str, Any] = {"sealed": dict(self.sealed)} if self.sealed else {}
+        if self.source_sha256:
+            optional |= {"source_size": self.source_size, "source_sha256": self.source_sha256}
         return {
             "format": FORMAT,
             "component": self.component,
@@ -65,6 +77,7 @@ class Manifest:
             "image_size": self.image_size,
             "image_sha256": self.image_sha256,
             "profile": dict(self.profile),
+            **optional,
         }
 
 
@@ -93,6 +106,9 @@ def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manife
         header_sha256=_text(fields, "header_sha256", _DIGEST),
         image_size=_whole(fields, "image_size", 1, LENGTH_MAX),
         image_sha256=_text(fields, "image_sha256", _DIGEST),
+        source_size=_whole({"source_size": 0, **fields}, "source_size", 0, LENGTH_MAX),
+        source_sha256=_text({"source_sha256": "", **fields}, "source_sha256", _DIGEST_OR_NONE),
+        sealed=_sealed(fields.get("sealed", {})),
         profile=_profile(fields.get("profile", {})),
     )
 
@@ -119,6 +135,15 @@ def _hw_ids(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= HARDWARE_MAX:
         raise _unreadable("hw_ids", f"must list 1 to {HARDWARE_MAX} hardware names")
     return tuple(_text({"hw_ids": one}, "hw_ids", _WORD) for one in value)
+
+
+def _sealed(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > GROUPS_MAX:
+        raise _unreadable("sealed", f"must be a table of at most {GROUPS_MAX} groups")
+    for group in value:
+        _text({"sealed": group}, "sealed", _GROUP)
+        _text(value, group, _WRAPPED)
+    return dict(value)
 
 
 def _profile(value: Any) -> dict[str, int]:

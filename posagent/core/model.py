@@ -97,6 +97,11 @@ class OutcomeKind(StrEnum):
 class Update:
     """The update under way. `source` is a URL or a local path; `spool` names its files in the spool.
 
+    `bytes_done` is the furthest that the present state's work ever got.
+
+    `kind` is of the payload that is used, `delta` or `full`; `streamed` says that there was no room to fetch all of it
+    before parts were put into the slot; `downloads` counts those given up because they were corrupt.
+
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
     """
@@ -111,6 +116,10 @@ class Update:
     length: int | None = None
     sha256: str = ""
     bundle: str = ""
+    kind: str = ""
+    streamed: bool = False
+    downloads: int = 0
+    bytes_refetched: int = 0
     digest: str = ""
     image_size: int = 0
     requested_at: float = 0.0
@@ -291,6 +300,8 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
     update, attempts, failure = situation.update, dict(situation.attempts), situation.failure
     if "begins" in record:
         update, attempts, failure = _fold_update(None, record["begins"]), {}, None
+    if update is not None and state is not situation.state:
+        update = dataclasses.replace(update, bytes_done=0, bytes_total=0)
     if "update" in record:
         update = _fold_update(update, record["update"])
     for name in record.get("progressed", ()):

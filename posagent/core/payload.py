@@ -1,79 +1,176 @@
-"""The shape of a payload file: a small header, then the image's frames back to back, each with its own digest.
+"""The shape of a payload file: a table of operations that make an image, then the data that they need.
 
-    8 bytes  magic "POSPAY1\\n"
-    4 bytes  length of the JSON text, little-endian
-    n bytes  {"format":1,"block":4096,"image_size":N,"frames":[{"at","size","len","kind","sha256"}, …]}
-    …        the frames' stored bytes, in order, nothing between or after them
+    8 bytes  magic "POSPAY2\\n"
+    4 bytes  length of the packed table, little-endian
+    4 bytes  length of the table itself
+    n bytes  the table, packed with raw LZMA2
+    …        the operations' stored bytes, in the order of the operations, nothing between or after them
 
-`at` and `size` place the frame in the image, `len` is its stored length, `sha256` is of the frame's raw bytes whatever
-its kind. The digest of everything before the frames ("the header") stands in the signed manifest: from it each frame
-is authentic by itself, so that writing can start or resume anywhere without hashing the whole file again.
-Never: decompression; that is the writer's. Rules: bounded before it is parsed; frames cover the image exactly.
+An operation fills some extents of the image, in blocks of 4 KiB: with zeros (`zero`), from extents of the source, that
+is the image that runs now (`copy`), from stored bytes alone (`data`: a zstd frame), or from both (`patch`, see
+core.patch). Its digest is of the bytes it makes, in the order of its extents; that of its source is of the source's
+bytes, likewise. The anchor of an operation with stored bytes begins the digest of its first block: by it what the
+operation makes is found where it lies already, so that it need not be fetched. Together the operations fill every block
+once. The table is made of columns, because those of one kind pack well together: numbers in LEB128, digests as they
+are. Stored bytes may be encrypted, each operation's by themselves (core.seal).
+
+The digest of everything before the data ("the header") stands in the signed manifest: from it each operation is
+authentic by itself, so that writing can begin or go on anywhere, with whatever part of the file there is.
+Never: unpacking data; that is the installer's. Rules: bounded before it is parsed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Sequence
+import lzma
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import IntEnum
+from typing import NamedTuple
 
 from posagent.core.errors import BundleError
 from posagent.core.manifest import LENGTH_MAX, Manifest
 from posagent.core.ports import ByteSource
 
-MAGIC = b"POSPAY1\n"
-PREFIX_BYTES = 12
-FORMAT = 1
+MAGIC = b"POSPAY2\n"
+PREFIX_BYTES = 16
 BLOCK_BYTES = 4096
-FRAME_BYTES = 1 << 20
-FRAME_BYTES_MAX = 4 << 20
-FRAMES_MAX = 16384
+OPERATION_BYTES_MAX = 4 << 20
+"""What an operation makes, and what it reads of the source."""
+OPERATIONS_MAX = 1 << 16
+EXTENTS_MAX = 1 << 17
+ANCHOR_BYTES = 8
+STORED_BYTES_MAX = OPERATION_BYTES_MAX + (1 << 16)
+"""Data that cannot be compressed grows a little."""
+TABLE_BYTES_MAX = 16 << 20
 HEADER_BYTES_MAX = 4 << 20
-STORED_BYTES_MAX = FRAME_BYTES_MAX + (1 << 16)
-"""Incompressible data grows a little when stored as zstd."""
 WINDOW_LOG_MAX = 20
-"""zstd window of a frame: the writer refuses larger ones, the builder makes none."""
+"""zstd window of `data`: the installer refuses larger ones, the builder makes none."""
+DIGEST_BYTES = 32
+NUMBER_BYTES_MAX = 7
+PACKING = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 0, "lp": 0, "pb": 0}]
 
-ZSTD = "zstd"
-ZERO = "zero"
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+class Kind(IntEnum):
+    ZERO = 0
+    COPY = 1
+    DATA = 2
+    PATCH = 3
+
+
+STORED = (Kind.DATA, Kind.PATCH)
+"""Operations that need bytes of the payload."""
+
+
+class Extent(NamedTuple):
+    """`length` blocks from block number `start`."""
+
+    start: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One piece of the image, in bytes: `size` raw bytes from `at` of the image are stored in `length` bytes from
-    `offset` of the payload file."""
+class Operation:
+    """`sha256` is of what it makes (empty for zeros), `source_sha256` of what it reads of the source (empty where that
+    is nothing); `length` bytes are stored at `offset` of the payload file."""
 
-    at: int
-    size: int
-    offset: int
-    length: int
-    kind: str
-    sha256: str
+    kind: Kind
+    target: tuple[Extent, ...]
+    source: tuple[Extent, ...] = ()
+    sha256: bytes = b""
+    source_sha256: bytes = b""
+    anchor: bytes = b""
+    offset: int = 0
+    length: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
+    """Sizes in bytes; `source_size` is 0 for a payload that needs no source, `length` is the header's own."""
+
     image_size: int
-    frames: tuple[Frame, ...]
+    source_size: int
+    operations: tuple[Operation, ...]
+    length: int = 0
+
+    def size(self, operation: Operation) -> int:
+        """Bytes that the operation makes."""
+        return size_of(operation.target, self.image_size)
 
 
-def encode_header(image_size: int, frames: Sequence[Frame]) -> bytes:
-    """The payload's first bytes, up to the first frame; the frames' `offset` is left out, it follows from the order."""
-    rows = [{"at": f.at, "size": f.size, "len": f.length, "kind": f.kind, "sha256": f.sha256} for f in frames]
-    value = {"format": FORMAT, "block": BLOCK_BYTES, "image_size": image_size, "frames": rows}
-    text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-    return MAGIC + len(text).to_bytes(4, "little") + text
+def blocks(size: int) -> int:
+    """Blocks that `size` bytes take; the last may be cut short."""
+    return -(-size // BLOCK_BYTES)
+
+
+def spans(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
+    """Offset and length in bytes of each extent of an image of `size` bytes."""
+    for start, count in extents:
+        at = start * BLOCK_BYTES
+        yield at, min(count * BLOCK_BYTES, size - at)
+
+
+def size_of(extents: Iterable[Extent], size: int) -> int:
+    """Bytes in those extents of an image of `size` bytes."""
+    return sum(length for _, length in spans(extents, size))
+
+
+# writing
+
+
+def encode_header(header: Header) -> bytes:
+    """The payload's first bytes, up to the data; the operations' `offset` is left out, it follows from the order."""
+    operations = header.operations
+    numbers = [header.image_size, header.source_size, len(operations)]
+    numbers += [one.kind for one in operations]
+    numbers += [one.length for one in operations if one.kind in STORED]
+    numbers += _shares([one.target for one in operations])
+    numbers += _gaps(extent for one in operations for extent in one.target)
+    numbers += _gaps(extent for one in operations if one.kind is Kind.COPY for extent in one.source)
+    patches = [one.source for one in operations if one.kind is Kind.PATCH]
+    numbers += _shares(patches)
+    numbers += _gaps(extent for source in patches for extent in source)
+    digests = [one.sha256 for one in operations if one.kind is not Kind.ZERO]
+    digests += [one.source_sha256 for one in operations if one.kind is Kind.PATCH]
+    digests += [one.anchor for one in operations if one.kind in STORED]
+    table = b"".join(map(number, numbers)) + b"".join(digests)
+    packed = lzma.compress(table, lzma.FORMAT_RAW, filters=PACKING)
+    return MAGIC + len(packed).to_bytes(4, "little") + len(table).to_bytes(4, "little") + packed
+
+
+def _shares(lists: Sequence[Sequence[Extent]]) -> list[int]:
+    """How many extents each list has, and how many blocks each extent."""
+    return [len(one) for one in lists] + [extent.length for one in lists for extent in one]
+
+
+def _gaps(extents: Iterable[Extent]) -> list[int]:
+    """How far each extent begins behind the end of the one before: even numbers forward, odd ones back."""
+    gaps, end = [], 0
+    for start, count in extents:
+        gap = start - end
+        gaps.append(gap * 2 if gap >= 0 else -gap * 2 - 1)
+        end = start + count
+    return gaps
+
+
+def number(value: int) -> bytes:
+    """LEB128."""
+    made = bytearray()
+    while value > 127:
+        made.append(value & 127 | 128)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
+
+
+# reading
 
 
 def header_length(prefix: bytes) -> int:
-    """Bytes of the whole header, from the payload's first 12. Raises BundleError."""
+    """Bytes of the whole header, from the payload's first 16. Raises BundleError."""
     if len(prefix) < PREFIX_BYTES or not prefix.startswith(MAGIC):
         raise _unreadable("it does not begin like a payload")
-    length = PREFIX_BYTES + int.from_bytes(prefix[8:PREFIX_BYTES], "little")
+    length = PREFIX_BYTES + int.from_bytes(prefix[8:12], "little")
     if length > HEADER_BYTES_MAX:
         raise BundleError("bundle_too_large", f"payload: a header of {length} bytes is more than {HEADER_BYTES_MAX}")
     return length
@@ -86,19 +183,38 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     """
     if header_length(data[:PREFIX_BYTES]) != len(data):
         raise _unreadable("the header is cut short")
-    try:
-        value = json.loads(data[PREFIX_BYTES:])
-    except (ValueError, RecursionError):
-        raise _unreadable("the header is not JSON") from None
-    if not isinstance(value, dict) or value.get("format") != FORMAT or value.get("block") != BLOCK_BYTES:
-        raise _unreadable("the header is not of format 1 with blocks of 4096 bytes")
-    image_size = _whole(value, "image_size", 1, LENGTH_MAX)
-    rows = value.get("frames")
-    if not isinstance(rows, list):
-        raise _unreadable("frames must be a list")
-    if len(rows) > FRAMES_MAX:
-        raise BundleError("bundle_too_large", f"payload: {len(rows)} frames are more than {FRAMES_MAX}")
-    return Header(image_size=image_size, frames=_frames(rows, image_size, len(data), payload_length))
+    table = _Table(_unpacked(data[PREFIX_BYTES:], int.from_bytes(data[12:PREFIX_BYTES], "little")))
+    image_size, source_size = table.number(1, LENGTH_MAX), table.number(0, LENGTH_MAX)
+    count = table.number(1, OPERATIONS_MAX)
+    kinds = [Kind(table.number(0, max(Kind))) for _ in range(count)]
+    lengths = [table.number(1, STORED_BYTES_MAX) if kind in STORED else 0 for kind in kinds]
+    targets = table.placed(table.shares(count, 1), blocks(image_size))
+    copied = [target for kind, target in zip(kinds, targets, strict=True) if kind is Kind.COPY]
+    copies = iter(table.placed([[extent.length for extent in one] for one in copied], blocks(source_size)))
+    patches = iter(table.placed(table.shares(kinds.count(Kind.PATCH), 0), blocks(source_size)))
+    made = [table.bytes(DIGEST_BYTES) if kind is not Kind.ZERO else b"" for kind in kinds]
+    read = [table.bytes(DIGEST_BYTES) if kind is Kind.PATCH else b"" for kind in kinds]
+    anchors = [table.bytes(ANCHOR_BYTES) if kind in STORED else b"" for kind in kinds]
+    operations, offset = [], len(data)
+    for number, (kind, target, length) in enumerate(zip(kinds, targets, lengths, strict=True)):
+        one = Operation(
+            kind=kind,
+            target=target,
+            source=next(copies) if kind is Kind.COPY else next(patches) if kind is Kind.PATCH else (),
+            sha256=made[number],
+            source_sha256=made[number] if kind is Kind.COPY else read[number],
+            anchor=anchors[number],
+            offset=offset,
+            length=length,
+        )
+        _check(one, image_size, source_size)
+        operations.append(one)
+        offset += length
+    table.end()
+    if offset != payload_length:
+        raise _unreadable(f"the data ends at byte {offset} of {payload_length}")
+    _check_cover([extent for target in targets for extent in target], blocks(image_size))
+    return Header(image_size=image_size, source_size=source_size, operations=tuple(operations), length=len(data))
 
 
 def read_header(source: ByteSource, manifest: Manifest) -> Header:
@@ -112,46 +228,97 @@ def read_header(source: ByteSource, manifest: Manifest) -> Header:
     if hashlib.sha256(data).hexdigest() != manifest.header_sha256:
         raise BundleError("payload_corrupt", "payload: the header does not match its signed digest")
     header = parse_header(data, manifest.length)
-    if header.image_size != manifest.image_size:
-        raise _unreadable(f"an image of {header.image_size} bytes, signed were {manifest.image_size}")
+    if (header.image_size, header.source_size) != (manifest.image_size, manifest.source_size):
+        made = f"{header.image_size} bytes of {header.source_size}"
+        raise _unreadable(f"it makes {made}, signed were {manifest.image_size} of {manifest.source_size}")
     return header
 
 
-def _frames(rows: Sequence[Any], image_size: int, offset: int, payload_length: int) -> tuple[Frame, ...]:
-    at = 0
-    frames = []
-    for row in rows:
-        frame = _frame(row, at, offset)
-        at, offset = at + frame.size, offset + frame.length
-        if frame.size % BLOCK_BYTES and at != image_size:
-            raise _unreadable(f"the frame at {frame.at} does not end on a block")
-        frames.append(frame)
-    if at != image_size:
-        raise _unreadable(f"the frames cover {at} bytes of an image of {image_size}")
-    if offset != payload_length:
-        raise _unreadable(f"the frames end at byte {offset} of {payload_length}")
-    return tuple(frames)
+def _unpacked(packed: bytes, size: int) -> bytes:
+    if size > TABLE_BYTES_MAX:
+        raise BundleError("bundle_too_large", f"payload: a table of {size} bytes is more than {TABLE_BYTES_MAX}")
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=PACKING)
+    try:
+        table = unpacker.decompress(packed, size + 1)
+    except lzma.LZMAError:
+        raise _unreadable("the table cannot be unpacked") from None
+    if len(table) != size:
+        raise _unreadable(f"the table has not the {size} bytes it claims")
+    return table
 
 
-def _frame(row: Any, at: int, offset: int) -> Frame:
-    if not isinstance(row, dict):
-        raise _unreadable("a frame must be a table")
-    _whole(row, "at", at, at)
-    kind, digest = row.get("kind"), row.get("sha256")
-    if kind not in (ZSTD, ZERO):
-        raise _unreadable(f"the frame at {at} is of an unknown kind")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise _unreadable(f"the frame at {at} has no digest")
-    size = _whole(row, "size", 1, FRAME_BYTES_MAX)
-    length = _whole(row, "len", 1, STORED_BYTES_MAX) if kind == ZSTD else _whole(row, "len", 0, 0)
-    return Frame(at=at, size=size, offset=offset, length=length, kind=kind, sha256=digest)
+class _Table:
+    """The table while it is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def number(self, low: int, high: int) -> int:
+        data, at = self._data, self._at
+        value = shift = 0
+        try:
+            while (byte := data[at]) > 127 and shift < 7 * NUMBER_BYTES_MAX:
+                value |= (byte & 127) << shift
+                at, shift = at + 1, shift + 7
+        except IndexError:
+            raise _unreadable("the table ends early") from None
+        value |= byte << shift
+        if not low <= value <= high:
+            raise _unreadable(f"{value} is not from {low} to {high}")
+        self._at = at + 1
+        return value
+
+    def shares(self, lists: int, least: int) -> list[list[int]]:
+        """The counts of blocks in each of so many lists of extents, at least so many extents each."""
+        lengths = [self.number(least, EXTENTS_MAX) for _ in range(lists)]
+        if sum(lengths) > EXTENTS_MAX:
+            raise BundleError("bundle_too_large", f"payload: {sum(lengths)} extents are more than {EXTENTS_MAX}")
+        return [[self.number(1, OPERATION_BYTES_MAX // BLOCK_BYTES) for _ in range(length)] for length in lengths]
+
+    def placed(self, shares: Sequence[Sequence[int]], blocks_in_all: int) -> list[tuple[Extent, ...]]:
+        """Extents of those counts at their places in an image of so many blocks."""
+        end = 0
+
+        def extent(count: int) -> Extent:
+            nonlocal end
+            gap = self.number(0, 2 * LENGTH_MAX // BLOCK_BYTES)
+            start = end + (-(gap + 1) // 2 if gap & 1 else gap // 2)
+            end = start + count
+            if start < 0 or end > blocks_in_all:
+                raise _unreadable(f"blocks {start} to {end} of {blocks_in_all}")
+            return Extent(start, count)
+
+        return [tuple(map(extent, counts)) for counts in shares]
+
+    def bytes(self, count: int) -> bytes:
+        found = self._data[self._at : self._at + count]
+        if len(found) < count:
+            raise _unreadable("a digest is missing")
+        self._at += count
+        return found
+
+    def end(self) -> None:
+        if self._at != len(self._data):
+            raise _unreadable("the table does not end where it should")
 
 
-def _whole(row: dict[str, Any], name: str, low: int, high: int) -> int:
-    value = row.get(name)
-    if type(value) is not int or not low <= value <= high:
-        raise _unreadable(f"{name} must be a whole number from {low} to {high}")
-    return value
+def _check(one: Operation, image_size: int, source_size: int) -> None:
+    made, read = size_of(one.target, image_size), size_of(one.source, source_size)
+    if not 0 < made <= OPERATION_BYTES_MAX or read > OPERATION_BYTES_MAX:
+        raise _unreadable(f"an operation makes {made} bytes of {read}")
+    if one.kind is Kind.COPY and made != read:
+        raise _unreadable(f"a copy of {read} bytes makes {made}")
+
+
+def _check_cover(extents: Sequence[Extent], count: int) -> None:
+    """Every block is made once."""
+    end = 0
+    for extent in sorted(extents):
+        if extent.start != end:
+            raise _unreadable(f"block {min(end, extent.start)} is made twice or never")
+        end += extent.length
+    if end != count:
+        raise _unreadable(f"the operations make {end} of {count} blocks")
 
 
 def _unreadable(trouble: str) -> BundleError:

@@ -59,16 +59,20 @@ class ByteSource(Protocol):
         """Up to `length` bytes; fewer only at the end."""
 
 
-class BlockDevice(ByteSource, Protocol):
-    """One slot: a block device or a file of fixed size. Raises OSError."""
-
-    def pwrite(self, offset: int, data: bytes) -> None: ...
-
-    def flush(self) -> None:
-        """Everything written so far is durable when this returns."""
+class Medium(ByteSource, Protocol):
+    """Bytes of a medium that memory may have copies of."""
 
     def drop_cache(self) -> None:
         """Make later reads come from the medium, not from memory."""
+
+
+class BlockDevice(Medium, Protocol):
+    """One slot: a block device or a file of fixed size. Raises OSError."""
+
+    def pwrite(self, offset: int, data: bytes | memoryview) -> None: ...
+
+    def flush(self) -> None:
+        """Everything written so far is durable when this returns."""
 
     def close(self) -> None: ...
 

@@ -130,7 +130,9 @@ TABLE: tuple[Row, ...] = (
     _fails(_E.DUE, _S.VERIFY, when=guards.check_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.VERIFY, to=_S.VERIFY, do=(_C.CHECK,)),
     Row(on=_E.ACCEPTED, source=_S.VERIFY, to=_S.READY, do=(_C.WATCH,)),
+    Row(on=_E.REJECTED, source=_S.VERIFY, to=_S.DOWNLOAD, do=(_C.DISCARD, _C.WATCH), when=guards.corrupt),
     _fails(_E.REJECTED, _S.VERIFY),
+    Row(on=_E.CHECK_FAILED, source=_S.VERIFY, to=_S.DOWNLOAD, do=(_C.WATCH,), when=guards.incomplete),
     _again(_E.CHECK_FAILED, _S.VERIFY),
     # ready: the last place where cancelling is allowed
     _waits(_S.READY),
@@ -157,6 +159,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.DUE, source=_S.INSTALL, to=_S.INSTALL, do=(_C.INSTALL,)),
     Row(on=_E.PROGRESSED, source=_S.INSTALL, to=_S.INSTALL),
     Row(on=_E.SLOT_COMPLETE, source=_S.INSTALL, to=_S.ACTIVATE, do=(_C.ARM,)),
+    Row(on=_E.WRITE_FAILED, source=_S.INSTALL, to=_S.DOWNLOAD, do=(_C.WATCH,), when=guards.incomplete),
     _fails(_E.WRITE_FAILED, _S.INSTALL, when=guards.final),
     _again(_E.WRITE_FAILED, _S.INSTALL),
     # activate

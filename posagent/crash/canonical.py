@@ -19,8 +19,8 @@ from posagent.agent.journal import BLOCK_BYTES, decode
 from posagent.core import model
 from posagent.core.model import Command, Situation, State
 from posagent.crash.files import FileFates, Listing
-from posagent.crash.medium import CopyFates, Crashed, newer
-from posagent.crash.stage import BLOCKS, INSTALLER_DIR, LIMITS, SPOOL_DIR, STATE_DIR
+from posagent.crash.medium import Copy, CopyFates, Crashed, newer
+from posagent.crash.stage import INSTALLER_DIR, LIMITS, SPOOL_DIR, STATE_DIR
 from posagent.installer.slots import SlotState
 from posagent.platform.reset import FINDING
 
@@ -47,28 +47,25 @@ wait before the next attempt."""
 def key(crashed: Crashed, block_bytes: int) -> Hashable:
     """Equal for states that no future can tell apart; blocks of files have `block_bytes`."""
     dirs = tuple(_directory(path, listings, block_bytes) for path, listings in crashed.dirs)
-    started = {name for copies in crashed.boot for copy in copies if copy is not None for name in copy.order}
-    kept = _blocks_kept(dict(crashed.dirs).get(INSTALLER_DIR, ()))
-    slots = tuple(
-        fates if name in started else tuple(one for one in fates if one[0] < kept.get(name, BLOCKS))
-        for name, _, fates in crashed.slots
-    )
+    copies = _read(crashed.boot) or [one for copy in crashed.boot for one in copy if one is not None]
+    started = {name for copy in copies for name in copy.order}
+    written = _to_be_written(dict(crashed.dirs).get(INSTALLER_DIR, ())) - started
+    slots = tuple(() if name in written else fates for name, _, fates in crashed.slots)
     return dirs, slots, _boot(crashed.boot)
 
 
-def _blocks_kept(listings: tuple[Listing, ...]) -> Mapping[str, int]:
-    """How many blocks of a slot that is not to be started will be read before they are written."""
-    if len(listings) != 1:
-        return {}
-    fates = dict(listings[0]).get("slots.json")
-    return {} if fates is None else _unfinished(fates)
+def _to_be_written(listings: tuple[Listing, ...]) -> frozenset[str]:
+    """Slots whose content nobody relies on: whatever it is, it is compared with the image and written."""
+    found = [dict(listing).get("slots.json") for listing in listings]
+    records = [_unfinished(fates) if fates is not None else frozenset() for fates in found]
+    return frozenset.intersection(*records) if records else frozenset()
 
 
 @lru_cache(maxsize=1 << 10)
-def _unfinished(fates: FileFates) -> Mapping[str, int]:
+def _unfinished(fates: FileFates) -> frozenset[str]:
     record = _sure(fates)
     slots = record.get("slots", {}).items() if record is not None else ()
-    return {name: one["frames_done"] for name, one in slots if one["state"] in (SlotState.WRITING, SlotState.BAD)}
+    return frozenset(name for name, one in slots if one["state"] in (SlotState.WRITING, SlotState.BAD))
 
 
 def _sure(fates: FileFates) -> dict[str, Any] | None:
@@ -108,12 +105,13 @@ def _listing(path: str, listing: Listing, block_bytes: int) -> Hashable:
 
 def _fetched(name: str, fates: FileFates, listing: Mapping[str, FileFates]) -> FileFates:
     """A bundle without what lies beyond the last checkpoint, and is fetched again whatever it is."""
-    if not name.endswith(".part"):
+    if not name.endswith(".bundle"):
         return fates
-    record = listing.get(name.removesuffix(".part") + ".json")
-    kept = 0 if record is None else (_sure(record) or {}).get("durable_bytes")
-    if kept is None:
+    record = listing.get(name.removesuffix(".bundle") + ".json")
+    known = {"pieces": []} if record is None else _sure(record)
+    if known is None:
         return fates
+    kept = sum(length for _, length in known["pieces"])
     sizes = tuple(sorted({min(size, kept + 1) for size in fates.sizes}))
     return FileFates(fates.step, sizes, tuple(one for one in fates.blocks if one[0] * fates.step < kept))
 
@@ -163,10 +161,10 @@ def _said(record: Mapping[str, Any]) -> str:
     """A record without number and hash."""
     told = ("seq", "prev", "failure", "measured")
     text = json.dumps({name: value for name, value in record.items() if name not in told}, sort_keys=True)
-    return _BOOT_ID.sub("", text)
+    return _ONLY_TOLD.sub("", text)
 
 
-_BOOT_ID = re.compile(r'"boot_id": "[0-9a-f]*"')
+_ONLY_TOLD = re.compile(r'"boot_id": "[0-9a-f]*"|"bytes_refetched": [0-9]*')
 
 
 def _situation(situation: Situation) -> str:
@@ -176,7 +174,7 @@ def _situation(situation: Situation) -> str:
     value.pop("failure")  # as the reason in an outcome, it is told, and decides nothing
     value["outcomes"] = [{name: one[name] for name in ("id", "outcome", "version")} for one in value["outcomes"]]
     if value["update"] is not None:
-        for told in ("boot_id", "armed_at", "requested_at"):
+        for told in ("boot_id", "armed_at", "requested_at", "bytes_refetched"):
             value["update"].pop(told)
         if situation.state is State.ROLLBACK:
             value["update"]["armed"] = value["update"]["power_cycles"] = 0
@@ -187,13 +185,20 @@ def _situation(situation: Situation) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _boot(copies: tuple[CopyFates, ...]) -> Hashable:
-    """The newest copy that is surely valid, and what of the others may be newer: what is older is never read again."""
+    found = _read(copies)
+    return copies if found is None else tuple(one[1:] for one in found)
+
+
+@lru_cache(maxsize=1 << 16)
+def _read(copies: tuple[CopyFates, ...]) -> tuple[Copy, ...] | None:
+    """The newest copy that is surely valid, then what of the others may be newer: what is older is never read again.
+    None where no copy is sure."""
     sure = [copy[0] for copy in copies if len(copy) == 1 and copy[0] is not None]
     if not sure:
-        return copies
+        return None
     current = sure[0]
     for one in sure[1:]:
         if newer(one.counter, current.counter):
             current = one
-    maybe = {one[1:] for copy in copies for one in copy if one is not None and newer(one.counter, current.counter)}
-    return current[1:], tuple(sorted(maybe))
+    maybe = {one for copy in copies for one in copy if one is not None and newer(one.counter, current.counter)}
+    return (current, *sorted(maybe))

@@ -17,7 +17,7 @@ from posagent.crash.units import Supply, Unit
 UNORDERED_MAX = 5
 
 
-BULK_BLOCK_BYTES = 8192
+BULK_BLOCK_BYTES = 4096
 BULK = (".part", ".bundle")
 """Bundles: their bytes are only ever seen through digests, so a few large blocks stand for all their sectors."""
 NEVER_READ = (".new", ".reserve")
@@ -110,6 +110,8 @@ class MediumFiles:
         self._medium = medium
         self._dirs: dict[str, _Directory] = {"/": _Directory(({},))}
         self.free = 1 << 30
+        self.shared = False
+        """Whether bundles take room from each other."""
         self.failing: str | None = None
         """An operation such as "sync /x" that fails with EIO once; what it should have made durable is undetermined."""
 
@@ -242,7 +244,8 @@ class MediumFiles:
 
     def free_bytes(self, path: str) -> int:
         self._medium.need_power()
-        return self.free
+        bundles = [name for name in self.names(path) if name.endswith(".bundle")] if self.shared else []
+        return self.free - sum(self.size(f"{path}/{name}") or 0 for name in bundles)
 
     def determine(self, path: str) -> None:
         """Decide about everything in the directory, as reading all of it would."""

@@ -191,7 +191,7 @@ class MediumSlot:
         ]
         return b"".join(parts)
 
-    def pwrite(self, offset: int, data: bytes) -> None:
+    def pwrite(self, offset: int, data: bytes | memoryview) -> None:
         self._medium.step(f"pwrite {self._name} {offset}+{len(data)}")
         if self._medium.booted == self._name:
             raise RuleBroken(f"write to the booted slot {self._name}")

@@ -36,6 +36,9 @@ ORACLES: Mapping[str, str] = {
     "crash": "no error of the programmer",
 }
 
+STEPS = 2 + BLOCKS
+"""In which work can get further: the beginning, a bundle's tables, each block."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -152,7 +155,7 @@ class Life:
         anew = state != name or "begins" in record or command in record.get("progressed", ())
         count = 0 if anew else count
         count += command in record.get("commands", ())
-        need(count <= most * (1 + BLOCKS), "attempts", f"{command} for the {count}th time")
+        need(count <= most * STEPS, "attempts", f"{command} for the {count}th time")
         self._change(started=(name if count else "", count))
         for again, limit in {
             Command.ARM: limits.arm_attempts_max + limits.power_cycles_max,

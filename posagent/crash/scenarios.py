@@ -13,7 +13,8 @@ class Scenario:
 
     `goals` are the versions the operator asks for, one after the other, and `ends` the outcomes that follow when
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
-    power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows.
+    power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows. A `small_spool` has no
+    room for all of the payload.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Scenario:
     intrudes: bool = False
     cancels: bool = False
     power_changes: bool = False
+    small_spool: bool = False
     journal_bytes_max: int = BYTES_MAX
 
 
@@ -44,6 +46,7 @@ SCENARIOS = {
         Scenario(name="there-and-back", goals=("2.0.0", "2.1.0"), ends=("committed", "committed")),
         Scenario(name="after-a-failure", goals=("2.0.0", "3.0.0-test-fails"), ends=("committed", "rolled_back")),
         Scenario(name="resumed-download", goals=("2.0.0",), ends=("committed",), over_http=True),
+        Scenario(name="streamed", goals=("2.0.0",), ends=("committed",), small_spool=True),
         Scenario(name="second-request", goals=("2.0.0",), ends=("committed",), intrudes=True),
         Scenario(name="power-gate", goals=("2.0.0",), ends=("committed",), power_changes=True),
         Scenario(name="cancel", goals=("2.0.0",), ends=("committed",), cancels=True),

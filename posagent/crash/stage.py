@@ -7,6 +7,7 @@ through digests, so two blocks stand for a whole image: each is old, new or spoi
 from __future__ import annotations
 
 import json
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from posagent.config import (
     CheckConfig,
     Config,
     FetchConfig,
-    InstallConfig,
     SelftestConfig,
     SlotConfig,
     SlotsConfig,
@@ -26,6 +26,7 @@ from posagent.config import (
     TrustConfig,
 )
 from posagent.core.model import Limits
+from posagent.core.payload import PREFIX_BYTES, header_length
 from posagent.core.ports import ResetCause
 from posagent.crash.medium import SLOT_BLOCK_BYTES
 from posagent.release import bundle, keys
@@ -88,6 +89,12 @@ class Stage:
     images: dict[str, Image]
     bundles: dict[str, bytes]
 
+    def tables_bytes(self, version: str) -> int:
+        """Of a bundle all but the payload's data: what must be there to plan."""
+        data = self.bundles[version]
+        start = data.index(b"targets/") + tarfile.BLOCKSIZE
+        return start + header_length(data[start : start + PREFIX_BYTES])
+
     def image_in(self, content: bytes) -> Image | None:
         """The image in a slot, or None where it is not a whole one."""
         for image in self.images.values():
@@ -115,7 +122,6 @@ class Stage:
             boot=BootConfig(tries_full=tries_full),
             trust=TrustConfig(root_file=str(self.root / "root.json"), rollback_floor=1),
             fetch=FetchConfig(spool_dir=SPOOL_DIR, checkpoint_bytes=CHECKPOINT_BYTES, keep_free_bytes=0),
-            install=InstallConfig(checkpoint_bytes=SLOT_BLOCK_BYTES),
             selftest=SelftestConfig(checks=(CheckConfig(name="payment", kind="tcp", port=1),)),
         )
 
@@ -143,7 +149,7 @@ def _set_up(root: Path) -> Stage:
             out=root / f"{image.version}.bundle",
             security_counter=image.counter,
             level=1,
-            frame_bytes=SLOT_BLOCK_BYTES,
+            data_bytes=SLOT_BLOCK_BYTES,
             versions=Versions(targets=number + 1, snapshot=number + 1, timestamp=number + 1),
             now_s=NOW_S,
         )

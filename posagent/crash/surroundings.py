@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from posagent.core.errors import FetchError
 from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life
 from posagent.fetcher.http import Asked
@@ -49,22 +50,23 @@ class Reply:
 
     def __init__(self, asked: Asked, content: bytes, life: Life) -> None:
         self.etag = f'"{len(content)}"'
-        self.offset = asked.offset if asked.validator == self.etag else 0
-        self.status = 206 if self.offset else 200
+        self.offset, self.end = 0, len(content)
+        if asked.length is not None and asked.validator in ("", self.etag):
+            self.status, self.offset, self.end = 206, asked.offset, min(len(content), asked.offset + asked.length)
         self.length = len(content)
         self._source = Source(asked.url, content, life)
 
     def chunks(self, length_max: int) -> Iterator[bytes]:
         at = self.offset
-        while data := self._source.pread(at, length_max):
+        while data := self._source.pread(at, min(length_max, self.end - at)):
             yield data
             at += len(data)
 
     def close(self) -> None:
         return None
 
-    def retry_after_s(self) -> int | None:
-        return None
+    def trouble(self) -> FetchError:
+        raise AssertionError("it always has the file")
 
 
 class Spooled:

@@ -20,7 +20,8 @@ from posagent.crash.scenarios import Scenario
 from posagent.crash.stage import FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
 from posagent.crash.surroundings import Probes, Reply, Source, Spooled, StandingClock
 from posagent.fetcher.http import Answer, Asked
-from posagent.installer.service import Ports
+from posagent.fetcher.wanted import HEAD_BYTES
+from posagent.installer.opening import Ports
 from posagent.platform.reset import LinuxResets
 from posagent.sim.inprocess import Parts, VirtualTerminal
 
@@ -33,6 +34,8 @@ WATCHDOG_S = 60.0
 URL = "https://update.test/bundles/"
 STICK = "/media/stick/"
 POWER_QUESTIONS_MAX = 4
+SPOOL_DATA_BYTES = 60
+"""Of a small spool: one operation and a part of the next."""
 KEPT = {
     f"{STATE_DIR}/journal",
     f"{STATE_DIR}/journal.reserve",
@@ -71,8 +74,12 @@ class CrashTerminal(VirtualTerminal):
         super().__init__(self._parts_for(self.image), self.time, step_s=0.0)
 
     def _parts_for(self, image: Image) -> Parts:
-        medium = self._medium
+        medium, head_bytes = self._medium, HEAD_BYTES
         config = self._stage.config(image, self._scenario.tries_full)
+        if self._scenario.small_spool:
+            tables = self._stage.tables_bytes(self._scenario.goals[0])
+            head_bytes = tables + SPOOL_DATA_BYTES // 2
+            medium.files.free, medium.files.shared = tables + SPOOL_DATA_BYTES, True
         return Parts(
             config=config,
             files=medium.files,
@@ -81,6 +88,7 @@ class CrashTerminal(VirtualTerminal):
                 boot=medium.boot,
                 clock=StandingClock(),
                 open_slot=lambda slot: medium.slot(slot, SLOT_BYTES),
+                read_slot=lambda slot: medium.slot(slot, SLOT_BYTES),
                 open_bundle=lambda path: Spooled(medium, path),
                 resets=self._resets(),
                 threads=False,
@@ -91,6 +99,8 @@ class CrashTerminal(VirtualTerminal):
             limits=LIMITS,
             client=self if self._scenario.over_http else None,
             journal_bytes_max=self._scenario.journal_bytes_max,
+            head_bytes=head_bytes,
+            room_bytes_min=SPOOL_DATA_BYTES,
         )
 
     @property

@@ -1,5 +1,6 @@
 """The verbs `look`, `fetch` and `discard`: what the repository offers, and moving it into the spool.
 
+Only the parts of a file that are wanted are fetched, each with a request of its own.
 Rules: one attempt a call; the agent decides about the next. Whatever happens, what is in the spool stays, unless the
 server's file has become another one; that is tried again from nothing a bounded number of times.
 The announced digest only saves a useless verification: it is as unsigned as the announcement, the installer judges.
@@ -9,34 +10,23 @@ sticks are swapped, and a server may offer another version under the same addres
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
+from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Clock, Files, Message
-from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, HttpClient
-from posagent.fetcher.spool import Entry, Spool
+from posagent.fetcher import announcement
+from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, Client, HttpClient
+from posagent.fetcher.spool import BLOCK_BYTES, Entry, Spool
+from posagent.fetcher.wanted import HEAD_BYTES, Wanted
 
-POINTER_BYTES_MAX = 64 * 1024
 RESTARTS_MAX = 3
-_POINTER_FORMAT = 1
-_POINTER_TEXTS = {
-    "version": re.compile(r"[!-~]{1,64}"),
-    "bundle": re.compile(r"(?!.*\.\.)[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+){0,8}"),  # stays below the repository
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-}
-_DIGEST = re.compile(r"([0-9a-fA-F]{64})?")
-
-
-class Client(Protocol):
-    """How a server is asked; see fetcher.http."""
-
-    def get(self, asked: Asked) -> Answer: ...
+ROOM_BYTES_MIN = 256 << 10
+"""With less it does not begin to put a bundle into the slot part by part."""
 
 
 class ClosableSource(ByteSource, Protocol):
@@ -45,29 +35,9 @@ class ClosableSource(ByteSource, Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A download as the agent asks for it; `length` and `sha256` are what the repository announced."""
-
-    id: str
-    source: str
-    length: int | None = None
-    sha256: str = ""
-
-    @staticmethod
-    def of(args: Mapping[str, Any]) -> Wanted:
-        """Raises FetchError `bad_request`."""
-        length, texts = args.get("length"), (args.get("id"), args.get("source"), args.get("sha256") or "")
-        name, source, sha256 = (text if isinstance(text, str) else None for text in texts)
-        if not name or not source or sha256 is None or not _DIGEST.fullmatch(sha256):
-            raise FetchError("bad_request", "a fetch needs an id, a source, and a digest in hexadecimal if any")
-        if length is not None and (type(length) is not int or length <= 0):
-            raise FetchError("bad_request", f"not a length in bytes: {length!r:.40}")
-        return Wanted(id=name, source=source, length=length, sha256=sha256.lower())
-
-
 class Fetcher:
-    """The fetcher's verbs. `open_local` opens a regular file such as one on a USB stick; it raises OSError."""
+    """The fetcher's verbs. `open_local` opens a regular file such as one on a USB stick, it raises OSError; `pause`
+    waits so many seconds, to be no faster than allowed."""
 
     def __init__(
         self,
@@ -76,38 +46,25 @@ class Fetcher:
         clock: Clock,
         open_local: Callable[[str], ClosableSource],
         client: Client | None = None,
+        pause: Callable[[float], None] = lambda _: None,
+        head_bytes: int = HEAD_BYTES,
+        room_bytes_min: int = ROOM_BYTES_MIN,
     ) -> None:
+        self._head_bytes, self._room_bytes_min = head_bytes, room_bytes_min
+        self._pause = pause
         self._config = config
         self._clock = clock
         self._open_local = open_local
         self._client: Client = client or HttpClient(config)
-        self._chunk_bytes = min(CHUNK_BYTES, config.checkpoint_bytes)
+        chunk = min(CHUNK_BYTES, config.checkpoint_bytes, config.bytes_per_s_max or CHUNK_BYTES)
+        self._chunk_bytes = max(chunk - chunk % BLOCK_BYTES, min(chunk, BLOCK_BYTES))
         self._spool = Spool(files, config.spool_dir, keep_free_bytes=config.keep_free_bytes)
 
-    # look
-
     def look(self, _: Mapping[str, Any]) -> Iterator[Message]:
-        """Result `{"offer": null | {version, url, length, sha256}}`: the repository's unsigned advice."""
-        base = self._config.repository_url.rstrip("/")
-        if not base:
-            raise FetchError("fetch_pointer", "no repository is configured (fetch.repository_url)")
-        answer = self._client.get(Asked(url=f"{base}/channels/{self._config.channel}.json"))
-        try:
-            if answer.status != 200:
-                raise _bad_status(answer)
-            yield {"result": {"offer": _offer(self._bounded(answer), base)}}
-        finally:
-            answer.close()
-
-    def _bounded(self, answer: Answer) -> bytes:
-        data, deadline = b"", self._clock.monotonic() + self._config.stall_timeout_s
-        for chunk in answer.chunks():
-            data += chunk
-            if len(data) > POINTER_BYTES_MAX:
-                raise FetchError("fetch_pointer", f"the announcement is larger than {POINTER_BYTES_MAX} bytes")
-            if self._clock.monotonic() > deadline:
-                raise FetchError("fetch_stalled", "the announcement does not come to an end")
-        return data
+        """Result `{"offer": {version, url, length, sha256, staged}}`: the repository's unsigned advice, and whether
+        there is room for all of it."""
+        offer = announcement.asked_for(self._client, self._config, self._clock)
+        yield {"result": {"offer": {**offer, "staged": offer["length"] <= self._spool.room()}}}
 
     # discard
 
@@ -123,19 +80,25 @@ class Fetcher:
     # fetch
 
     def fetch(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{"id", "source", "length"?, "sha256"?}`: progress, then result `{bundle, length, bytes_refetched}`."""
-        wanted = Wanted.of(args)
+        """`{"id", "source", "length"?, "sha256"?, "pieces"?, "tables"?, "make_room"?}`: progress, then `{bundle,
+        length, complete, bytes_refetched}`.
+
+        `pieces` are the parts of the file that are wanted; without them its beginning is, in which an installer finds
+        what it needs of the rest. With `tables`, parts that are needed to the end, only as many of the pieces come as
+        the spool has room for; to `make_room`, what is behind the tables is given up.
+        """
+        wanted = Wanted.of(args, self._head_bytes)
         entry = self._spool.entry(wanted.id, wanted.source)
-        if not (entry.complete and wanted.sha256):
-            try:
-                yield from self._complete(entry, wanted)
-            except FetchError as error:
-                error.facts["bytes_done"] = entry.done
-                raise
+        try:
+            yield from self._complete(entry, wanted)
+        except FetchError as error:
+            error.facts["bytes_done"] = entry.done
+            raise
         yield {
             "result": {
                 "bundle": entry.bundle,
                 "length": entry.done,
+                "complete": not entry.missing(wanted.needed),
                 "bytes_refetched": entry.record.bytes_refetched,
             }
         }
@@ -143,18 +106,49 @@ class Fetcher:
     def _complete(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         if wanted.length is not None and wanted.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{wanted.length} bytes are announced")
-        if not (wanted.sha256 and entry.whole(wanted.length)):
-            yield from self._local(entry, wanted) if wanted.source.startswith("/") else self._http(entry, wanted)
+        self._check_meter(entry, wanted)
+        asked: Sequence[Piece] = wanted.asked
+        if wanted.tables is not None:
+            asked = self._fitting(entry, wanted, wanted.tables)
+        elif wanted.pieces is None and entry.record.bytes_given_up:
+            asked = ()  # what of the beginning made room for others is not missed
+        try:
+            yield from self._local(entry, wanted, asked) if wanted.is_local else self._http(entry, wanted, asked)
+        finally:
+            entry.checkpoint(last=True)
         if not entry.done:
             raise FetchError("fetch_length", "the file is empty")
-        if wanted.sha256:
+        if wanted.sha256 and entry.whole:
             yield from self._compare(entry, wanted.sha256)
-        entry.finish()
+
+    def _fitting(self, entry: Entry, wanted: Wanted, tables: Sequence[Piece]) -> Sequence[Piece]:
+        """What of the pieces that are asked for can be there together with the tables. Raises FetchError."""
+        if _size(entry.missing(wanted.asked)) <= entry.room():
+            return wanted.asked
+        end = entry.end_of(tables)
+        if entry.behind(end, wanted.needed) and not wanted.make_room:
+            return ()  # let that be used first
+        entry.shorten(end, wanted.needed)
+        if (room := entry.room()) < self._room_bytes_min:
+            entry.check_space(self._room_bytes_min)
+        fitting = []
+        for offset, length in entry.missing(wanted.needed):
+            fitting.append((offset, min(length, room)))
+            room -= length
+            if room <= 0:
+                break
+        return fitting
+
+    def _check_meter(self, entry: Entry, wanted: Wanted) -> None:
+        needed = entry.record.bytes_given_up + entry.done + _size(entry.missing(wanted.asked))
+        most = self._config.metered_bytes_max
+        if self._config.metered and not wanted.is_local and wanted.pieces is not None and needed > most:
+            raise FetchError("fetch_metered", f"{needed} bytes are needed, {most} allowed on this link")
 
     def _compare(self, entry: Entry, sha256: str) -> Iterator[Message]:
         """The whole file against the announced digest; another file is given up, a bounded number of times."""
         found = hashlib.sha256()
-        for piece in entry.pieces(CHUNK_BYTES):
+        for piece in entry.all_of_it(CHUNK_BYTES):
             found.update(piece)
             yield _progress(entry, entry.done)
         if found.hexdigest() != sha256:
@@ -162,44 +156,52 @@ class Fetcher:
                 entry.restart()
             raise FetchError("fetch_changed", f"the file's digest is {found.hexdigest()}, {sha256} was announced")
 
-    def _http(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
-        answer = self._begin(entry, wanted)
-        try:
-            if not entry.whole(wanted.length):
-                yield from self._receive(entry, answer.chunks(self._chunk_bytes), entry.record.length)
-        finally:
-            answer.close()
-
-    def _begin(self, entry: Entry, wanted: Wanted) -> Answer:
-        """Ask for what is missing, of a whole file for its last byte, to know whether it is still the same; begin
-        again where the server's file is another one. Raises FetchError."""
-        while True:
-            record, whole = entry.record, entry.whole(wanted.length)
-            offset = max(0, entry.done - 1) if whole else entry.done
-            asked = Asked(url=wanted.source, offset=offset, validator=record.etag or record.last_modified)
-            answer = self._client.get(asked)
+    def _http(self, entry: Entry, wanted: Wanted, asked: Sequence[Piece]) -> Iterator[Message]:
+        # without an announced digest the server is asked at least once whether its file is still the same
+        known = bool(wanted.sha256) or not entry.done
+        while (missing := entry.missing(asked)) or not known:
+            part = missing[0] if missing else _last_byte(entry)
+            answer = self._begin(entry, wanted, part, bool(missing))
+            if answer is None:
+                continue
+            known = True
             try:
-                if self._continues(entry, answer, wanted):
-                    length = wanted.length if answer.length is None else answer.length
-                    if whole:
-                        return answer
-                    entry.expect(length=length, etag=answer.etag, last_modified=answer.last_modified)
-                    return answer
-            except BaseException:
+                if missing:
+                    rest = _size(missing[1:])
+                    end = entry.record.length if answer.end is None else answer.end
+                    yield from self._receive(entry, answer.offset, end, answer.chunks(self._chunk_bytes), rest)
+            finally:
                 answer.close()
-                raise
-            answer.close()
-            if record.restarts >= RESTARTS_MAX:
-                raise FetchError("fetch_changed", f"began again {RESTARTS_MAX} times")
-            entry.restart()
 
-    def _continues(self, entry: Entry, answer: Answer, wanted: Wanted) -> bool:
-        """Whether the body goes on where the spool ends; False to begin again. Raises FetchError."""
+    def _begin(self, entry: Entry, wanted: Wanted, part: Piece, missing: bool) -> Answer | None:
+        """Ask for a part of the file; None where the server's file is another one, and nothing is left of ours. Raises
+        FetchError."""
+        record = entry.record
+        validator = record.etag or record.last_modified if entry.done else ""
+        answer = self._client.get(Asked(url=wanted.source, offset=part[0], length=part[1], validator=validator))
+        try:
+            if self._continues(entry, answer, wanted, missing):
+                known = wanted.length if wanted.length is not None else record.length if entry.done else None
+                length = known if answer.length is None else answer.length
+                needed = answer.end - answer.offset if answer.end is not None else 0
+                entry.expect(needed, length=length, etag=answer.etag, last_modified=answer.last_modified)
+                return answer
+        except BaseException:
+            answer.close()
+            raise
+        answer.close()
+        if record.restarts >= RESTARTS_MAX:
+            raise FetchError("fetch_changed", f"began again {RESTARTS_MAX} times")
+        entry.restart(earlier=entry.whole)
+        return None
+
+    def _continues(self, entry: Entry, answer: Answer, wanted: Wanted, missing: bool) -> bool:
+        """Whether the body goes with what the spool has; False to begin again. Raises FetchError."""
         expected = wanted.length
         if answer.status == 416:
             return False
         if answer.status not in (200, 206):
-            raise _bad_status(answer)
+            raise answer.trouble()
         known = entry.record.length if expected is None else expected
         if answer.html and (known is None or answer.length != known):
             raise FetchError("fetch_status", "the network answered with a web page of its own")
@@ -210,16 +212,14 @@ class Fetcher:
         if answer.length is not None and answer.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{answer.length} bytes are offered")
         if entry.done == 0:
-            return answer.offset == 0
-        whole = entry.whole(expected)
-        return (whole or answer.offset == entry.done) and self._same_file(entry, answer, bool(wanted.sha256), whole)
+            return True
+        return (answer.status == 206 or not missing) and self._same_file(entry, answer, bool(wanted.sha256), missing)
 
     @staticmethod
-    def _same_file(entry: Entry, answer: Answer, judged: bool, whole: bool) -> bool:
+    def _same_file(entry: Entry, answer: Answer, judged: bool, missing: bool) -> bool:
         """Whether the server still has the file the spool has bytes of; what a digest will judge may be believed."""
         record = entry.record
-        length = entry.done if whole else record.length
-        if length is not None and answer.length not in (None, length):
+        if record.length is not None and answer.length not in (None, record.length):
             return False
         if record.etag and answer.etag:
             return record.etag == answer.etag
@@ -231,9 +231,9 @@ class Fetcher:
             return False
         # a 206 need not repeat the validator it was asked with (RFC 9110, 15.3.7); without any, the half of another
         # file would be refused by the installer, but a whole one may be good and yet not the one that is wanted
-        return answer.status == 206 if record.etag or record.last_modified else not whole
+        return answer.status == 206 if record.etag or record.last_modified else missing
 
-    def _local(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
+    def _local(self, entry: Entry, wanted: Wanted, asked: Sequence[Piece]) -> Iterator[Message]:
         path = wanted.source
         try:
             source = self._open_local(path)
@@ -247,74 +247,76 @@ class Fetcher:
                 raise FetchError("fetch_too_large", f"{path}: {source.size} bytes")
             mtime_ns, known = getattr(source, "mtime_ns", 0), entry.record
             if entry.done and not (known.length == source.size and (wanted.sha256 or known.mtime_ns == mtime_ns)):
-                entry.restart()
-            entry.expect(length=source.size, mtime_ns=mtime_ns)
-            yield from self._receive(entry, _pieces(source, entry.done, path, self._chunk_bytes), source.size)
+                entry.restart(earlier=entry.whole)
+            entry.expect(0, length=source.size, mtime_ns=mtime_ns)
+            missing = entry.missing(asked)
+            rest = _size(missing)
+            entry.check_space(rest)
+            for offset, length in missing:
+                rest -= length
+                data = _pieces(source, offset, offset + length, path, self._chunk_bytes)
+                yield from self._receive(entry, offset, offset + length, data, rest)
         finally:
             source.close()
 
-    def _receive(self, entry: Entry, chunks: Iterator[bytes], length: int | None) -> Iterator[Message]:
-        """Move bytes into the spool until the whole file is there. Raises FetchError; keeps what came."""
-        deadline = self._clock.monotonic() + self._config.download_timeout_s
-        limit = self._config.download_bytes_max if length is None else length
+    def _receive(self, entry: Entry, at: int, end: int | None, chunks: Iterator[bytes], rest: int) -> Iterator[Message]:
+        """Move the bytes `at` to `end` of the file into the spool; `rest` bytes of others follow. Raises FetchError;
+        keeps what came."""
+        begun = self._clock.monotonic()
+        deadline, first = begun + self._config.download_timeout_s, at
+        limit = self._config.download_bytes_max if end is None else end
         try:
             for chunk in chunks:
-                if entry.done + len(chunk) > limit:
-                    code = "fetch_too_large" if length is None else "fetch_length"
+                if at + len(chunk) > limit:
+                    code = "fetch_too_large" if end is None else "fetch_length"
                     raise FetchError(code, f"more than {limit} bytes arrived")
-                entry.append(chunk)
+                entry.append(at, chunk)
+                at += len(chunk)
                 # a cut costs what is not synced and the chunk in hand: together never more than one checkpoint
-                if entry.done + self._chunk_bytes - entry.record.durable_bytes > self._config.checkpoint_bytes:
+                if entry.done + self._chunk_bytes - entry.record.stored > self._config.checkpoint_bytes:
                     entry.checkpoint()
                     entry.check_space()
-                if self._clock.monotonic() > deadline:
+                now = self._clock.monotonic()
+                if now > deadline:
                     raise FetchError("fetch_timeout")
-                yield _progress(entry, length)
+                if self._config.bytes_per_s_max:
+                    self._pause(max(0.0, begun + (at - first) / self._config.bytes_per_s_max - now))
+                yield _progress(entry, None if end is None else entry.done + end - at + rest)
         finally:
             entry.checkpoint()
-        if length is not None and entry.done != length:
-            raise FetchError("fetch_length", f"{entry.done} of {length} bytes arrived")
+        if end is None:
+            entry.record = dataclasses.replace(entry.record, length=at)
+            entry.told()
+        elif at != end:
+            raise FetchError("fetch_length", f"{at} of {end} bytes arrived")
+
+
+def _size(parts: Sequence[Piece]) -> int:
+    return sum(length for _, length in parts)
+
+
+def _last_byte(entry: Entry) -> Piece:
+    """A part of the file that is there: to ask whether it is still the same."""
+    offset, length = entry.pieces[-1]
+    return offset + length - 1, 1
 
 
 def _progress(entry: Entry, length: int | None) -> Message:
-    """`bytes_total` is 0 where the server does not say."""
+    """`length` is what the spool will have; `bytes_total` is 0 where the server does not say."""
+    gone = entry.record.bytes_given_up
     return {
         "progress": {
-            "bytes_done": entry.done,
-            "bytes_total": length or 0,
+            "bytes_done": gone + entry.done,
+            "bytes_total": gone + length if length else 0,
             "bytes_refetched": entry.record.bytes_refetched,
         }
     }
 
 
-def _pieces(source: ByteSource, offset: int, path: str, length_max: int) -> Iterator[bytes]:
+def _pieces(source: ByteSource, offset: int, end: int, path: str, length_max: int) -> Iterator[bytes]:
     try:
-        while data := source.pread(offset, length_max):
+        while data := source.pread(offset, min(length_max, end - offset)):
             yield data
             offset += len(data)
     except OSError as error:
         raise FetchError("fetch_network", f"{path}: {error.strerror or error}") from error
-
-
-def _bad_status(answer: Answer) -> FetchError:
-    error = FetchError("fetch_status", f"the server answered {answer.status}")
-    wait_s = answer.retry_after_s()
-    if answer.status in (429, 503) and wait_s is not None:
-        error.facts["retry_after_s"] = wait_s
-    return error
-
-
-def _offer(data: bytes, base: str) -> dict[str, Any]:
-    """The pointer `{format, version, bundle, length, sha256}`, checked. Raises FetchError `fetch_pointer`."""
-    try:
-        pointer = json.loads(data)
-        offer = {key: pointer[key] for key in ("version", "bundle", "length", "sha256")}
-        sound = pointer["format"] == _POINTER_FORMAT and all(
-            isinstance(offer[key], str) and pattern.fullmatch(offer[key]) for key, pattern in _POINTER_TEXTS.items()
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if not sound or type(offer["length"]) is not int or offer["length"] <= 0:
-        raise FetchError("fetch_pointer", "the repository's announcement is not understood")
-    path = offer.pop("bundle")
-    return {**offer, "url": f"{base}/{path}"}

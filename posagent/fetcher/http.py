@@ -1,4 +1,4 @@
-"""One HTTP request for the rest of a file: ranges, validators, redirects, limits; urllib3 does the protocol.
+"""One HTTP request for a part of a file: ranges, validators, redirects, limits; urllib3 does the protocol.
 
 Rules: TLS is always verified; no way leads from https to http; a server is never believed about what belongs to the
 bytes that are there: Content-Range, length and validator must agree with them.
@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -31,15 +32,18 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Which part of which file is wanted. `validator` is a strong ETag or a Last-Modified date, or empty."""
+    """Which part of which file is wanted, all of it without a length. `validator` is a strong ETag or a Last-Modified
+    date, or empty."""
 
     url: str
     offset: int = 0
+    length: int | None = None
     validator: str = ""
 
 
 class Answer:
-    """A server's answer. `offset` says where its body begins: the asked one, or 0 when it sends the whole file."""
+    """A server's answer. `offset` and `end` say which part of the file its body is: what was asked for or the beginning
+    of it, or the whole file; `length` is of the whole file. The last two are None where the server does not say."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, asked: Asked) -> None:
         self._response = response
@@ -48,23 +52,23 @@ class Answer:
         self.encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
         self.etag = _sent_back(response.headers.get("ETag", ""), '"')
         self.last_modified = _sent_back(response.headers.get("Last-Modified", ""))
-        self.offset, self.length = self._extent(asked)
+        self.offset, self.end, self.length = self._extent(asked)
 
-    def _extent(self, asked: Asked) -> tuple[int, int | None]:
-        """Where the body begins and how long the whole file is."""
+    def _extent(self, asked: Asked) -> tuple[int, int | None, int | None]:
         text = self._response.headers.get("Content-Length", "")
         body = int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
         if self.status != 206:
-            return 0, body
+            return 0, body, body
         found = _CONTENT_RANGE.fullmatch(self._response.headers.get("Content-Range", ""))
         if found is None:
             raise FetchError("fetch_length", "the server answered a range without saying which")
         first, last, total = (int(text) for text in found.groups())
-        if first != asked.offset or last + 1 != total:
-            raise FetchError("fetch_length", f"asked for bytes from {asked.offset}, was offered {found[0]}")
-        if body not in (None, total - first):
+        wanted = total if asked.length is None else min(total, asked.offset + asked.length)
+        if first != asked.offset or not first <= last < wanted:
+            raise FetchError("fetch_length", f"asked for bytes {asked.offset} to {wanted - 1}, was offered {found[0]}")
+        if body not in (None, last + 1 - first):
             raise FetchError("fetch_length", f"{body} bytes are announced for {found[0]}")
-        return first, total
+        return first, last + 1, total
 
     def chunks(self, length_max: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The body as it arrives. Raises FetchError."""
@@ -75,10 +79,24 @@ class Answer:
     def close(self) -> None:
         self._response.close()
 
-    def retry_after_s(self) -> int | None:
-        """Seconds the server asks to wait; a date is left to the agent's own back-off."""
+    def trouble(self) -> FetchError:
+        """An answer that is none, with the seconds that the server asks to wait."""
+        error = FetchError("fetch_status", f"the server answered {self.status}")
+        wait_s = self._retry_after_s()
+        if self.status in (429, 503) and wait_s is not None:
+            error.facts["retry_after_s"] = wait_s
+        return error
+
+    def _retry_after_s(self) -> int | None:
+        """None where a date is given: that is left to the agent's own back-off."""
         text = self._response.headers.get("Retry-After", "")
         return min(int(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+class Client(Protocol):
+    """How a server is asked."""
+
+    def get(self, asked: Asked) -> Answer: ...
 
 
 class HttpClient:
@@ -104,8 +122,8 @@ class HttpClient:
     def get(self, asked: Asked) -> Answer:
         """The answer, with its body not yet read. Raises FetchError."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "posagent"}
-        if asked.offset:
-            headers["Range"] = f"bytes={asked.offset}-"
+        if asked.length is not None:
+            headers["Range"] = f"bytes={asked.offset}-{asked.offset + asked.length - 1}"
             if asked.validator:
                 headers["If-Range"] = asked.validator
         url = asked.url

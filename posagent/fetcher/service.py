@@ -16,7 +16,7 @@ from posagent.config import Config
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message, Verb
 from posagent.fetcher.download import Fetcher
-from posagent.platform.host import LinuxClock
+from posagent.platform.host import LinuxClock, pause
 from posagent.platform.storage import LinuxFiles, open_inside
 
 
@@ -44,7 +44,7 @@ def _in_time(verb: Verb, step_s: int) -> Verb:
 
 
 def _verbs(config: Config) -> dict[str, Verb]:
-    fetcher = Fetcher(config.fetch, LinuxFiles(), LinuxClock(), lambda path: open_inside("/", path))
+    fetcher = Fetcher(config.fetch, LinuxFiles(), LinuxClock(), lambda path: open_inside("/", path), pause=pause)
     step_s = config.fetch.connect_timeout_s + config.fetch.stall_timeout_s
     signal.signal(signal.SIGALRM, _overdue)
     verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}

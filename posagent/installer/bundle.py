@@ -1,4 +1,5 @@
-"""Reads a bundle in place: a TUF repository in one plain tar file, metadata first, without unpacking anything.
+"""Reads a bundle in place: a TUF repository in one plain tar file, metadata first, without unpacking anything; also one
+of which only some pieces were fetched.
 
 Rules: a walk of our own over 512-byte headers, because the full tar format (sparse files, links, extension headers)
 is a large surface that a bundle does not need: only regular files with short names, at most 64, directly under
@@ -12,11 +13,14 @@ import re
 from dataclasses import dataclass
 
 from posagent.core.errors import BundleError
+from posagent.core.pieces import Piece, Pieces
 from posagent.core.ports import ByteSource
 
 BLOCK_BYTES = 512
 MEMBERS_MAX = 64
 METADATA_BYTES_MAX = 512 * 1024
+RECORD_BYTES_MAX = 1 << 18
+"""Of the fetcher's record beside a bundle."""
 PADDING_BYTES_MAX = 1 << 20
 """Zeros after the end: tar fills its last record, by default 10 KiB."""
 
@@ -41,17 +45,48 @@ class Window:
             raise BundleError("spool_io", f"reading the bundle: {error.strerror or error}") from None
 
 
-class Bundle:
-    """One opened bundle. Raises BundleError `bundle_unreadable`, `bundle_too_large`, `spool_io` when opened.
+class Missing(Exception):
+    """These bytes of the bundle were not fetched."""
 
-    It is read in place, so the file must stay open; its bytes may change under it, which only digests can tell.
+    def __init__(self, offset: int, length: int) -> None:
+        super().__init__(f"{length} bytes from {offset} of the bundle are not there")
+        self.offset, self.length = offset, length
+
+
+class Spooled:
+    """A bundle of which only some pieces lie in `file`. Reading others raises Missing."""
+
+    def __init__(self, file: ByteSource, pieces: Pieces, size: int) -> None:
+        self._file, self._pieces, self.size = file, pieces, size
+
+    def pread(self, offset: int, length: int) -> bytes:
+        length = min(length, max(0, self.size - offset))
+        parts = []
+        for there, at, count in self._pieces.find(offset, length):
+            if not there:
+                raise Missing(offset, length)
+            parts.append(self._file.pread(at, count))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Bundle:
+    """One opened bundle. Raises BundleError `bundle_unreadable`, `bundle_too_large`, `spool_io`.
+
+    It is read in place and no further than asked for, so the file must stay open and need not be there to its end; its
+    bytes may change under it, which only digests can tell. What it was `walked` is needed each time.
     """
 
     def __init__(self, source: ByteSource) -> None:
-        self._members = _walk(Window(source, 0, source.size))
+        self._source = Window(source, 0, source.size)
+        self._members: dict[str, Window] = {}
+        self.walked: list[Piece] = []
+        self._at = 0
+        self._ended = False
 
     def metadata(self, name: str) -> bytes | None:
         """The bytes of one metadata file such as `timestamp.json`, or None. Raises BundleError if it was cut."""
+        while not self._ended and not self._past_metadata:
+            self._step()
         window = self._members.get(f"metadata/{name}")
         if window is None:
             return None
@@ -60,22 +95,31 @@ class Bundle:
             raise _unreadable(f"metadata/{name} is cut short")
         return data
 
-    def target(self, name: str) -> ByteSource | None:
+    def target(self, name: str) -> Window | None:
         """One file under `targets/`, or None."""
+        while not self._ended and f"targets/{name}" not in self._members:
+            self._step()
         return self._members.get(f"targets/{name}")
 
+    @property
+    def _past_metadata(self) -> bool:
+        return bool(self._members) and next(reversed(self._members)).startswith("targets/")
 
-def _walk(source: Window) -> dict[str, Window]:
-    members: dict[str, Window] = {}
-    offset = 0
-    while any(header := _block(source, offset)):
+    def _step(self) -> None:
+        """Read one more header."""
+        header = _block(self._source, self._at)
+        if not any(header):
+            _check_end(self._source, self._at)
+            self._ended = True
+            return
         name, size = _entry(header)
-        _check_place(name, size, members)
-        start = offset + BLOCK_BYTES
-        offset = start + -(-size // BLOCK_BYTES) * BLOCK_BYTES
-        members[name] = Window(source.source, start, size)
-    _check_end(source, offset)
-    return members
+        _check_place(name, size, self._members)
+        start = self._at + BLOCK_BYTES
+        if start + size > self._source.size:
+            raise _unreadable(f"{name} is cut short")
+        self.walked.append((self._at, BLOCK_BYTES + (0 if name.startswith("targets/") else size)))
+        self._members[name] = Window(self._source.source, start, size)
+        self._at = start + -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def _block(source: ByteSource, offset: int) -> bytes:

@@ -1,58 +1,103 @@
-"""How one frame of a payload becomes bytes of the image: decompressed within bounds and checked against its digest.
+"""How one operation of a payload becomes bytes of the image: made within bounds and checked against its digest.
 
 Rules: nothing leaves here unchecked. The window of a zstd frame is bounded, so that memory is; so is its output, so
-that a small frame cannot become a large one.
+that few bytes cannot become many.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from backports import zstd
 
 from posagent.core.errors import BundleError
-from posagent.core.payload import WINDOW_LOG_MAX, ZERO, Frame
+from posagent.core.payload import WINDOW_LOG_MAX, Extent, Header, Kind, Operation, size_of, spans
 from posagent.core.ports import ByteSource
 
+if TYPE_CHECKING:
+    from posagent.core.seal import Seal
+
+Bytes = bytes | bytearray
 _BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX}
 
 
-def materialise(source: ByteSource, frame: Frame) -> bytes:
-    """The frame's raw bytes. Raises BundleError `payload_corrupt`, or `spool_io` where the payload cannot be read."""
-    raw = _zeros(frame.size) if frame.kind == ZERO else _decompress(_stored(source, frame), frame)
-    if hashlib.sha256(raw).hexdigest() != frame.sha256:
-        raise BundleError("payload_corrupt", f"the frame at {frame.at} does not match its digest", at=frame.at)
-    return raw
+def read(image: ByteSource, extents: Sequence[Extent], size: int) -> Bytes:
+    """The extents' bytes of an image of `size` bytes. Raises OSError."""
+    if len(extents) == 1:
+        return image.pread(*next(spans(extents, size)))
+    whole, done = bytearray(size_of(extents, size)), 0  # joining parts would take twice the memory
+    for at, length in spans(extents, size):
+        whole[done : done + length] = image.pread(at, length)
+        done += length
+    return whole
 
 
-def materialised(source: ByteSource, frames: Iterable[Frame]) -> Generator[bytes, None, None]:
-    """The raw bytes of each frame."""
-    return (materialise(source, frame) for frame in frames)
+def source_of(operation: Operation, header: Header, running: ByteSource) -> Bytes:
+    """What the operation reads of the running image. Raises BundleError `source_differs`, OSError."""
+    source = read(running, operation.source, header.source_size)
+    if operation.source and hashlib.sha256(source).digest() != operation.source_sha256:
+        start = operation.source[0].start
+        raise BundleError("source_differs", f"the running slot is not what the delta was made from, block {start}")
+    return source
 
 
-def _stored(source: ByteSource, frame: Frame) -> bytes:
+def made(
+    operation: Operation, header: Header, payload: ByteSource, running: ByteSource, seal: Seal | None = None
+) -> Bytes:
+    """The bytes that the operation makes, in the order of its extents; `seal` opens what is stored.
+
+    Raises BundleError `payload_corrupt`, `source_differs`, or `spool_io` where the payload cannot be read; OSError
+    where the running image cannot.
+    """
+    size = header.size(operation)
+    if operation.kind is Kind.ZERO:
+        return _zeros(size)
+    source = source_of(operation, header, running)
+    if operation.kind is Kind.COPY:
+        return source
+    stored = payload.pread(operation.offset, operation.length)
+    if len(stored) != operation.length:
+        raise _corrupt(operation, "is cut short")
+    if seal is not None:
+        stored = seal.open(operation.offset - header.length, stored)
+    result = _unpacked(stored, size, operation) if operation.kind is Kind.DATA else _patched(stored, source, size)
+    if hashlib.sha256(result).digest() != operation.sha256:
+        raise _corrupt(operation, "does not match its digest")
+    return result
+
+
+def is_made(operation: Operation, there: Bytes) -> bool:
+    """Whether these are the bytes that the operation makes."""
+    if operation.kind is Kind.ZERO:
+        return there == _zeros(len(there))
+    return hashlib.sha256(there).digest() == operation.sha256
+
+
+def _patched(stored: bytes, source: Bytes, size: int) -> Bytes:
+    from posagent.core.patch import patched  # a full payload needs none
+
+    return patched(stored, source, size)
+
+
+def _unpacked(stored: bytes, size: int, operation: Operation) -> bytes:
+    unpacker = zstd.ZstdDecompressor(options=_BOUNDS)
     try:
-        stored = source.pread(frame.offset, frame.length)
-    except OSError as error:
-        raise BundleError("spool_io", f"reading the bundle: {error.strerror or error}") from error
-    if len(stored) != frame.length:
-        raise BundleError("payload_corrupt", f"the frame at {frame.at} is cut short", at=frame.at)
-    return stored
-
-
-def _decompress(stored: bytes, frame: Frame) -> bytes:
-    decompressor = zstd.ZstdDecompressor(options=_BOUNDS)
-    try:
-        raw = decompressor.decompress(stored, frame.size + 1)
+        raw = unpacker.decompress(stored, size + 1)
     except zstd.ZstdError as error:
-        raise BundleError("payload_corrupt", f"the frame at {frame.at}: {error}", at=frame.at) from None
-    if len(raw) != frame.size or not decompressor.eof or decompressor.unused_data:
-        raise BundleError("payload_corrupt", f"the frame at {frame.at} is not of its signed size", at=frame.at)
+        raise _corrupt(operation, f"cannot be unpacked: {error}") from None
+    if len(raw) != size or not unpacker.eof or unpacker.unused_data:
+        raise _corrupt(operation, "is not of its signed size")
     return raw
 
 
-@lru_cache(maxsize=1)
+def _corrupt(operation: Operation, trouble: str) -> BundleError:
+    at = operation.offset
+    return BundleError("payload_corrupt", f"the operation stored at byte {at} {trouble}", at=at)
+
+
+@lru_cache(maxsize=2)
 def _zeros(size: int) -> bytes:
     return bytes(size)

@@ -1,24 +1,27 @@
 """posagent-installer: the privileged worker put together. A composition root; nobody but the simulator imports it.
 
-Rules: it trusts nobody. `check` and `write` open the bundle once, inside the spool only, and decide about signatures,
-hardware and the rollback floor by themselves each time. What needs no bundle stays light: the trust library and the
-decompressor are imported by the verbs that use them.
+Rules: it trusts nobody. `plan`, `check` and `write` open the bundle once, inside the spool only, and decide about
+signatures, hardware and the rollback floor by themselves each time. What needs no bundle stays light: the trust library
+and the decompressor are imported by the verbs that use them.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from posagent import worker
 from posagent.config import BootConfig, Config, SlotsConfig
-from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
-from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Message, Resets, Verb
+from posagent.core import pieces
+from posagent.core.errors import BundleError, PosagentError, Refusal
+from posagent.core.ports import BootControl, Message, Verb
+from posagent.installer import opening
+from posagent.installer.opening import Ports
 from posagent.installer.slots import NAMES, Slots
+from posagent.platform.apart import apart
 from posagent.platform.blockdev import LinuxBlockDevice
 from posagent.platform.commands import CommandFailed, run
 from posagent.platform.grub import GrubBootControl
@@ -29,10 +32,11 @@ from posagent.platform.uboot import UbootBootControl
 from posagent.platform.vendor import VendorBootControl
 
 if TYPE_CHECKING:
-    from posagent.core.manifest import Manifest
-    from posagent.installer.bundle import Bundle
+    from posagent.installer.work import Work
 
 REBOOT_COMMAND_S = 60.0
+PLAN_MAX = 1024
+"""Parts of a bundle that are asked for."""
 WORD_LENGTH_MAX = 4096
 OS_RELEASE_BYTES_MAX = 1 << 16
 BOOT_KINDS: Mapping[str, Callable[[BootConfig, SlotsConfig], BootControl]] = {
@@ -42,25 +46,6 @@ BOOT_KINDS: Mapping[str, Callable[[BootConfig, SlotsConfig], BootControl]] = {
 }
 
 
-class Opened(ByteSource, Protocol):
-    """A byte source that is closed after use."""
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the verbs need of the world. `threads` lets writing overlap with decompressing."""
-
-    files: Files
-    boot: BootControl
-    clock: Clock
-    open_slot: Callable[[str], BlockDevice]
-    open_bundle: Callable[[str], Opened]
-    resets: Resets
-    threads: bool = True
-
-
 def linux_ports(config: Config) -> Ports:
     devices = {"a": config.slots.a.device, "b": config.slots.b.device}
     return Ports(
@@ -68,6 +53,7 @@ def linux_ports(config: Config) -> Ports:
         boot=BOOT_KINDS[config.boot.kind](config.boot, config.slots),
         clock=LinuxClock(),
         open_slot=lambda slot: LinuxBlockDevice(devices[slot]),
+        read_slot=lambda slot: LinuxBlockDevice(devices[slot], writable=False),
         open_bundle=lambda path: open_inside(config.fetch.spool_dir, path),
         resets=LinuxResets(
             files=LinuxFiles(),
@@ -76,6 +62,7 @@ def linux_ports(config: Config) -> Ports:
             cmdline_key=config.boot.reset_key,
             boot_id_file=config.boot.boot_id_file,
         ),
+        apart=apart,
     )
 
 
@@ -98,8 +85,10 @@ class Installer:
     def verbs(self) -> Mapping[str, Verb]:
         return {
             "observe": self._observe,
-            "check": self._check,
-            "write": self._write,
+            "plan": self._plan,
+            "check": lambda args: _complete(self._check(args)),
+            "stage": lambda args: _complete(self._write(args, partial=True)),
+            "write": lambda args: _complete(self._write(args)),
             "arm": lambda args: _done(self._slots.arm, _word(args, "slot")),
             "prefer": lambda args: _done(self._slots.prefer, _word(args, "slot")),
             "renew": lambda _: _done(self._slots.renew),
@@ -116,47 +105,60 @@ class Installer:
         reset = {"reset": report.cause.value, "boot_id": report.boot_id, "log": list(report.log)}
         yield {"result": {**self._slots.observe(), **reset}}
 
-    def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle}`: whether it may be installed here, without touching a slot."""
-        from posagent.core.payload import read_header
-        from posagent.installer.trust import check_payload
+    def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{bundle}`: which parts of it are needed here; result `{wanted: [[offset, length], …], tables, complete}`.
 
-        with closing(self._opened(_word(args, "bundle"))) as source:
-            bundle, chosen = self._verified(source)
-            payload = _payload(bundle, chosen)
-            image_size = read_header(payload, chosen).image_size
-            target = self._room_for(image_size)
-            for done in check_payload(payload, chosen):
-                yield {"progress": {"bytes_done": done, "bytes_total": chosen.length, "step": "check"}}
-        result = {
-            "version": chosen.version,
-            "digest": chosen.image_sha256,
-            "image_size": image_size,
-            "security_counter": chosen.security_counter,
-            "length": chosen.length,
-            "target_slot": target,
-        }
+        Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
+        """
+        from posagent.installer.bundle import Missing
+
+        wanted: list[pieces.Piece] = []
+        tables: list[pieces.Piece] = []
+        try:
+            with self._work(args) as work:
+                done, total = 0, work.manifest.image_size
+                for looked_at in work.plan(wanted):
+                    done = min(done + looked_at, total)
+                    yield {"progress": {"bytes_done": done, "bytes_total": total, "step": "plan"}}
+                tables = work.tables
+            complete = True
+        except Missing as missing:  # first the tables, alone: then plan again
+            wanted, complete = [(missing.offset, missing.length)], False
+        wanted, tables = pieces.joined(wanted, 0, PLAN_MAX), pieces.joined(tables, 0)
+        yield {"result": {"wanted": wanted, "tables": tables, "complete": complete}}
+
+    def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{bundle}`: whether it may be installed here: everything is made once, without touching a slot."""
+        with self._work(args) as work:
+            chosen, done = work.manifest, 0
+            for made in work.check():
+                done = min(done + made, chosen.image_size)
+                yield {"progress": {"bytes_done": done, "bytes_total": chosen.image_size, "step": "check"}}
+            result = {
+                "version": chosen.version,
+                "digest": chosen.image_sha256,
+                "image_size": chosen.image_size,
+                "security_counter": chosen.security_counter,
+                "target_slot": self._spare,
+                "kind": work.kind,
+            }
         yield {"result": result}
 
-    def _write(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle, slot, update_id}`: the bundle's image into the spare slot."""
-        from posagent.core.payload import read_header
+    def _write(self, args: Mapping[str, Any], partial: bool = False) -> Iterator[Message]:
+        """`{bundle, slot, update_id}`: the bundle's image into the spare slot, or a `partial` one: as much of it as can
+        be made of what was fetched."""
         from posagent.installer.writer import write
 
         slot, update_id = _word(args, "slot"), _word(args, "update_id")
         self._slots.target(slot)
-        with closing(self._opened(_word(args, "bundle"))) as source:
-            bundle, chosen = self._verified(source)
-            payload = _payload(bundle, chosen)
+        with self._work(args) as work, opening.slot(self._ports.open_slot, slot) as device:
             yield from write(
                 slots=self._slots,
                 slot=slot,
-                open_slot=self._ports.open_slot,
-                source=payload,
-                header=read_header(payload, chosen),
-                manifest=chosen,
+                device=device,
+                work=work,
                 update_id=update_id,
-                checkpoint_bytes=self._config.install.checkpoint_bytes,
+                partial=partial,
                 threads=self._ports.threads,
             )
 
@@ -179,51 +181,14 @@ class Installer:
         )
         yield {"result": {"name": engineer.name, "serial": engineer.serial, "role": engineer.role}}
 
-    def _verified(self, source: ByteSource) -> tuple[Bundle, Manifest]:
-        """The bundle and the one image in it that is for this terminal."""
-        from posagent.installer.bundle import Bundle
-        from posagent.installer.trust import Trust, select
+    def _work(self, args: Mapping[str, Any]) -> AbstractContextManager[Work]:
+        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"))
 
-        trust, terminal = self._config.trust, self._config.terminal
-        try:
-            root = Path(trust.root_file).read_bytes()
-        except OSError as error:
-            raise PosagentError("trust_store_damaged", f"{trust.root_file}: {error.strerror}") from error
-        bundle = Bundle(source)
-        manifests = Trust(
-            self._ports.files,
-            f"{self._config.terminal.installer_dir}/trust",
-            root,
-            clock=self._ports.clock,
-            image_built_at_s=trust.image_built_at,
-        ).verify(bundle)
-        chosen = select(
-            manifests,
-            hardware=terminal.hardware,
-            hardware_revision=terminal.hardware_revision,
-            floor=self._slots.floor(),
-        )
-        return bundle, chosen
-
-    def _opened(self, path: str) -> Opened:
-        try:
-            return self._ports.open_bundle(path)
-        except OSError as error:
-            raise BundleError("bundle_unreadable", f"{path}: {error.strerror or error}") from error
-
-    def _room_for(self, image_size: int) -> str:
-        """The slot that is to be written, when it is large enough: better known now than when installing."""
+    @property
+    def _spare(self) -> str:
+        """The slot that is to be written."""
         booted = self._ports.boot.booted()
-        spare = next(name for name in NAMES if name != booted)
-        try:
-            with closing(self._ports.open_slot(spare)) as device:
-                if device.size < image_size:
-                    raise SlotError("slot_too_small", f"slot {spare} has {device.size} bytes, needs {image_size}")
-        except FileNotFoundError as error:
-            raise SlotError("slot_missing", f"slot {spare}: {error.filename} does not exist") from error
-        except OSError as error:
-            raise SlotError("slot_io", f"slot {spare}: {error.strerror or error}") from error
-        return spare
+        return next(name for name in NAMES if name != booted)
 
     def _reboot(self) -> None:
         try:
@@ -243,11 +208,14 @@ def running_version(path: str) -> str:
     return fields.get("IMAGE_VERSION") or fields.get("VERSION_ID", "")
 
 
-def _payload(bundle: Bundle, chosen: Manifest) -> ByteSource:
-    payload = bundle.target(chosen.member)
-    if payload is None:
-        raise BundleError("bundle_unreadable", f"the bundle lacks {chosen.target}")
-    return payload
+def _complete(verb: Iterator[Message]) -> Iterator[Message]:
+    """A verb that needs all of the bundle that was planned."""
+    from posagent.installer.bundle import Missing
+
+    try:
+        yield from verb
+    except Missing as missing:
+        raise BundleError("bundle_incomplete", str(missing)) from None
 
 
 def _done(action: Callable[..., None], *args: str) -> Iterator[Message]:

@@ -41,8 +41,7 @@ class SlotState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotRecord:
-    """What a slot holds. `digest` and `size` (bytes) are of the image, `counter` is its security counter;
-    the first `frames_done` frames of the payload whose header has `header_sha256` are durable."""
+    """What a slot holds. `digest` and `size` (bytes) are of the image, `counter` is its security counter."""
 
     state: SlotState = SlotState.BAD
     version: str = ""
@@ -50,8 +49,6 @@ class SlotRecord:
     size: int = 0
     counter: int = 0
     update_id: str = ""
-    header_sha256: str = ""
-    frames_done: int = 0
 
 
 class Slots:
@@ -119,21 +116,12 @@ class Slots:
 
     # writing
 
-    def begin_write(self, slot: str, new: SlotRecord) -> int:
-        """Take the slot out of service for the image that `new` describes; the frames that are in it already."""
+    def begin_write(self, slot: str, new: SlotRecord) -> None:
+        """Take the slot out of service for the image that `new` describes."""
         self.target(slot)
         boot, booted = self._boot.read(), self._boot.booted()
         self._set_boot(boot, (booted,), {booted: boot.tries.get(booted, 0) or self._tries_full, slot: 0})
-        old = self.records()[slot]
-        done = old.frames_done if old.header_sha256 == new.header_sha256 else 0
-        self._record(slot, dataclasses.replace(new, state=SlotState.WRITING, frames_done=done))
-        return done
-
-    def checkpoint(self, slot: str, frames_done: int) -> None:
-        """The first `frames_done` frames are durable in the slot: go on from there after a power cut."""
-        record = self.records()[slot]
-        assert record.state is SlotState.WRITING, "a checkpoint outside of a write"
-        self._record(slot, dataclasses.replace(record, frames_done=frames_done))
+        self._record(slot, dataclasses.replace(new, state=SlotState.WRITING))
 
     def complete(self, slot: str) -> None:
         """Everything is durable in the slot and was read back."""

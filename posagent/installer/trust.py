@@ -24,17 +24,16 @@ release desk that lost a key must be able to begin again below the versions and 
 from __future__ import annotations
 
 import datetime
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 
 from posagent.core import durable, manifest
 from posagent.core.errors import BundleError, TrustError
 from posagent.core.manifest import Manifest
-from posagent.core.ports import ByteSource, Clock, Files
+from posagent.core.ports import Clock, Files
 from posagent.installer.bundle import METADATA_BYTES_MAX, Bundle
 from posagent.installer.trust_record import ROLES, Record, RecordFile
 
@@ -42,7 +41,6 @@ CLOCK_AHEAD_S_MAX = 20 * 365 * 86400
 SIGNED_AT = "x-posagent-signed-at-s"
 """Additional signed field: when the metadata was made, in seconds since 1970."""
 TIME_S_MAX = 1 << 37
-CHUNK_BYTES = 256 * 1024
 
 
 class Trust:
@@ -65,7 +63,7 @@ class Trust:
             raise TrustError("trust_store_damaged", f"the root in the system image: {error.detail}") from None
 
     def verify(self, bundle: Bundle) -> tuple[Manifest, ...]:
-        """The system images that `bundle` holds with valid, fresh signatures; then the store knows their versions.
+        """The system images that `bundle` lists with valid, fresh signatures; then the store knows their versions.
 
         Verifying the same bundle again changes nothing. Raises BundleError, or TrustError `signature_invalid`,
         `repository_expired`, `repository_rollback`, `trust_store_damaged`; nothing is stored then.
@@ -80,7 +78,7 @@ class Trust:
             snapshot = chain.snapshot(bundle.metadata(f"{part.version}.snapshot.json"), part)
             part = _targets_part(snapshot)
             targets = chain.targets(bundle.metadata(f"{part.version}.targets.json"), part)
-            manifests = _manifests(bundle, targets)
+            manifests = _manifests(targets)
             self._advance(new_roots, chain.seen)
         except OSError as error:
             raise TrustError("trust_store_damaged", f"{self._dir}: {error.strerror or error}") from None
@@ -241,26 +239,18 @@ def _signed_at_s(part: Root | Timestamp | Snapshot | Targets) -> int:
     return value if type(value) is int and 0 < value < part.expires.timestamp() else 0
 
 
-def _manifests(bundle: Bundle, targets: Targets) -> tuple[Manifest, ...]:
-    """The system images among `targets` whose payload lies in the bundle."""
+def _manifests(targets: Targets) -> tuple[Manifest, ...]:
+    """The payloads of system images among `targets`."""
     return tuple(
-        found
-        for name, target in sorted(targets.targets.items())
-        if manifest.is_system_image(target.custom) and (found := _manifest(bundle, name, target)) is not None
+        manifest.from_custom(name, length=one.length, sha256=one.hashes.get("sha256"), custom=one.custom)
+        for name, one in sorted(targets.targets.items())
+        if manifest.is_system_image(one.custom)
     )
 
 
-def _manifest(bundle: Bundle, name: str, target: TargetFile) -> Manifest | None:
-    digest = target.hashes.get("sha256")
-    found = manifest.from_custom(name, length=target.length, sha256=digest, custom=target.custom)
-    source = bundle.target(found.member)
-    if source is not None and source.size != found.length:
-        raise BundleError("bundle_unreadable", f"{name} has {source.size} bytes, signed were {found.length}")
-    return None if source is None else found
-
-
-def select(manifests: Sequence[Manifest], *, hardware: str, hardware_revision: int, floor: int) -> Manifest:
-    """The one image for this terminal: the highest security counter, then the highest `min_hw_rev`, that fits.
+def select(manifests: Sequence[Manifest], *, hardware: str, hardware_revision: int, floor: int) -> tuple[Manifest, ...]:
+    """The payloads of the one image for this terminal: the highest security counter, then the highest `min_hw_rev`,
+    that fits.
 
     Raises TrustError `wrong_hardware` or `counter_too_low`, BundleError where there is none or no single one.
     """
@@ -272,31 +262,13 @@ def select(manifests: Sequence[Manifest], *, hardware: str, hardware_revision: i
         detail = f"this is {hardware} revision {hardware_revision}; the bundle is for {', '.join(names[:8])}"
         raise TrustError("wrong_hardware", detail, hardware=hardware, hardware_revision=hardware_revision)
     rank = {m.target: (m.security_counter, m.min_hw_rev) for m in fitting}
-    best = [m for m in fitting if rank[m.target] == max(rank.values())]
+    best = tuple(m for m in fitting if rank[m.target] == max(rank.values()))
     if best[0].security_counter < floor:
         counter = best[0].security_counter
         raise TrustError(
             "counter_too_low", f"security counter {counter} is below {floor}", counter=counter, floor=floor
         )
-    if len(best) > 1:
-        raise BundleError("bundle_unreadable", f"{len(best)} images fit this terminal equally well")
-    return best[0]
-
-
-def check_payload(source: ByteSource, manifest: Manifest) -> Iterator[int]:
-    """Hash the payload; yields the bytes hashed so far after each chunk.
-
-    Raises BundleError `payload_corrupt` at the end, or `bundle_unreadable` where its length is not the signed one.
-    """
-    if source.size != manifest.length:
-        raise BundleError("bundle_unreadable", f"payload has {source.size} bytes, signed were {manifest.length}")
-    digest, done = hashlib.sha256(), 0
-    while done < manifest.length:
-        chunk = source.pread(done, min(CHUNK_BYTES, manifest.length - done))
-        if not chunk:
-            raise BundleError("bundle_unreadable", f"payload is cut short at byte {done}")
-        digest.update(chunk)
-        done += len(chunk)
-        yield done
-    if digest.hexdigest() != manifest.sha256:
-        raise BundleError("payload_corrupt", f"{manifest.target} does not match its signed digest")
+    images = {(m.image_sha256, m.image_size, m.version) for m in best}
+    if len(images) > 1:
+        raise BundleError("bundle_unreadable", f"{len(images)} images fit this terminal equally well")
+    return best

@@ -1,150 +1,230 @@
 """Writes an image into the spare slot so that it is there for certain: verified, flushed, read back, resumable.
 
-Rules: the slot is out of service before its first byte changes. A frame is verified before it is written; all frames
-are read back from the medium and verified again before the slot counts as complete. Progress is durable every
-`checkpoint_bytes`, data first. One helper thread decompresses and verifies (or reads back) ahead of the main one,
-which writes (or verifies): both release the interpreter lock. Memory: at most `AHEAD + 2` frames.
+Rules: the slot is out of service before its first byte changes. What an operation makes is verified before it is
+written. Blocks that are there already are not written again, unless a sample of the operation's has none; those that
+are written are read back from the medium before the slot counts as complete, the others were read from it. Nothing is
+remembered between two attempts: what is in the slot already is found by its digest. One helper thread reads, makes and
+verifies (or reads back) ahead of the main one, which writes (or verifies): both release the interpreter lock. Memory:
+one operation that is made, and one that was or AHEAD_BYTES of small ones.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from posagent.core.errors import SlotError
-from posagent.core.manifest import Manifest
-from posagent.core.payload import Header
-from posagent.core.ports import BlockDevice, ByteSource, Message
-from posagent.installer.operations import materialised
+from posagent.core.payload import BLOCK_BYTES
+from posagent.core.ports import BlockDevice, ByteSource, Medium, Message
+from posagent.installer.operations import Bytes
 from posagent.installer.slots import SlotRecord, Slots
+from posagent.installer.work import Step, Work
 
-AHEAD = 2
+AHEAD_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
+SAMPLE_BYTES = 16 * BLOCK_BYTES
+"""Of so many bytes one block tells whether it is worth to look at the others: reading is not free."""
+SAMPLES_MIN = 8
+"""Fewer tell nothing."""
 T = TypeVar("T")
 Items = Generator[T, None, None]
+Run = tuple[int, memoryview]
+"""Bytes to be written at an offset of the slot."""
+Item = tuple[int, list[Run], bytes]
+"""Of a step: how many bytes of the image it is about, the runs of blocks to be written, and their digest if known."""
 
 
 def write(
     *,
     slots: Slots,
     slot: str,
-    open_slot: Callable[[str], BlockDevice],
-    source: ByteSource,
-    header: Header,
-    manifest: Manifest,
+    device: BlockDevice,
+    work: Work,
     update_id: str,
-    checkpoint_bytes: int,
+    partial: bool = False,
     threads: bool = True,
 ) -> Iterator[Message]:
-    """Write the payload in `source`, whose authentic `header` belongs to `manifest`, into `slot`.
+    """Do the `work` on `slot`, opened as `device`; the work reads it by an opening of its own. A `partial` one
+    does what it can with what was fetched: it leaves the slot out of service, and is not read back, because whoever
+    goes on looks at every block again.
 
-    Yields `{"progress": {"bytes_done", "bytes_total", "step": "write" | "read_back"}}` after each frame; the last
-    message is `{"result": {}}`. May be closed between any two. Raises SlotError, BundleError, BootControlError.
+    Yields `{"progress": {"bytes_done", "bytes_total", "step": "write" | "read_back"}}` after each operation; the last
+    message is `{"result": {"bytes_written"}}`. May be closed between any two. Raises SlotError, BundleError,
+    BootControlError.
     """
-    slots.target(slot)
-    device = _opened(open_slot, slot)
+    manifest = work.manifest
     try:
-        if device.size < header.image_size:
-            raise SlotError("slot_too_small", f"slot {slot} has {device.size} bytes, needs {header.image_size}")
+        if device.size < manifest.image_size:
+            raise SlotError("slot_too_small", f"slot {slot} has {device.size} bytes, needs {manifest.image_size}")
         record = SlotRecord(
             version=manifest.version,
             digest=manifest.image_sha256,
-            size=header.image_size,
+            size=manifest.image_size,
             counter=manifest.security_counter,
             update_id=update_id,
-            header_sha256=manifest.header_sha256,
         )
-        job = _Job(slots, slot, device, header, checkpoint_bytes, ahead if threads else in_line)
-        yield from job.write(source, slots.begin_write(slot, record))
-        yield from job.read_back()
+        job = _Job(slot, device, work.spare, manifest.image_size, ahead if threads else in_line)
+        slots.begin_write(slot, record)
+        yield from job.write(work.steps(partial=partial))
+        if not partial:
+            yield from job.read_back()
     except OSError as error:
         raise SlotError("slot_io", f"slot {slot}: {error.strerror or error}") from error
-    finally:
-        device.close()
-    slots.complete(slot)
-    yield {"result": {}}
+    if not partial:
+        slots.complete(slot)
+    yield {"result": {"bytes_written": job.bytes_written}}
 
 
 class _Job:
-    """One write of one slot."""
+    """One slot being written; `ahead` makes items ready while the main thread works."""
 
     def __init__(
         self,
-        slots: Slots,
         slot: str,
         device: BlockDevice,
-        header: Header,
-        checkpoint_bytes: int,
-        ahead: Callable[[Items[bytes]], Items[bytes]],
+        spare: Medium,
+        image_size: int,
+        ahead: Callable[[Items[Any], Callable[[Any], int]], Items[Any]],
     ) -> None:
-        self._slots, self._slot, self._device = slots, slot, device
-        self._header = header
-        self._checkpoint_bytes = checkpoint_bytes
+        self._slot, self._device, self._spare = slot, device, spare
+        self._image_size = image_size
         self._ahead = ahead
+        self._written: list[tuple[list[tuple[int, int]], bytes]] = []
+        self.bytes_written = 0
 
-    def write(self, source: ByteSource, done: int) -> Iterator[Message]:
-        """All frames from number `done` on, durable at the end."""
-        frames = self._header.frames[done:]
-        yield self._progress("write", frames[0].at if frames else self._header.image_size)
-        unsaved = 0
-        with closing(self._ahead(materialised(source, frames))) as raws:
-            for frame, raw in zip(frames, raws, strict=True):
-                self._device.pwrite(frame.at, raw)
-                done, unsaved = done + 1, unsaved + frame.size
-                if unsaved >= self._checkpoint_bytes or done == len(self._header.frames):
-                    self._device.flush()
-                    self._slots.checkpoint(self._slot, done)
-                    unsaved = 0
-                yield self._progress("write", frame.at + frame.size)
+    def write(self, steps: Iterator[Step]) -> Iterator[Message]:
+        """Every block that differs, durable at the end."""
+        done = 0
+        self._device.drop_cache()  # what an earlier attempt wrote is compared with what the medium has of it
+        yield _progress("write", done, self._image_size)
+        with closing(self._ahead(_runs(steps, self._spare), _weight)) as items:
+            for size, runs, digest in items:
+                for at, data in runs:
+                    self._device.pwrite(at, data)
+                if runs:
+                    places = [(at, len(data)) for at, data in runs]
+                    self._written.append((places, digest or _digest(data for _, data in runs)))
+                    self.bytes_written += sum(length for _, length in places)
+                done = min(done + size, self._image_size)  # where the full payload fills in, some is made twice
+                del runs
+                yield _progress("write", done, self._image_size)
+        self._device.flush()
 
     def read_back(self) -> Iterator[Message]:
-        """Compare every frame on the medium with its digest."""
+        """Compare everything that was written with what is on the medium."""
         self._device.drop_cache()
-        frames = self._header.frames
-        with closing(self._ahead(self._device.pread(frame.at, frame.size) for frame in frames)) as raws:
-            for frame, raw in zip(frames, raws, strict=True):
-                if hashlib.sha256(raw).hexdigest() != frame.sha256:
-                    self._slots.checkpoint(self._slot, 0)
-                    raise SlotError("read_back_differs", f"slot {self._slot} at byte {frame.at}", at=frame.at)
-                yield self._progress("read_back", frame.at + frame.size)
-
-    def _progress(self, step: str, bytes_done: int) -> Message:
-        return {"progress": {"bytes_done": bytes_done, "bytes_total": self._header.image_size, "step": step}}
-
-
-def _opened(open_slot: Callable[[str], BlockDevice], slot: str) -> BlockDevice:
-    try:
-        return open_slot(slot)
-    except FileNotFoundError as error:
-        raise SlotError("slot_missing", f"slot {slot}: {error.filename} does not exist") from error
-    except OSError as error:
-        raise SlotError("slot_io", f"slot {slot}: {error.strerror or error}") from error
+        self._spare.drop_cache()
+        done = 0
+        digests = (_digest(self._spare.pread(*place) for place in places) for places, _ in self._written)
+        with closing(self._ahead(digests, len)) as found:
+            for (places, digest), there in zip(self._written, found, strict=True):
+                if there != digest:
+                    at = places[0][0]
+                    raise SlotError("read_back_differs", f"slot {self._slot} at byte {at}", at=at)
+                done += sum(length for _, length in places)
+                # one scale for both passes: attempts count from the furthest point that was ever reached
+                yield _progress("read_back", self._image_size * done // self.bytes_written, self._image_size)
 
 
-def in_line(items: Items[T]) -> Items[T]:
+def _runs(steps: Iterator[Step], spare: ByteSource) -> Items[Item]:
+    for step in steps:
+        size, runs = sum(length for _, length in step.places), list(_to_write(step, spare)) if step.wanted else []
+        item = size, runs, step.sha256 if sum(len(data) for _, data in runs) == size else b""
+        del step, runs  # or its bytes would live on while the next are made
+        yield item
+        del item
+
+
+def _to_write(step: Step, spare: ByteSource) -> Iterator[Run]:
+    wanted, begin = memoryview(step.wanted), 0
+    compare = _sample(step, spare)
+    for at, length in step.places:
+        for offset in range(0, length, PIECE_BYTES):
+            size = min(PIECE_BYTES, length - offset)
+            piece = slice(begin + offset, begin + offset + size)
+            if not compare:
+                yield at + offset, wanted[piece]
+            elif (there := spare.pread(at + offset, size)) != step.wanted[piece]:
+                for start, end in _differing(there, step.wanted[piece]):
+                    yield at + offset + start, wanted[piece][start:end]
+        begin += length
+
+
+def _sample(step: Step, spare: ByteSource) -> bool:
+    """Whether any of some blocks, at least one of each extent, is there already; or may be."""
+    begin = looked_at = 0
+    for at, length in step.places:
+        for offset in range(0, length, SAMPLE_BYTES):
+            size = min(BLOCK_BYTES, length - offset)
+            if spare.pread(at + offset, size) == step.wanted[begin + offset : begin + offset + size]:
+                return True
+            looked_at += 1
+        begin += length
+    return looked_at < SAMPLES_MIN
+
+
+def _differing(there: Bytes, wanted: Bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of the runs of blocks that are not the same."""
+    start: int | None = None
+    for place in range(0, len(wanted), BLOCK_BYTES):  # slices of bytes: views compare much slower
+        same = there[place : place + BLOCK_BYTES] == wanted[place : place + BLOCK_BYTES]
+        if same and start is not None:
+            yield start, place
+            start = None
+        elif not same and start is None:
+            start = place
+    if start is not None:
+        yield start, len(wanted)
+
+
+def _weight(item: Item) -> int:
+    return sum(len(data) for _, data in item[1])
+
+
+def _digest(parts: Iterable[bytes | memoryview]) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _progress(step: str, bytes_done: int, bytes_total: int) -> Message:
+    return {"progress": {"bytes_done": bytes_done, "bytes_total": bytes_total, "step": step}}
+
+
+def in_line(items: Items[T], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
     """The items, made when they are asked for."""
     return items
 
 
-def ahead(items: Items[T]) -> Items[T]:
+def ahead(items: Items[T], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) -> Items[T]:
     """The items, made by a helper thread while the last ones are in use; closing it ends the thread.
 
-    What `items` raises is raised here, in its turn.
+    What `items` raises is raised here, in its turn. The thread stops before more is waiting than AHEAD_BYTES; one item
+    may be larger.
     """
     made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-    room = threading.Semaphore(AHEAD - 1)
-    stopped = threading.Event()
+    room = threading.Condition()
+    waiting = 0
+    stopped = False
+
+    def may_go_on() -> bool:
+        return stopped or waiting < AHEAD_BYTES
 
     def work() -> None:
+        nonlocal waiting
         try:
             for item in items:
-                made.put((item, None))
-                del item  # or it would live on while the next is made
-                room.acquire()
-                if stopped.is_set():
+                with room:
+                    waiting += weigh(item)
+                    made.put((item, None))
+                    del item  # or it would live on while the next is made
+                    room.wait_for(may_go_on)
+                if stopped:
                     return
             made.put((None, StopIteration()))
         except BaseException as error:  # it belongs to the thread that asked
@@ -159,9 +239,12 @@ def ahead(items: Items[T]) -> Items[T]:
                 return
             if error is not None:
                 raise error
-            room.release()
+            with room:
+                waiting -= weigh(item)
+                room.notify()
             yield item
     finally:
-        stopped.set()
-        room.release()
+        with room:
+            stopped = True
+            room.notify()
         thread.join()

@@ -5,7 +5,7 @@ Rules: O_DIRECT in pieces of up to 1 MiB through one aligned buffer. Measured on
 It also makes reading back honest: a direct read is answered by the device, never by memory. What O_DIRECT cannot do
 (ends that are not on a 4 KiB block, file systems without it) goes through the page cache, which `drop_cache` empties
 with POSIX_FADV_DONTNEED after a flush; unlike BLKFLSBUF that needs no privilege and works on files, too.
-A block device is opened exclusively: while it is mounted, nobody gets it (EBUSY). One thread at a time.
+To be written, a block device is opened exclusively: while it is mounted, nobody gets it (EBUSY). One thread at a time.
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ PIECE_BYTES = 1 << 20
 
 
 class LinuxBlockDevice:
-    """core.ports.BlockDevice. Raises OSError, when opened, too."""
+    """core.ports.BlockDevice, or one that can only be read. Raises OSError, when opened, too."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, writable: bool = True) -> None:
         mode = os.stat(path).st_mode
         if not stat.S_ISBLK(mode) and not stat.S_ISREG(mode):
             raise OSError(errno.ENOTBLK, "neither a block device nor a file", path)
-        exclusive = os.O_EXCL if stat.S_ISBLK(mode) else 0
+        way = os.O_CLOEXEC | (os.O_RDWR if writable else os.O_RDONLY)
+        exclusive = os.O_EXCL if stat.S_ISBLK(mode) and writable else 0
         self._buffer = mmap.mmap(-1, PIECE_BYTES)  # page-aligned, as O_DIRECT needs it
-        self._cached = os.open(path, os.O_RDWR | os.O_CLOEXEC | exclusive)
+        self._cached = os.open(path, way | exclusive)
+        self._ahead = not writable
+        self._held = range(0)
+        """What of the device is in the buffer."""
+        self._next = 0
         self.size = os.lseek(self._cached, 0, os.SEEK_END)
         try:
-            self._direct: int | None = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT)
+            self._direct: int | None = os.open(path, way | os.O_DIRECT)
         except OSError:
             self._direct = None
 
@@ -39,11 +44,11 @@ class LinuxBlockDevice:
         length = min(length, max(0, self.size - offset))
         parts = []
         while length > 0:
-            parts.append(self._read_piece(offset, length))
+            parts.append(self._read_held(offset, length) or self._read_piece(offset, length))
             offset, length = offset + len(parts[-1]), length - len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pwrite(self, offset: int, data: bytes) -> None:
+    def pwrite(self, offset: int, data: bytes | memoryview) -> None:
         if offset < 0 or offset + len(data) > self.size:
             raise OSError(errno.ENOSPC, "write past the end of the slot")
         view = memoryview(data)
@@ -56,6 +61,7 @@ class LinuxBlockDevice:
 
     def drop_cache(self) -> None:
         self.flush()
+        self._held = range(0)
         os.posix_fadvise(self._cached, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
@@ -83,11 +89,25 @@ class LinuxBlockDevice:
             raise OSError(errno.EIO, "the slot ended early")
         return data
 
+    def _read_held(self, offset: int, length: int) -> bytes:
+        """What was read ahead."""
+        if offset not in self._held:
+            return b""
+        start = offset - self._held.start
+        self._next = min(offset + length, self._held.stop)
+        return self._buffer[start : self._next - self._held.start]
+
     def _read_direct(self, descriptor: int, offset: int, length: int) -> bytes:
+        near = self._ahead and 0 <= offset - self._next <= NEAR_BYTES
+        whole = self._whole(offset, self.size - offset) if near else length
+        self._held = range(0)
         with memoryview(self._buffer) as buffer:
-            done = os.preadv(descriptor, [buffer[:length]], offset)
-        if done != length:
+            done = os.preadv(descriptor, [buffer[:whole]], offset)
+        if done != whole:
             raise OSError(errno.EIO, "the slot ended early")
+        if self._ahead:
+            self._held = range(offset, offset + whole)
+        self._next = offset + length
         return self._buffer[:length]
 
     def _write_piece(self, offset: int, view: memoryview) -> int:
@@ -97,3 +117,7 @@ class LinuxBlockDevice:
             with memoryview(self._buffer) as buffer:
                 return os.pwrite(self._direct, buffer[:whole], offset)
         return os.pwrite(self._cached, view[: self._to_block(offset)], offset)
+
+
+NEAR_BYTES = 16 << 10
+"""Who reads no further on than this reads in order, and gets a whole piece ahead: many small reads take long."""

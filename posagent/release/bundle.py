@@ -17,17 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from posagent.core import manifest
 from posagent.core.errors import BundleError, Refusal, ReleaseError
 from posagent.core.manifest import Manifest
-from posagent.core.payload import FRAME_BYTES
+from posagent.core.seal import Seal
 from posagent.release import files, keys
-from posagent.release.payload import LEVEL, Progress, encode
+from posagent.release.payload import DATA_BYTES, LEVEL, Encoded, Progress, encode, shares
 
 TARGET = "system.payload"
+DELTA = "from-{}.payload"
+"""A delta's target, named by the first digits of the digest of the image it was made from."""
+SOURCES_MAX = 16
+DELTA_SHARE_MAX = 0.9
+"""A delta that is not smaller than this part of the full payload is left out: it saves too little for what it costs."""
 EXPIRES_DAYS = 60
 """Of the offline timestamp: 30 to 90 days cover a technician's round; a fresh bundle renews it."""
 PARTS_DAYS = 365
@@ -56,34 +62,56 @@ def build(
     security_counter: int | None = None,
     expires_days: int = EXPIRES_DAYS,
     profile: Mapping[str, int] | None = None,
+    sources: Sequence[Path] = (),
+    groups: Sequence[Path] = (),
     level: int = LEVEL,
-    frame_bytes: int = FRAME_BYTES,
+    data_bytes: int = DATA_BYTES,
     versions: Versions | None = None,
     now_s: int | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Build the signed bundle `out` that installs `image`; returns `out`.
 
-    `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build
-    repeatable; `frame_bytes` is what a resumed write loses at most; `security_counter` defaults to the last build's.
-    Raises Refusal `bad_request`, ReleaseError.
+    It holds a full payload and a delta from each image in `sources`, unless that would hardly be smaller; encrypted for
+    the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time. `versions` (default:
+    one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build repeatable;
+    `security_counter` defaults to the last build's. Raises Refusal `bad_request`, ReleaseError.
     """
     now = files.now_s() if now_s is None else now_s
     if not 1 <= expires_days <= DAYS_MAX:
         raise Refusal("bad_request", f"expires_days must be from 1 to {DAYS_MAX}")
+    if len(groups) > manifest.GROUPS_MAX:
+        raise Refusal("bad_request", f"a bundle is encrypted for at most {manifest.GROUPS_MAX} groups")
+    if len(sources) > SOURCES_MAX:
+        raise Refusal("bad_request", f"a bundle holds at most {SOURCES_MAX} deltas")
     with files.coded(), files.locked(keys_dir):
         root = keys.newest_root(keys_dir)
         desk = _Desk(keys_dir, root, now, expires_days)
         chosen = versions or _next_versions(keys_dir)
         counter = chosen.security_counter if security_counter is None else security_counter
+        public = [path.read_bytes() for path in groups]
         draft = _draft(version, compatible, min_hw_rev, counter, dict(profile or {}))
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
-            payload = Path(folder) / TARGET
-            encoded = encode(image, payload, level=level, frame_bytes=frame_bytes, on_progress=on_progress)
-            found = dataclasses.replace(draft, **dataclasses.asdict(encoded))
-            members = desk.metadata(found, dataclasses.replace(chosen, security_counter=counter))
+            made: list[tuple[Manifest, Path]] = []
+            for number, source in enumerate((None, *sources)):
+                payload = Path(folder) / f"{number}.payload"
+                seal = Seal.new() if public else None
+                encoded = encode(
+                    image,
+                    payload,
+                    source=source,
+                    level=level,
+                    data_bytes=data_bytes,
+                    seal=seal,
+                    on_progress=on_progress,
+                )
+                found = _manifest(draft, encoded, _sealed(seal, public))
+                if source is None or encoded.length < DELTA_SHARE_MAX * made[0][0].length:
+                    made.append((found, payload))
+            made = sorted({one.target: (one, payload) for one, payload in made}.values(), key=lambda one: one[0].length)
+            members = desk.metadata([one for one, _ in made], dataclasses.replace(chosen, security_counter=counter))
             unnamed = Path(folder) / "bundle"
-            _pack(unnamed, members, found.member, payload, now)
+            _pack(unnamed, members, [(one.member, payload) for one, payload in made], now)
             if versions is None:
                 _keep_versions(keys_dir, dataclasses.replace(chosen, security_counter=counter))
             files.settle(unnamed, out)
@@ -104,12 +132,13 @@ class _Desk:
         self._expires = keys.date(now + expires_days * 86400)
         self._parts_expire = keys.date(now + max(expires_days, PARTS_DAYS) * 86400)
 
-    def metadata(self, found: Manifest, versions: Versions) -> dict[str, bytes]:
+    def metadata(self, manifests: Sequence[Manifest], versions: Versions) -> dict[str, bytes]:
         """File names and bytes, in the order in which they stand in the bundle."""
-        target = TargetFile(found.length, {"sha256": found.sha256}, found.target, {"custom": found.as_custom()})
-        targets = self._sign(
-            Targets(versions.targets, None, self._parts_expire, {found.target: target}, None, self._signed_at)
-        )
+        files = {
+            one.target: TargetFile(one.length, {"sha256": one.sha256}, one.target, {"custom": one.as_custom()})
+            for one in manifests
+        }
+        targets = self._sign(Targets(versions.targets, None, self._parts_expire, files, None, self._signed_at))
         meta = {"targets.json": _part(versions.targets, targets)}
         snapshot = self._sign(Snapshot(versions.snapshot, None, self._parts_expire, meta, self._signed_at))
         part = _part(versions.snapshot, snapshot)
@@ -151,6 +180,19 @@ def _draft(
         raise Refusal("bad_request", error.detail) from None
 
 
+def _sealed(seal: Seal | None, public: Sequence[bytes]) -> dict[str, str]:
+    """The payload's key for each group."""
+    try:
+        return dict(map(seal.wrapped, public)) if seal is not None else {}
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ReleaseError("keys_unusable", f"a group's key: {error}") from None
+
+
+def _manifest(draft: Manifest, encoded: Encoded, sealed: dict[str, str]) -> Manifest:
+    target = DELTA.format(encoded.source_sha256[:12]) if encoded.source_sha256 else TARGET
+    return dataclasses.replace(draft, target=target, sealed=sealed, **dataclasses.asdict(encoded))
+
+
 def _next_versions(keys_dir: Path) -> Versions:
     path = keys_dir / "state.json"
     if not path.exists():
@@ -172,12 +214,14 @@ def _keep_versions(keys_dir: Path, versions: Versions) -> None:
     files.replace_json(keys_dir / "state.json", dataclasses.asdict(versions))
 
 
-def _pack(path: Path, metadata: Mapping[str, bytes], member: str, payload: Path, now: int) -> None:
+def _pack(path: Path, metadata: Mapping[str, bytes], payloads: Sequence[tuple[str, Path]], now: int) -> None:
+    """The smallest payloads come first, so that little must be read to find them."""
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in metadata.items():
             tar.addfile(_entry(f"metadata/{name}", len(data), now), io.BytesIO(data))
-        with payload.open("rb") as stream:
-            tar.addfile(_entry(f"targets/{member}", payload.stat().st_size, now), stream)
+        for member, payload in payloads:
+            with payload.open("rb") as stream:
+                tar.addfile(_entry(f"targets/{member}", payload.stat().st_size, now), stream)
 
 
 def _entry(name: str, size: int, now: int) -> tarfile.TarInfo:
@@ -189,12 +233,13 @@ def _entry(name: str, size: int, now: int) -> tarfile.TarInfo:
 def show(path: Path) -> dict[str, Any]:
     """What a bundle says about itself, checked against the newest root in the bundle: whole, but perhaps not ours.
 
-    Returns `{"manifests": [{…}], "versions": {role: n}, "expires": {role: "…Z"}, "length", "sha256"}`.
+    Returns `{"manifests": [{…}], "payloads": {target: shares}, "versions": {role: n}, "expires": {role: "…Z"},
+    "length", "sha256"}`; shares as in release.payload.
     Raises BundleError `bundle_unreadable` or `signature_invalid`, ReleaseError.
     """
     with files.coded():
         try:
-            parts = _metadata(path)
+            parts, payloads = _metadata(path)
             root = parts["root"].signed
             for role, part in parts.items():
                 root.verify_delegate(role, part.signed_bytes, part.signatures)
@@ -203,7 +248,11 @@ def show(path: Path) -> dict[str, Any]:
         except (tarfile.TarError, RepositoryError, LookupError, ValueError, AttributeError):
             raise BundleError("bundle_unreadable", f"{path} is not a whole bundle") from None
         return {
-            "manifests": [dict(target.custom) for target in parts["targets"].signed.targets.values()],
+            "manifests": [
+                {**target.custom, "target": name, "length": target.length}
+                for name, target in parts["targets"].signed.targets.items()
+            ],
+            "payloads": payloads,
             "versions": {role: part.signed.version for role, part in parts.items()},
             "expires": {role: f"{part.signed.expires:%Y-%m-%dT%H:%M:%SZ}" for role, part in parts.items()},
             "length": path.stat().st_size,
@@ -211,8 +260,8 @@ def show(path: Path) -> dict[str, Any]:
         }
 
 
-def _metadata(path: Path) -> dict[str, Metadata[Any]]:
-    """The newest root, timestamp, snapshot and targets in the bundle, by role."""
+def _metadata(path: Path) -> tuple[dict[str, Metadata[Any]], dict[str, Any]]:
+    """The newest root, timestamp, snapshot and targets in the bundle, by role; and the shares of its payloads."""
     with tarfile.open(path, "r:") as tar:
         names = tar.getnames()
 
@@ -229,7 +278,10 @@ def _metadata(path: Path) -> dict[str, Metadata[Any]]:
         timestamp = read("timestamp.json")
         snapshot = read(f"{timestamp.signed.snapshot_meta.version}.snapshot.json")
         targets = read(f"{snapshot.signed.meta['targets.json'].version}.targets.json")
-        for target in targets.signed.targets.values():
-            target.verify_length_and_hashes(opened(f"targets/{target.hashes['sha256']}.{target.path}"))
+        payloads = {}
+        for name, target in targets.signed.targets.items():
+            member = f"targets/{target.hashes['sha256']}.{target.path}"
+            target.verify_length_and_hashes(opened(member))
+            payloads[name] = shares(opened(member), target.length)
         root = read(f"{newest}.root.json")
-    return {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}
+    return {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}, payloads

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.release import bundle, keys, payload, repository
+
+BAR_WIDTH = 30
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -24,7 +26,7 @@ def main(words: Sequence[str] | None = None) -> int:
         else:
             print(f"{error.code}: {error.detail}\n{error.spec.remedy}", file=sys.stderr)
         return EXIT_CODES[error.spec.kind]
-    print(json.dumps({"result": result}) if args.json else _plain(result))
+    print(json.dumps({"result": result}) if args.json else "\n".join(_lines(result)))
     return 0
 
 
@@ -57,6 +59,24 @@ def _keys(group: Any) -> None:
 def _bundle(group: Any) -> None:
     build = _command(group, "build", "Build a signed bundle from a system image.", _build)
     build.add_argument("--image", type=Path, required=True)
+    build.add_argument(
+        "--from",
+        dest="sources",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="OLD",
+        help="image for a delta; may be repeated",
+    )
+    build.add_argument(
+        "--for",
+        dest="groups",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PUBLIC_KEY",
+        help="encrypt for the terminals with this X25519 key (PEM); may be repeated",
+    )
     build.add_argument("--version", required=True)
     build.add_argument("--compatible", action="append", required=True, metavar="HARDWARE", help="may be repeated")
     build.add_argument("--min-hw-rev", type=int, default=0)
@@ -95,6 +115,8 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         min_hw_rev=args.min_hw_rev,
         security_counter=args.security_counter,
         expires_days=args.expires_days,
+        sources=args.sources,
+        groups=args.groups,
         level=args.level,
         on_progress=_progress if sys.stderr.isatty() else None,
     )
@@ -112,6 +134,19 @@ def _publish(args: argparse.Namespace) -> dict[str, Any]:
 def _progress(done: int, total: int) -> None:
     end = "\n" if done == total else ""
     print(f"\r{done >> 20} of {total >> 20} MiB ({100 * done // total} %)", end=end, file=sys.stderr, flush=True)
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    """A result for people; where the bytes of payloads are is drawn as bars."""
+    payloads = result.pop("payloads", {})
+    yield _plain(result)
+    for target, shares in payloads.items():
+        total = sum(share["stored_bytes"] for share in shares.values())
+        yield f"{target}: {total} bytes"
+        for kind, share in shares.items():
+            bar = "#" * round(BAR_WIDTH * share["stored_bytes"] / total)
+            made = f"makes {share['image_bytes']} of the image" if share["image_bytes"] else ""
+            yield f"  {kind:7}{share['stored_bytes']:>12} {bar:{BAR_WIDTH}} {made}".rstrip()
 
 
 def _plain(value: Any, indent: str = "") -> str:

@@ -1,107 +1,256 @@
-"""Makes a payload file (core.payload) from an image: frames compressed on all cores, zeros left out."""
+"""Makes a payload file (core.payload) from an image: a full one, or a delta against the image that runs on terminals.
+
+A full payload is made of small operations packed by themselves, so that a terminal can leave out those whose bytes it
+has already. A delta's blocks come from the old image where they are in it; all others are patched (release.delta).
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import mmap
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from backports import zstd
 
 from posagent.core.errors import ReleaseError
-from posagent.core.payload import FRAME_BYTES, FRAMES_MAX, WINDOW_LOG_MAX, ZERO, ZSTD, Frame, encode_header
+from posagent.core.payload import (
+    ANCHOR_BYTES,
+    BLOCK_BYTES,
+    PREFIX_BYTES,
+    WINDOW_LOG_MAX,
+    Extent,
+    Header,
+    Kind,
+    Operation,
+    blocks,
+    encode_header,
+    header_length,
+    parse_header,
+    spans,
+)
+from posagent.core.seal import Seal
+from posagent.release import delta, patch
+from posagent.release.delta import Image, Step
 
 LEVEL = 19
+DATA_BYTES = 64 << 10
+"""Of a `data` operation: small, so that few bytes are fetched that the terminal has. Measured in docs/payload.md."""
+COPY_BYTES = 1 << 20
+ZERO_BYTES = 1 << 20
+PATCH_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
 Progress = Callable[[int, int], None]
 """Called with bytes of the image done and in all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """What the manifest says about a payload and its image; lengths in bytes, digests SHA-256 in hexadecimal."""
+    """What the manifest says about a payload and its images; lengths in bytes, digests SHA-256 in hexadecimal."""
 
     length: int
     sha256: str
     header_sha256: str
     image_size: int
     image_sha256: str
+    source_size: int = 0
+    source_sha256: str = ""
+
+
+Packed = tuple[Operation, bytes]
+"""An operation without its offset, and its stored bytes."""
+Packing = Callable[[], Packed]
 
 
 def encode(
     image: Path,
     out: Path,
     *,
+    source: Path | None = None,
     level: int = LEVEL,
-    frame_bytes: int = FRAME_BYTES,
+    data_bytes: int = DATA_BYTES,
+    seal: Seal | None = None,
     on_progress: Progress | None = None,
 ) -> Encoded:
-    """Write the payload of `image` to `out`. Same image, level, frame size and zstd release: same bytes.
+    """Write the payload of `image` to `out`: full, or as a delta against the image `source`; encrypted with `seal`,
+    which must not have been used before.
 
-    Raises ReleaseError `release_io` for an empty or too large image, OSError.
+    Same images, seal, level, sizes and releases of zstd, liblzma and bsdiff4: same bytes. Raises ReleaseError
+    `release_io` for an empty image, OSError.
     """
-    size = image.stat().st_size
-    if not 0 < size <= FRAMES_MAX * frame_bytes:
-        raise ReleaseError("release_io", f"{image}: {size} bytes are no image")
-    data = out.with_name(out.name + ".frames")
-    digest = hashlib.sha256()
-    frames: list[Frame] = []
-    with image.open("rb") as stream, data.open("wb") as stored:
-        for raw_size, packed, kind, sha256 in _packed(stream, digest.update, level, frame_bytes):
-            at = frames[-1].at + frames[-1].size if frames else 0
-            frames.append(
-                Frame(at=at, size=raw_size, offset=stored.tell(), length=len(packed), kind=kind, sha256=sha256)
-            )
-            stored.write(packed)
-            if on_progress is not None:
-                on_progress(at + raw_size, size)
-    if not frames or frames[-1].at + frames[-1].size != size:
-        raise ReleaseError("release_io", f"{image} changed while it was read")
-    header = encode_header(size, frames)
-    with out.open("wb") as whole, data.open("rb") as stored:
-        whole.write(header)
-        shutil.copyfileobj(stored, whole, FRAME_BYTES)
-    data.unlink()
-    with out.open("rb") as whole:
-        sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
-    return Encoded(
-        length=out.stat().st_size,
-        sha256=sha256,
-        header_sha256=hashlib.sha256(header).hexdigest(),
-        image_size=size,
-        image_sha256=digest.hexdigest(),
-    )
+    with ExitStack() as stack:
+        new = stack.enter_context(_mapped(image))
+        old = None if source is None else stack.enter_context(_mapped(source))
+        planned = _full(new, level, data_bytes) if old is None else _delta(new, old)
+        data = out.with_name(out.name + ".data")
+        operations, done = [], 0
+        with data.open("wb") as stored:
+            for operation, packed in _in_order(planned):
+                if packed and seal is not None:
+                    packed = seal.close(stored.tell(), packed)
+                operations.append(dataclasses.replace(operation, offset=stored.tell(), length=len(packed)))
+                stored.write(packed)
+                done += _size(operation, new)
+                if on_progress is not None:
+                    on_progress(done, len(new))
+        header = Header(image_size=len(new), source_size=len(old or b""), operations=tuple(operations))
+        head = encode_header(header)
+        with out.open("wb") as whole, data.open("rb") as stored_data:
+            whole.write(head)
+            shutil.copyfileobj(stored_data, whole, PIECE_BYTES)
+        data.unlink()
+        with out.open("rb") as whole:
+            sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
+        return Encoded(
+            length=out.stat().st_size,
+            sha256=sha256,
+            header_sha256=hashlib.sha256(head).hexdigest(),
+            image_size=len(new),
+            image_sha256=hashlib.sha256(new).hexdigest(),
+            source_size=header.source_size,
+            source_sha256="" if old is None else hashlib.sha256(old).hexdigest(),
+        )
 
 
-def _packed(
-    stream: BinaryIO, update: Callable[[bytes], None], level: int, frame_bytes: int
-) -> Iterator[tuple[int, bytes, str, str]]:
-    """Raw size, stored bytes, kind and raw digest of each frame, in order; a few frames are in memory at a time."""
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    with path.open("rb") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise ReleaseError("release_io", f"{path} is empty")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as image:
+            yield image
+
+
+def _in_order(planned: Iterable[Packing]) -> Iterator[Packed]:
+    """What is packed on all cores, in order; little more than one operation a core is in memory at a time."""
     cores = os.cpu_count() or 1
-    pending: deque[Future[tuple[int, bytes, str, str]]] = deque()
+    pending: deque[Future[Packed]] = deque()
     with ThreadPoolExecutor(cores) as pool:
-        while raw := stream.read(frame_bytes):
-            update(raw)
-            pending.append(pool.submit(_pack, raw, level))
+        for packing in planned:
+            pending.append(pool.submit(packing))
             if len(pending) > 2 * cores:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def _pack(raw: bytes, level: int) -> tuple[int, bytes, str, str]:
-    digest = hashlib.sha256(raw).hexdigest()
-    if raw.count(0) == len(raw):
-        return len(raw), b"", ZERO, digest
+def _size(operation: Operation, image: Image) -> int:
+    return sum(length for _, length in spans(operation.target, len(image)))
+
+
+def shares(payload: IO[bytes], length: int) -> dict[str, dict[str, int]]:
+    """Where the bytes of a payload file are: `operations`, `image_bytes` and `stored_bytes` by kind, and the header's.
+
+    Raises BundleError `bundle_unreadable`.
+    """
+    prefix = payload.read(PREFIX_BYTES)
+    head = prefix + payload.read(header_length(prefix) - PREFIX_BYTES)
+    header = parse_header(head, length)
+    found: dict[str, dict[str, int]] = {}
+    for one in header.operations:
+        share = found.setdefault(one.kind.name.lower(), dict.fromkeys(("operations", "image_bytes", "stored_bytes"), 0))
+        share["operations"] += 1
+        share["image_bytes"] += header.size(one)
+        share["stored_bytes"] += one.length
+    return {**found, "header": {"operations": 0, "image_bytes": 0, "stored_bytes": len(head)}}
+
+
+# full
+
+
+def _full(image: Image, level: int, data_bytes: int) -> Iterator[Packing]:
+    zeros: list[int] = []
+    rest: list[int] = []
+    for number in range(blocks(len(image))):
+        piece = image[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
+        (rest if piece.strip(b"\0") else zeros).append(number)
+    yield from _zeros(zeros)
+    for some in _grouped(rest, data_bytes // BLOCK_BYTES):
+        yield lambda some=some: _data(image, some, level)  # type: ignore[misc]
+
+
+def _zeros(numbers: Sequence[int]) -> Iterator[Packing]:
+    for some in _grouped(numbers, ZERO_BYTES // BLOCK_BYTES):
+        yield lambda some=some: (Operation(kind=Kind.ZERO, target=some), b"")  # type: ignore[misc]
+
+
+def _grouped(numbers: Sequence[int], blocks_max: int) -> Iterator[tuple[Extent, ...]]:
+    """So many of the blocks at a time, as extents."""
+    for start in range(0, len(numbers), blocks_max):
+        yield tuple(delta.runs(numbers[start : start + blocks_max]))
+
+
+def _data(image: Image, extents: tuple[Extent, ...], level: int) -> Packed:
+    raw = _read(image, extents)
     parameter = zstd.CompressionParameter
     options = {
         int(parameter.compression_level): level,
         int(parameter.window_log): WINDOW_LOG_MAX,
-        int(parameter.checksum_flag): 0,  # each frame has a digest of its own
+        int(parameter.checksum_flag): 0,  # each operation has a digest of its own
     }
-    return len(raw), zstd.compress(raw, options=options), ZSTD, digest
+    operation = Operation(kind=Kind.DATA, target=extents, sha256=hashlib.sha256(raw).digest(), anchor=_anchor(raw))
+    return operation, zstd.compress(raw, options=options)
+
+
+def _anchor(made: bytes) -> bytes:
+    return hashlib.sha256(made[:BLOCK_BYTES]).digest()[:ANCHOR_BYTES]
+
+
+def _read(image: Image, extents: Iterable[Extent]) -> bytes:
+    return b"".join(image[at : at + length] for at, length in spans(extents, len(image)))
+
+
+# delta
+
+
+def _delta(new: Image, old: Image) -> Iterator[Packing]:
+    found = delta.match(new, old)
+    yield from _zeros(found.zeros)
+    for pairs in delta.copied(found.copies, COPY_BYTES // BLOCK_BYTES):
+        yield lambda pairs=pairs: _copy(new, pairs)  # type: ignore[misc]
+    if not found.changed:
+        return
+    reach = delta.with_neighbours(found.vanished, len(old) // BLOCK_BYTES)
+    fresh, gone = _read(new, delta.runs(found.changed)), _read(old, delta.runs(reach))
+    for piece in delta.pieces(*delta.difference(fresh, gone), PATCH_BYTES):
+        yield lambda piece=piece: _patch(new, old, found.changed, reach, piece)  # type: ignore[misc]
+
+
+def _copy(new: Image, pairs: Sequence[tuple[Extent, Extent]]) -> Packed:
+    target = tuple(to for to, _ in pairs)
+    digest = hashlib.sha256(_read(new, target)).digest()
+    source = tuple(origin for _, origin in pairs)
+    return Operation(kind=Kind.COPY, target=target, source=source, sha256=digest, source_sha256=digest), b""
+
+
+def _patch(new: Image, old: Image, changed: Sequence[int], reach: Sequence[int], piece: delta.Piece) -> Packed:
+    first = piece.start // BLOCK_BYTES
+    target = tuple(delta.runs(changed[first : first + blocks(piece.size)]))
+    read = delta.blocks_read(piece.steps)
+    place = {number: at * BLOCK_BYTES for at, number in enumerate(read)}
+    steps = [
+        step._replace(at=place[step.at // BLOCK_BYTES] + step.at % BLOCK_BYTES) if step.add else step
+        for step in piece.steps
+    ]
+    source = tuple(delta.runs([reach[number] for number in read]))
+    made = _read(new, target)
+    alone, patched = patch.packed([Step(0, 0, len(made))], b"", made), patch.packed(steps, piece.add, piece.new)
+    stored = min(patched, alone, key=len)
+    source = source if stored is patched else ()
+    operation = Operation(
+        kind=Kind.PATCH,
+        target=target,
+        source=source,
+        sha256=hashlib.sha256(made).digest(),
+        source_sha256=hashlib.sha256(_read(old, source)).digest(),
+        anchor=_anchor(made),
+    )
+    return operation, stored

@@ -28,9 +28,10 @@ def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str
     if not _CHANNEL.fullmatch(channel):
         raise Refusal("bad_request", f"a channel is named like {CHANNEL}, not {channel[:40]!r}")
     found = bundle.show(path)
-    if len(found["manifests"]) != 1:
-        raise BundleError("bundle_unreadable", f"{path} holds {len(found['manifests'])} images; one is published")
-    version = found["manifests"][0]["version"]
+    versions = {one["version"] for one in found["manifests"]}
+    if len(versions) != 1:
+        raise BundleError("bundle_unreadable", f"{path} holds {len(versions)} versions; one is published")
+    (version,) = versions
     name = f"bundles/{version}-{found['sha256'][:16]}.bundle"
     pointer = {
         "format": 1,

@@ -5,6 +5,7 @@ For tests that must stop between any two steps. What is replaced: the clock, the
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,8 +21,11 @@ from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
 from posagent.core.policy import PowerLimits
 from posagent.core.ports import Files, Message, Power, ResetCause, Verb
-from posagent.fetcher.download import Client, ClosableSource, Fetcher
-from posagent.installer.service import Installer, Ports, linux_ports
+from posagent.fetcher.download import ROOM_BYTES_MIN, ClosableSource, Fetcher
+from posagent.fetcher.http import Client
+from posagent.fetcher.wanted import HEAD_BYTES
+from posagent.installer.opening import Ports
+from posagent.installer.service import Installer, linux_ports
 from posagent.platform.power import SysfsPower
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.selftest import checks
@@ -80,6 +84,8 @@ class Parts:
     limits: Limits
     client: Client | None = None
     journal_bytes_max: int = BYTES_MAX
+    head_bytes: int = HEAD_BYTES
+    room_bytes_min: int = ROOM_BYTES_MIN
 
 
 class VirtualTerminal:
@@ -177,7 +183,15 @@ class VirtualTerminal:
     def _workers(self) -> Workers:
         parts = self._parts
         installer = Installer(parts.config, parts.installer)
-        fetcher = Fetcher(parts.config.fetch, parts.files, self.time, parts.open_local, parts.client)
+        fetcher = Fetcher(
+            parts.config.fetch,
+            parts.files,
+            self.time,
+            parts.open_local,
+            parts.client,
+            head_bytes=parts.head_bytes,
+            room_bytes_min=parts.room_bytes_min,
+        )
         return Workers(
             installer=self._worker({**installer.verbs, "reboot": self._reboot}),
             fetcher=self._worker({"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}),
@@ -232,14 +246,14 @@ class VirtualTerminal:
 class InProcessTerminal(VirtualTerminal):
     """On the files of a simulated terminal and the real boot environment."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, files: Files | None = None) -> None:
         self.layout = layout
         time = VirtualTime()
         config = configuration.load(str(layout.config))
-        ports = linux_ports(config)
+        ports = dataclasses.replace(linux_ports(config), apart=lambda work: work())
         parts = Parts(
             config=config,
-            files=LinuxFiles(),
+            files=files or LinuxFiles(),
             installer=ports,
             power=SysfsPower(config.power.supply_dir),
             probes=SimulatedProbes(layout, time),

@@ -28,6 +28,7 @@ class Settings:
     terminal: str = "pos-0001"
     hardware: str = "sim-pos"
     repository_url: str = ""
+    group_key_file: str = ""
     slot_mib: int = 0
     payment_port: int = 0
     boot_s: float = 0.3
@@ -111,6 +112,7 @@ reboot_timeout_s = 30
 
 [trust]
 root_file = "{root}/etc/root.json"
+group_key_file = "{group_key_file}"
 
 [fetch]
 repository_url = "{repository_url}"
@@ -123,7 +125,6 @@ backoff_s_max = 30
 [install]
 backoff_s = 1
 gate_recheck_s = 2
-checkpoint_bytes = 4194304
 
 [power]
 supply_dir = "{root}/sys/class/power_supply"

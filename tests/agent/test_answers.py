@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.agent import answers
+from posagent.agent.download import Fetched
 from posagent.agent.engine import Progress
 from posagent.core.errors import PosagentError
 from posagent.core.model import Observation
@@ -23,10 +24,10 @@ SLOT = {"state": "good", "version": "1", "digest": "", "counter": 0, "tries_left
 SEEN: dict[str, Any] = {"booted": "a", "order": ["a", "b"], "slots": {"a": SLOT, "b": SLOT}, "floor": 1}
 GOOD: dict[str, dict[str, Any]] = {
     "observe": SEEN,
-    "fetch": {"bundle": "/spool/b", "length": 1, "bytes_refetched": 0},
-    "check": {"version": "2", "digest": "d", "image_size": 5},
+    "fetch": {"bundle": "/spool/b", "length": 1, "complete": True, "bytes_refetched": 0},
+    "check": {"kind": "delta", "version": "2", "digest": "d", "image_size": 5},
     "run": {"passed": False, "deadline": False, "checks": [{"name": "n", "passed": False, "detail": "d"}]},
-    "look": {"offer": {"version": "2", "url": "/b", "length": 5, "sha256": "d"}},
+    "look": {"offer": {"version": "2", "url": "/b", "length": 5, "sha256": "d", "staged": True}},
 }
 
 
@@ -56,7 +57,7 @@ def test_a_good_answer_with_one_value_spoilt_is_read_or_refused(verb: str, data:
 def test_good_answers_are_understood() -> None:
     seen = answers.read("observe", {"result": SEEN})
     assert isinstance(seen, Observation) and seen.spare == "b" and seen.floor == 1
-    assert answers.read("fetch", {"result": GOOD["fetch"]}) == "/spool/b"
+    assert answers.read("fetch", {"result": GOOD["fetch"]}) == Fetched("/spool/b", True, 0)
     assert answers.read("check", {"result": GOOD["check"]}) == GOOD["check"]
     assert answers.read("run", {"result": {"passed": True}}) is None
     failure = answers.read("run", {"result": GOOD["run"]})

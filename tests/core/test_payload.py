@@ -1,10 +1,10 @@
-"""The header of a payload is read within bounds and only if its frames cover the image exactly."""
+"""The header of a payload is read within bounds and only if its operations fill the image exactly."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
-from collections.abc import Callable
+import lzma
 from typing import Any
 
 import pytest
@@ -14,126 +14,140 @@ from hypothesis import strategies as st
 from posagent.core import manifest, payload
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
-from posagent.core.payload import Frame, encode_header, parse_header
+from posagent.core.payload import BLOCK_BYTES, Extent, Header, Kind, Operation, encode_header, number, parse_header
 from tests.installer.store import Bytes
 
-MIB = 1 << 20
-SIZE = 2 * MIB + 4096
+SIZE = 9 * BLOCK_BYTES + 100
+STORED = 700 + 50
 
 
-def frames() -> list[Frame]:
-    digest = "0" * 64
-    return [
-        Frame(at=0, size=MIB, offset=0, length=700, kind="zstd", sha256=digest),
-        Frame(at=MIB, size=MIB, offset=0, length=0, kind="zero", sha256=digest),
-        Frame(at=2 * MIB, size=4096, offset=0, length=50, kind="zstd", sha256=digest),
-    ]
+def digest(letter: str) -> bytes:
+    return letter.encode() * payload.DIGEST_BYTES
 
 
-def header() -> bytes:
-    return encode_header(SIZE, frames())
+def extents(*pairs: tuple[int, int]) -> tuple[Extent, ...]:
+    return tuple(Extent(*pair) for pair in pairs)
 
 
-def raw(value: Any) -> bytes:
-    text = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return payload.MAGIC + len(text).to_bytes(4, "little") + text
+OPERATIONS = (
+    Operation(kind=Kind.ZERO, target=extents((3, 1), (5, 2))),
+    Operation(
+        kind=Kind.COPY,
+        target=extents((0, 2), (4, 1)),
+        source=extents((7, 2), (1, 1)),
+        sha256=digest("c"),
+        source_sha256=digest("c"),
+    ),
+    Operation(kind=Kind.DATA, target=extents((2, 1)), sha256=digest("d"), anchor=b"anchored", length=700),
+    Operation(
+        kind=Kind.PATCH,
+        target=extents((7, 3)),
+        source=extents((0, 1), (3, 2)),
+        sha256=digest("p"),
+        source_sha256=digest("s"),
+        anchor=b"patched.",
+        length=50,
+    ),
+)
+HEADER = Header(image_size=SIZE, source_size=10 * BLOCK_BYTES, operations=OPERATIONS)
 
 
-def changed(edit: Callable[[Any], None]) -> bytes:
-    value = json.loads(header()[payload.PREFIX_BYTES :])
-    edit(value)
-    return raw(value)
+def encoded(*operations: Operation, **changes: Any) -> bytes:
+    return encode_header(dataclasses.replace(HEADER, operations=operations or OPERATIONS, **changes))
 
 
-def test_frames_know_where_their_bytes_lie() -> None:
-    data = header()
-    found = parse_header(data, len(data) + 750)
-    assert found.image_size == SIZE
-    assert [f.offset - len(data) for f in found.frames] == [0, 700, 700]
-    assert encode_header(found.image_size, found.frames) == data
+def code(data: bytes, surplus: int = 0) -> str:
+    with pytest.raises(BundleError) as caught:
+        parse_header(data, len(data) + STORED + surplus)
+    return caught.value.code
 
 
-def test_an_image_of_any_length_can_end_in_a_short_frame() -> None:
-    one = Frame(at=0, size=5000, offset=0, length=9, kind="zstd", sha256="0" * 64)
-    data = encode_header(5000, [one])
-    assert parse_header(data, len(data) + 9).frames[0].size == 5000
+def raw(table: bytes, size: int | None = None) -> bytes:
+    packed = lzma.compress(table, lzma.FORMAT_RAW, filters=payload.PACKING)
+    lengths = len(packed).to_bytes(4, "little") + (len(table) if size is None else size).to_bytes(4, "little")
+    return payload.MAGIC + lengths + packed
+
+
+def table_of(data: bytes) -> bytearray:
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=payload.PACKING)
+    return bytearray(unpacker.decompress(data[payload.PREFIX_BYTES :]))
+
+
+def test_operations_come_back_and_know_where_their_bytes_lie() -> None:
+    data = encoded()
+    found = parse_header(data, len(data) + STORED)
+    assert [one.offset - len(data) for one in found.operations] == [0, 0, 0, 700]
+    assert tuple(dataclasses.replace(one, offset=0) for one in found.operations) == OPERATIONS
+    assert [found.size(one) for one in found.operations] == [3 * 4096, 3 * 4096, 4096, 2 * 4096 + 100]
+    assert encode_header(found) == data
 
 
 @pytest.mark.parametrize("surplus", [-1, 1])
-def test_a_payload_that_is_not_exactly_its_frames_is_unreadable(surplus: int) -> None:
-    with pytest.raises(BundleError) as caught:
-        parse_header(header(), len(header()) + 750 + surplus)
-    assert caught.value.code == "bundle_unreadable"
+def test_a_payload_that_is_not_exactly_its_data_is_unreadable(surplus: int) -> None:
+    assert code(encoded(), surplus) == "bundle_unreadable"
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("which", "changes"),
     [
-        ("at", 4096),
-        ("at", False),
-        ("size", 0),
-        ("size", 5000),
-        ("size", payload.FRAME_BYTES_MAX + 4096),
-        ("size", MIB + 4096),
-        ("len", 0),
-        ("len", -1),
-        ("len", payload.STORED_BYTES_MAX + 1),
-        ("len", 700.0),
-        ("kind", "zero"),
-        ("kind", "lzma"),
-        ("kind", []),
-        ("sha256", "0" * 63),
-        ("sha256", 5),
+        (0, {"target": extents((3, 1), (5, 1))}),
+        (0, {"target": extents((3, 1), (5, 3))}),
+        (0, {"target": extents((3, 2), (5, 2))}),
+        (0, {"target": ()}),
+        (1, {"source": extents((7, 2), (10, 1))}),
+        (1, {"target": extents((0, 2), (9, 1))}),
+        (2, {"length": 0}),
+        (2, {"length": payload.STORED_BYTES_MAX + 1}),
+        (3, {"source": extents((0, 1025))}),
+        (3, {"target": extents((7, 4))}),
     ],
 )
-def test_a_bent_frame_is_unreadable(key: str, value: Any) -> None:
-    data = changed(lambda v: v["frames"][0].update({key: value}))
+def test_a_bent_operation_is_unreadable(which: int, changes: dict[str, Any]) -> None:
+    bent = list(OPERATIONS)
+    bent[which] = dataclasses.replace(bent[which], **changes)
+    assert code(encoded(*bent), changes.get("length", 700) - 700 if which == 2 else 0) == "bundle_unreadable"
+
+
+def test_an_operation_that_makes_too_much_is_unreadable() -> None:
+    much = payload.OPERATION_BYTES_MAX // BLOCK_BYTES
+    one = Operation(kind=Kind.ZERO, target=extents((0, much), (much, 1)))
+    data = encoded(one, image_size=(much + 1) * BLOCK_BYTES)
+    with pytest.raises(BundleError, match="makes"):
+        parse_header(data, len(data))
+
+
+@pytest.mark.parametrize("changes", [{"image_size": 0}, {"image_size": 1 << 41}, {"image_size": SIZE + BLOCK_BYTES}])
+def test_an_image_of_another_size_is_unreadable(changes: dict[str, int]) -> None:
+    assert code(encoded(**changes)) == "bundle_unreadable"
+
+
+def test_what_is_beyond_the_limits_is_refused_before_it_is_read() -> None:
+    long = payload.MAGIC + payload.HEADER_BYTES_MAX.to_bytes(4, "little") + bytes(4)
     with pytest.raises(BundleError) as caught:
-        parse_header(data, len(data) + 750)
-    assert caught.value.code == "bundle_unreadable"
+        payload.header_length(long)
+    assert caught.value.code == "bundle_too_large"
+    assert code(raw(b"", payload.TABLE_BYTES_MAX + 1)) == "bundle_too_large"
+    many = b"".join(map(number, (SIZE, 0, payload.OPERATIONS_MAX + 1)))
+    assert code(raw(many)) == "bundle_unreadable"
+
+
+def test_too_many_extents_are_refused() -> None:
+    table = b"".join(map(number, (SIZE, 0, 2, Kind.ZERO, Kind.ZERO, payload.EXTENTS_MAX, 1)))
+    assert code(raw(table)) == "bundle_too_large"
+
+
+def test_a_table_that_unpacks_to_more_than_it_claims_is_unreadable() -> None:
+    table = bytes(table_of(encoded()))
+    assert code(raw(table, len(table) - 1)) == "bundle_unreadable"
+    assert code(raw(table, len(table) + 1)) == "bundle_unreadable"
+    assert code(raw(table + b"\0")) == "bundle_unreadable"
 
 
 @pytest.mark.parametrize(
-    "edit",
-    [
-        lambda v: v.update(format=2),
-        lambda v: v.update(block=512),
-        lambda v: v.update(image_size=SIZE + 1),
-        lambda v: v.update(image_size=True),
-        lambda v: v.update(frames={}),
-        lambda v: v.update(frames=[1]),
-        lambda v: v.update(frames=[]),
-        lambda v: v["frames"].pop(),
-        lambda v: v["frames"].reverse(),
-        lambda v: v["frames"][1].update(len=1),
-    ],
+    "data", [b"", b"POSPAY1\n" + bytes(8), payload.MAGIC, payload.MAGIC + bytes(7), encoded()[:-1]]
 )
-def test_a_bent_header_is_unreadable(edit: Callable[[Any], None]) -> None:
-    data = changed(edit)
-    with pytest.raises(BundleError) as caught:
-        parse_header(data, len(data) + 750)
-    assert caught.value.code == "bundle_unreadable"
-
-
-def test_a_header_beyond_the_limit_is_refused_before_it_is_read() -> None:
-    with pytest.raises(BundleError) as caught:
-        payload.header_length(payload.MAGIC + (payload.HEADER_BYTES_MAX).to_bytes(4, "little"))
-    assert caught.value.code == "bundle_too_large"
-
-
-def test_too_many_frames_are_refused() -> None:
-    data = raw({"format": 1, "block": 4096, "image_size": 1, "frames": [0] * (payload.FRAMES_MAX + 1)})
-    with pytest.raises(BundleError) as caught:
-        parse_header(data, len(data))
-    assert caught.value.code == "bundle_too_large"
-
-
-@pytest.mark.parametrize("text", [b"", b"[", b"[" * 100_000, b"9" * 5000, b"\xff", b"null", b"[]"])
-def test_a_header_that_is_no_table_is_unreadable(text: bytes) -> None:
-    data = raw(text)
-    with pytest.raises(BundleError) as caught:
-        parse_header(data, len(data))
-    assert caught.value.code == "bundle_unreadable"
+def test_what_is_no_header_is_unreadable(data: bytes) -> None:
+    assert code(data) == "bundle_unreadable"
 
 
 @settings(deadline=None)
@@ -146,16 +160,22 @@ def test_any_bytes_are_read_or_refused_with_a_code(data: bytes, length: int) -> 
 
 @settings(deadline=None)
 @given(st.data())
-def test_any_changed_header_is_refused_or_still_covers_the_image(data: st.DataObject) -> None:
-    text = bytearray(header())
+def test_any_changed_table_is_refused_or_still_fills_the_image(data: st.DataObject) -> None:
+    table = table_of(encoded())
     for _ in range(data.draw(st.integers(1, 4))):
-        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+        table[data.draw(st.integers(0, len(table) - 1))] = data.draw(st.integers(0, 255))
+    changed = raw(bytes(table))
     try:
-        found = parse_header(bytes(text), len(text) + 750)
+        found = parse_header(changed, len(changed) + STORED)
     except BundleError:
         return
-    assert sum(f.size for f in found.frames) == found.image_size
-    assert sum(f.length for f in found.frames) == 750
+    covered = sorted(block for one in found.operations for at, length in one.target for block in range(at, at + length))
+    assert covered == list(range(payload.blocks(found.image_size)))
+    assert sum(one.length for one in found.operations) == STORED
+    assert all(sum(last) <= payload.blocks(found.source_size) for one in found.operations for last in one.source)
+
+
+# the signed header
 
 
 def signed(body: bytes, **change: Any) -> Manifest:
@@ -166,29 +186,39 @@ def signed(body: bytes, **change: Any) -> Manifest:
         "security_counter": 0,
         "hw_ids": ["a"],
         "min_hw_rev": 0,
-        "header_sha256": hashlib.sha256(header()).hexdigest(),
+        "header_sha256": hashlib.sha256(encoded()).hexdigest(),
         "image_size": SIZE,
         "image_sha256": "0" * 64,
+        "source_size": HEADER.source_size,
+        "source_sha256": "1" * 64,
         **change,
     }
     return manifest.from_custom("x", length=len(body), sha256="0" * 64, custom=custom)
 
 
 def test_the_signed_digest_makes_the_header_authentic() -> None:
-    body = header() + bytes(750)
-    assert payload.read_header(Bytes(body), signed(body)).frames[2].at == 2 * MIB
+    body = encoded() + bytes(STORED)
+    assert payload.read_header(Bytes(body), signed(body)).operations[2].length == 700
 
 
 def test_a_header_with_other_bytes_is_corrupt() -> None:
-    body = (header() + bytes(750)).replace(b'"len":700', b'"len":701')
+    body = bytearray(encoded() + bytes(STORED))
+    body[payload.PREFIX_BYTES + 3] ^= 1
     with pytest.raises(BundleError) as caught:
-        payload.read_header(Bytes(body), signed(body))
+        payload.read_header(Bytes(bytes(body)), signed(bytes(body)))
     assert caught.value.code == "payload_corrupt"
 
 
-def test_a_payload_of_another_length_or_image_size_than_signed_is_unreadable() -> None:
-    body = header() + bytes(750)
-    for source, promise in ((Bytes(body + b"x"), signed(body)), (Bytes(body), signed(body, image_size=SIZE + 1))):
-        with pytest.raises(BundleError) as caught:
-            payload.read_header(source, promise)
-        assert caught.value.code == "bundle_unreadable"
+@pytest.mark.parametrize("change", [{"image_size": SIZE + 1}, {"source_size": 0, "source_sha256": ""}])
+def test_a_payload_of_other_sizes_than_signed_is_unreadable(change: dict[str, Any]) -> None:
+    body = encoded() + bytes(STORED)
+    with pytest.raises(BundleError) as caught:
+        payload.read_header(Bytes(body), signed(body, **change))
+    assert caught.value.code == "bundle_unreadable"
+
+
+def test_a_payload_of_another_length_than_signed_is_unreadable() -> None:
+    body = encoded() + bytes(STORED)
+    with pytest.raises(BundleError) as caught:
+        payload.read_header(Bytes(body + b"x"), signed(body))
+    assert caught.value.code == "bundle_unreadable"

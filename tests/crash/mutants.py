@@ -31,7 +31,7 @@ from posagent.crash.medium import MediumBoot
 from posagent.crash.scenarios import SCENARIOS
 from posagent.crash.units import PROFILES, Unit
 from posagent.fetcher import download, spool
-from posagent.installer import operations, slots, writer
+from posagent.installer import slots, writer
 
 EXECUTIONS_MAX = 4000
 Patch = tuple[Any, str, Any]
@@ -127,27 +127,28 @@ def _() -> list[Patch]:
     return [(durable, "replace", replace)]
 
 
-@mutant("slot-never-flushed", "slot data is not flushed before its checkpoint and its completion")
+@mutant("slot-never-flushed", "slot data is not flushed before its completion")
 def _() -> list[Patch]:
-    real = writer._opened
-    return [
-        (writer, "_opened", lambda open_slot, slot: _Without(_Without(real(open_slot, slot), "flush"), "drop_cache"))
-    ]
+    real = writer.write
+
+    def write(**given: Any) -> Iterator[Message]:
+        return real(**{**given, "device": _Without(_Without(given["device"], "flush"), "drop_cache")})
+
+    return [(writer, "write", write)]
 
 
-@mutant("checkpoint-before-flush", "the checkpoint is written before the data that it vouches for")
+@mutant("complete-before-flush", "a slot is declared complete before what was written to it is durable")
 def _() -> list[Patch]:
-    def write(self: Any, source: Any, done: int) -> Iterator[Message]:
-        frames = self._header.frames[done:]
-        yield self._progress("write", frames[0].at if frames else self._header.image_size)
-        for frame, raw in zip(frames, operations.materialised(source, frames), strict=True):
-            self._device.pwrite(frame.at, raw)
-            done += 1
-            self._slots.checkpoint(self._slot, done)
-            self._device.flush()
-            yield self._progress("write", frame.at + frame.size)
+    real = writer.write
 
-    return [(writer._Job, "write", write), (writer._Job, "read_back", lambda self: iter(()))]
+    def write(**given: Any) -> Iterator[Message]:
+        lazy = _Without(_Without(given["device"], "flush"), "drop_cache")
+        for message in real(**{**given, "device": lazy}):
+            if "result" in message:
+                given["device"].flush()
+            yield message
+
+    return [(writer, "write", write)]
 
 
 @mutant("spool-not-synced", "downloaded bytes are recorded as there, but not synced")
@@ -155,25 +156,26 @@ def _() -> list[Patch]:
     return [(spool.Entry, "_sync", lambda self: None)]
 
 
-@mutant("spool-name-not-durable", "the finished download's name is not made durable before it is announced")
-def _() -> list[Patch]:
-    def finish(self: Any) -> None:
-        self.checkpoint()
-        self._files.rename(self._part, self.bundle)
-        self.complete = True
-
-    return [(spool.Entry, "finish", finish)]
-
-
 @mutant("spool-record-first", "the spool's record is written before the bytes that it counts are durable")
 def _() -> list[Patch]:
-    def checkpoint(self: Any) -> None:
-        if self.done != self.record.durable_bytes:
-            self.record = dataclasses.replace(self.record, durable_bytes=self.done)
+    def checkpoint(self: Any, *, last: bool = False) -> None:
+        if last and self.done != self.record.stored:
+            self.record = dataclasses.replace(self.record, pieces=tuple(self.pieces))
             self._keep_record()
             self._sync()
 
     return [(spool.Entry, "checkpoint", checkpoint)]
+
+
+@mutant(
+    "spool-shares-blocks", "the spool is written on in a block whose beginning counts as there", ("streamed", "raw")
+)
+def _() -> list[Patch]:
+    def touch(self: Any, end: int) -> None:
+        self.record = dataclasses.replace(self.record, pieces=spool._first(self.pieces, end))
+        self._keep_record()
+
+    return [(spool.Entry, "_touch", touch)]
 
 
 @mutant(
@@ -337,16 +339,14 @@ def _() -> list[Patch]:
 
 @mutant("record-before-order", "a slot is declared good again although it was never read back", ("good", "emmc-512"))
 def _() -> list[Patch]:
-    def begin_write(self: Any, slot: str, new: Any) -> int:
+    def begin_write(self: Any, slot: str, new: Any) -> None:
         self._record(slot, dataclasses.replace(new, state=slots.SlotState.COMPLETE))
-        return 0
 
     def nothing(*_: Any) -> None:
         return None
 
     return [
         (slots.Slots, "begin_write", begin_write),
-        (slots.Slots, "checkpoint", nothing),
         (slots.Slots, "complete", nothing),
     ]
 

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
 from posagent.core.ports import Clock, Message
 from posagent.fetcher.download import Fetcher
+from posagent.fetcher.spool import BLOCK_BYTES
 from posagent.platform.host import LinuxClock
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.sim.webserver import WebServer
@@ -42,6 +43,16 @@ def served(web: WebServer) -> Path:
     return path
 
 
+ALL = [[0, 1 << 40]]
+
+
+class WholeFetcher(Fetcher):
+    """Fetches all of a file, whatever its length."""
+
+    def fetch(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        return super().fetch({"pieces": ALL, **args})
+
+
 def fetcher(tmp_path: Path, *, clock: Clock | None = None, **changes: Any) -> Fetcher:
     settings: dict[str, Any] = {
         "spool_dir": str(tmp_path / "spool"),
@@ -51,7 +62,9 @@ def fetcher(tmp_path: Path, *, clock: Clock | None = None, **changes: Any) -> Fe
         "stall_timeout_s": 5,
         **changes,
     }
-    return Fetcher(FetchConfig(**settings), LinuxFiles(), clock or LinuxClock(), lambda path: open_inside("/", path))
+    return WholeFetcher(
+        FetchConfig(**settings), LinuxFiles(), clock or LinuxClock(), lambda path: open_inside("/", path)
+    )
 
 
 def finish(messages: Iterator[Message]) -> dict[str, Any]:
@@ -98,13 +111,13 @@ def test_a_power_cut_costs_at_most_what_was_not_synced(web: WebServer, served: P
         if message["progress"]["bytes_done"] > SIZE // 2:
             break
     messages.close()  # type: ignore[attr-defined]
-    part = tmp_path / "spool/u1.part"
+    part = tmp_path / "spool/u1.bundle"
     kept = part.stat().st_size
     with part.open("ab") as stream:
         stream.write(b"garbage after the last sync")
     result = finish(fetcher(tmp_path).fetch({"id": "u1", "source": f"{web.url}/big.bundle"}))
     assert kept > SIZE // 2
-    assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == 27
+    assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == 27 + kept % BLOCK_BYTES
 
 
 def test_what_changed_beyond_the_last_sync_is_fetched_again(web: WebServer, served: Path, tmp_path: Path) -> None:
@@ -113,14 +126,15 @@ def test_what_changed_beyond_the_last_sync_is_fetched_again(web: WebServer, serv
     while next(messages)["progress"]["bytes_done"] < SIZE // 2:
         pass
     messages.close()  # type: ignore[attr-defined]
-    part, record = tmp_path / "spool/u1.part", tmp_path / "spool/u1.json"
+    part, record = tmp_path / "spool/u1.bundle", tmp_path / "spool/u1.json"
     kept, known = part.stat().st_size, json.loads(record.read_text())
-    record.write_text(json.dumps({**known, "durable_bytes": kept - CHECKPOINT}))
+    begin = (kept - CHECKPOINT) // BLOCK_BYTES * BLOCK_BYTES
+    record.write_text(json.dumps({**known, "pieces": [[0, kept - CHECKPOINT]]}))
     with part.open("r+b") as stream:
         stream.seek(kept - CHECKPOINT)
         stream.write(bytes(CHECKPOINT))
     result = finish(fetcher(tmp_path).fetch(args))
-    assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == CHECKPOINT
+    assert sha256(result["bundle"]) == sha256(served) and result["bytes_refetched"] == kept - begin
 
 
 def test_bytes_of_another_source_are_not_continued(web: WebServer, served: Path, tmp_path: Path) -> None:

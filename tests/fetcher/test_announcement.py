@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from posagent.core.errors import FetchError
-from posagent.fetcher.download import _offer
+from posagent.fetcher.announcement import offer as _offer
 from tests.fetcher.test_against_nginx import fetcher, refusal
 from tests.fetcher.test_bad_servers import Scripted, reply
 

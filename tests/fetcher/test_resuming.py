@@ -95,7 +95,7 @@ def test_a_portal_page_without_a_length_leaves_what_is_there(server: Scripted, t
     server.answers = [reply("200 OK", b"<html>pay here", Content_Type="text/html; charset=utf-8")]
     error = refusal(fetcher(tmp_path).fetch(args))
     assert error.code == "fetch_status" and error.facts["bytes_done"] == len(KEPT)
-    assert (tmp_path / "spool/u1.part").read_bytes() == KEPT
+    assert (tmp_path / "spool/u1.bundle").read_bytes() == KEPT
 
 
 def test_a_portal_page_is_never_taken_for_a_bundle(server: Scripted, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_compressed_body_is_not_stored(server: Scripted, tmp_path: Path) -> No
     args, packed = begun(server, tmp_path), gzip.compress(WHOLE)
     server.answers = [reply("200 OK", packed, Content_Length=str(len(packed)), Content_Encoding="gzip")]
     assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_status"
-    assert (tmp_path / "spool/u1.part").read_bytes() == KEPT
+    assert (tmp_path / "spool/u1.bundle").read_bytes() == KEPT
 
 
 def test_a_range_with_a_body_of_another_length_is_refused_before_it_is_stored(server: Scripted, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_range_with_a_body_of_another_length_is_refused_before_it_is_stored(se
     for length in (5, len(WHOLE)):
         server.answers = [reply("206 Partial Content", b"wrong", Content_Range=rest, Content_Length=str(length))]
         assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_length"
-    assert (tmp_path / "spool/u1.part").read_bytes() == KEPT
+    assert (tmp_path / "spool/u1.bundle").read_bytes() == KEPT
 
 
 def test_a_body_without_a_length_that_ends_too_early_is_not_the_announced_file(
@@ -142,9 +142,9 @@ def test_the_rest_of_another_file_is_not_taken_from_a_server_that_ignores_if_ran
     args = {"id": "u1", "source": server.url}
     server.answers = [reply("200 OK", KEPT, Content_Length=str(len(WHOLE)), **first)]
     assert refusal(fetcher(tmp_path).fetch(args)).code == "fetch_length"
-    rest, new = f"bytes {len(KEPT)}-{total - 1}/{total}", b"n" * total
+    rest, new = f"bytes {len(KEPT)}-{len(WHOLE) - 1}/{total}", b"n" * total
     server.answers = [
-        reply("206 Partial Content", new[len(KEPT) :], Content_Range=rest, **second),
+        reply("206 Partial Content", new[len(KEPT) : len(WHOLE)], Content_Range=rest, **second),
         reply("200 OK", new, Content_Length=str(total), **second),
     ]
     result = finish(fetcher(tmp_path).fetch(args))
@@ -234,7 +234,6 @@ def fetch_all(tmp_path: Path, args: dict[str, Any], whole: bool) -> None:
     while next(messages)["progress"]["bytes_done"] < len(WHOLE):
         pass
     messages.close()  # type: ignore[attr-defined]
-    assert not (tmp_path / "spool/u1.bundle").exists()
 
 
 def test_every_trouble_says_how_many_bytes_are_there(server: Scripted, tmp_path: Path) -> None:
@@ -265,7 +264,8 @@ class TestLook:
         (tmp_path / "root/channels/pilot.json").write_text(json.dumps(pointer))
         looking = fetcher(tmp_path, repository_url=f"{web.url}/", channel="pilot")
         offer = finish(looking.look({}))["offer"]
-        assert offer == {"version": "2.0.0", "url": f"{web.url}/big.bundle", "length": SIZE, "sha256": digest}
+        told = {"version": "2.0.0", "length": SIZE, "sha256": digest, "staged": True}
+        assert offer == {**told, "url": f"{web.url}/big.bundle"}
         assert finish(looking.fetch({"id": "u1", "source": offer["url"], **offer}))["length"] == SIZE
 
     def test_a_channel_that_does_not_exist_is_a_status(self, web: WebServer, tmp_path: Path) -> None:

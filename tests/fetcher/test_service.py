@@ -109,7 +109,7 @@ def test_a_fetcher_killed_at_random_moments_fetches_at_most_a_checkpoint_again_e
     worker: Worker, web: WebServer
 ) -> None:
     (web.root / "x.bundle").write_bytes(content := os.urandom(12 << 20))
-    chosen, args = random.Random(5), {"id": "u1", "source": f"{web.url}/x.bundle"}
+    chosen, args = random.Random(5), {"id": "u1", "source": f"{web.url}/x.bundle", "pieces": [[0, 1 << 40]]}
     for _ in range(KILLS):
         left = chosen.randrange(1, 12)
 

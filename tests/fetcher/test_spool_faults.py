@@ -47,7 +47,9 @@ class Stick:
 
 def fetching(files: MediumFiles, stick: Stick, args: dict[str, Any] = ARGS, **changes: Any) -> Iterator[Message]:
     settings = {"spool_dir": "/spool", "checkpoint_bytes": CHUNK_BYTES, "keep_free_bytes": 0, **changes}
-    return Fetcher(FetchConfig(**settings), files, LinuxClock(), lambda path: stick).fetch(args)
+    return Fetcher(FetchConfig(**settings), files, LinuxClock(), lambda path: stick).fetch(
+        {"pieces": [[0, 1 << 40]], **args}
+    )
 
 
 def finish(messages: Iterator[Message]) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def test_twenty_power_cuts_in_one_download_cost_at_most_a_checkpoint_each() -> N
         except PowerCut:
             cuts += 1
         else:
+            medium.cut_at = None
             medium.files.unlink("/spool/u1.bundle")  # done too early: the rest of the cuts hit the next one
             medium.files.sync_dir("/spool")
             stick.bytes_read -= len(BUNDLE)
@@ -158,7 +161,7 @@ class FailingFiles(MediumFiles):
         """Operation -> (how often it works before, errno)."""
 
     def _may_fail(self, operation: str, path: str) -> None:
-        if operation in self.fails and path.endswith(".part"):
+        if operation in self.fails and path.endswith(".bundle"):
             left, code = self.fails.pop(operation)
             if left:
                 self.fails[operation] = (left - 1, code)
@@ -178,7 +181,7 @@ class FailingFiles(MediumFiles):
         return super().read(path, offset, length)
 
     def names(self, path: str) -> list[str]:
-        self._may_fail("names", ".part")
+        self._may_fail("names", ".bundle")
         return super().names(path)
 
 
@@ -235,7 +238,7 @@ def test_space_that_runs_out_on_the_way_stops_the_download_and_keeps_it(files: F
 
 def test_reclaiming_leftovers_touches_nothing_but_downloads(files: FailingFiles) -> None:
     finish(fetching(files, Stick()))
-    for path in ("/spool/u2.part", "/spool/u2.json.new", "/spool/notes.txt"):
+    for path in ("/spool/u2.bundle", "/spool/u2.json.new", "/spool/notes.txt"):
         files.write(path, 0, b"x")
     files.make_dir("/spool/lost+found")
     fetcher = Fetcher(FetchConfig(spool_dir="/spool"), files, LinuxClock(), lambda path: Stick())

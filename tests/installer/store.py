@@ -104,6 +104,9 @@ class Bytes:
     def pread(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
 
+    def drop_cache(self) -> None:
+        """There is none."""
+
 
 @dataclass(slots=True)
 class WallClock:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posagent.core.errors import BundleError
-from posagent.installer.bundle import MEMBERS_MAX, METADATA_BYTES_MAX, Bundle
+from posagent.core.pieces import Pieces
+from posagent.installer.bundle import MEMBERS_MAX, METADATA_BYTES_MAX, Bundle, Missing, Spooled
 from tests.installer.store import Bytes
 from tests.release.desk import pack, unpack
 
@@ -21,7 +22,7 @@ GOOD = pack(PARTS)
 
 def refusal(data: bytes) -> str:
     with pytest.raises(BundleError) as caught:
-        Bundle(Bytes(data))
+        Bundle(Bytes(data)).target("none")  # looks at everything
     return caught.value.code
 
 
@@ -162,7 +163,7 @@ def test_a_bundle_that_cannot_be_read_is_told_apart_from_a_bad_one() -> None:
             raise OSError(5, "Input/output error")
 
     with pytest.raises(BundleError) as caught:
-        Bundle(Worn(GOOD))
+        Bundle(Worn(GOOD)).metadata("timestamp.json")
     assert caught.value.code == "spool_io"
 
 
@@ -191,15 +192,15 @@ def test_any_bytes_are_refused_with_a_code_or_read(data: bytes) -> None:
 
 
 def _read_all(data: bytes) -> None:
+    bundle = Bundle(Bytes(data))
     try:
-        bundle = Bundle(Bytes(data))
+        for name in ("timestamp.json", "1.root.json"):
+            assert len(bundle.metadata(name) or b"") <= len(data)
+        target = bundle.target("a.payload")
+        assert target is None or len(target.pread(0, 1 << 30)) <= min(target.size, len(data))
+        bundle.target("none")
     except BundleError as error:
         assert error.code in ("bundle_unreadable", "bundle_too_large")
-        return
-    for name in ("timestamp.json", "1.root.json"):
-        assert len(bundle.metadata(name) or b"") <= len(data)
-    target = bundle.target("a.payload")
-    assert target is None or len(target.pread(0, 1 << 30)) == target.size
 
 
 def test_our_reader_and_pythons_agree_on_a_built_bundle(good: bytes) -> None:
@@ -212,3 +213,33 @@ def test_our_reader_and_pythons_agree_on_a_built_bundle(good: bytes) -> None:
             target = bundle.target(rest)
             assert target is not None
             assert target.pread(0, target.size) == data
+
+
+# a bundle of which only some pieces were fetched
+
+
+def test_what_was_not_fetched_is_missed_and_nothing_else_is_read() -> None:
+    head = 3 * 512 + 512 + 3 * 512  # up to the target's header
+    part = Spooled(Bytes(GOOD[:head]), Pieces([(0, head)], head), len(GOOD))
+    bundle = Bundle(part)
+    assert bundle.metadata("1.root.json") == PARTS["metadata/1.root.json"]
+    assert bundle.metadata("2.root.json") is None
+    target = bundle.target("a.payload")
+    assert target is not None
+    with pytest.raises(Missing) as caught:
+        target.pread(10, 20)
+    assert (caught.value.offset, caught.value.length) == (target.start + 10, 20)
+
+
+def test_metadata_that_was_not_fetched_is_missed() -> None:
+    with pytest.raises(Missing):
+        Bundle(Spooled(Bytes(GOOD[:600]), Pieces([(0, 600)], 600), len(GOOD))).metadata("1.root.json")
+
+
+def test_pieces_are_put_together_in_the_order_of_the_file() -> None:
+    parts = [(1000, 500), (0, 1000), (1500, len(GOOD) - 1500)]
+    spool = b"".join(GOOD[at : at + length] for at, length in parts)
+    whole = Bundle(Spooled(Bytes(spool), Pieces(parts, len(spool)), len(GOOD)))
+    target = whole.target("a.payload")
+    assert target is not None and target.pread(0, 1000) == PARTS["targets/a.payload"]
+    assert whole.target("none") is None

@@ -48,8 +48,6 @@ root_file = "{root}/root.json"
 rollback_floor = 2
 [fetch]
 spool_dir = "{root}/spool"
-[install]
-checkpoint_bytes = 1048576
 """
 
 
@@ -72,7 +70,7 @@ class Terminal:
 
     def ask(self, verb: str, *, wall_s: float = NOW_S, **args: Any) -> dict[str, Any]:
         """The result of a verb, by a fresh installer."""
-        ports = dataclasses.replace(linux_ports(self.config), clock=WallClock(wall_s))
+        ports = dataclasses.replace(linux_ports(self.config), clock=WallClock(wall_s), apart=lambda work: work())
         *told, last = Installer(self.config, ports).verbs[verb](args)
         assert all("progress" in message for message in told)
         result: dict[str, Any] = last["result"]
@@ -294,3 +292,25 @@ def test_what_needs_no_bundle_stays_light(terminal: Terminal) -> None:
     heavy, rss_mib = json.loads(done.stdout)
     assert heavy == []
     assert rss_mib < 25
+
+
+def test_signatures_are_checked_in_a_process_that_gives_its_memory_back(terminal: Terminal) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKED, str(terminal.config_file), terminal.bundle],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    heavy, version = json.loads(done.stdout)
+    assert (heavy, version) == ([], "1.2.3")
+
+
+CHECKED = """
+import json, sys
+from posagent import config
+from posagent.installer.service import Installer, linux_ports
+loaded = config.load(sys.argv[1])
+*_, last = Installer(loaded, linux_ports(loaded)).verbs["check"]({"bundle": sys.argv[2]})
+print(json.dumps([[name for name in ("tuf", "cryptography", "structlog", "ssl") if name in sys.modules],
+    last["result"]["version"]]))
+"""

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backports import zstd
 
 from posagent.core import manifest, payload
 from posagent.core.errors import PosagentError
+from posagent.installer import operations
 from posagent.release import bundle
 from posagent.release.payload import encode
+from posagent.release.payload import shares as payload_shares
 from tests.installer.store import Bytes
 from tests.release.desk import NOW_S, Desk, image_bytes, unpack
 
@@ -24,16 +25,15 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     return Desk(tmp_path_factory.mktemp("desk"))
 
 
-def restored(header: payload.Header, body: bytes) -> bytes:
+def restored(header: payload.Header, body: bytes, source: bytes = b"") -> bytes:
     """The image, as a terminal would write it."""
-    out = b""
-    for frame in header.frames:
-        stored = body[frame.offset : frame.offset + frame.length]
-        limit = {int(zstd.DecompressionParameter.window_log_max): payload.WINDOW_LOG_MAX}
-        raw = bytes(frame.size) if frame.kind == payload.ZERO else zstd.decompress(stored, options=limit)
-        assert (len(raw), hashlib.sha256(raw).hexdigest()) == (frame.size, frame.sha256)
-        out += raw
-    return out
+    image = bytearray(b"?" * header.image_size)
+    for operation in header.operations:
+        made, done = operations.made(operation, header, Bytes(body), Bytes(source)), 0
+        for at, length in payload.spans(operation.target, header.image_size):
+            image[at : at + length] = made[done : done + length]
+            done += length
+    return bytes(image)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, (5 << 19) + 4096])
@@ -43,7 +43,7 @@ def test_the_payload_gives_back_the_image_of_any_length(size: int, tmp_path: Pat
     encoded = encode(image, tmp_path / "payload", level=1)
     body = (tmp_path / "payload").read_bytes()
     assert (len(body), hashlib.sha256(body).hexdigest()) == (encoded.length, encoded.sha256)
-    header = payload.parse_header(body[: payload.header_length(body[:12])], len(body))
+    header = payload.parse_header(body[: payload.header_length(body[:16])], len(body))
     assert restored(header, body) == image.read_bytes()
     assert encoded.image_sha256 == hashlib.sha256(image.read_bytes()).hexdigest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "payload"]
@@ -131,7 +131,8 @@ def test_progress_reaches_the_whole_image(desk: Desk) -> None:
     seen: list[tuple[int, int]] = []
     desk.build(1, on_progress=lambda done, total: seen.append((done, total)))
     size = desk.image.stat().st_size
-    assert seen == [(1 << 20, size), (2 << 20, size), (size, size)]
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert len(seen) > 5 and seen[-1] == (size, size) and {total for _, total in seen} == {size}
 
 
 def test_show_refuses_what_is_not_whole(desk: Desk, tmp_path: Path) -> None:
@@ -144,3 +145,42 @@ def test_show_refuses_what_is_not_whole(desk: Desk, tmp_path: Path) -> None:
         with pytest.raises(PosagentError) as caught:
             bundle.show(path)
         assert caught.value.code == "bundle_unreadable"
+
+
+# deltas
+
+
+def test_a_bundle_with_deltas_gives_back_the_image_from_each_source(desk: Desk, tmp_path: Path) -> None:
+    new = desk.image.read_bytes()
+    sources = [tmp_path / "one", tmp_path / "two"]
+    sources[0].write_bytes(new[4096:] + b"one" * 1000)
+    sources[1].write_bytes(new[: len(new) // 2])
+    parts = unpack(desk.build(1, sources=sources))
+    found = {name.partition(".")[2]: data for name, data in parts.items() if name.startswith("targets/")}
+    assert list(found)[-1] == bundle.TARGET and len(found) == 3, "the smallest come first"
+    for name, body in found.items():
+        header = payload.parse_header(body[: payload.header_length(body[:16])], len(body))
+        source = next((one for one in sources if hashlib.sha256(one.read_bytes()).hexdigest()[:12] in name), None)
+        assert restored(header, body, source.read_bytes() if source else b"") == new
+
+
+def test_a_delta_that_is_no_smaller_is_left_out(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).write_bytes(os.urandom(1 << 20))
+    (tmp_path / "desk").mkdir()
+    own = Desk(tmp_path / "desk")
+    own.image = tmp_path / "new"
+    parts = unpack(own.build(1, sources=[tmp_path / "old"]))
+    assert sum(name.startswith("targets/") for name in parts) == 1
+
+
+def test_a_delta_is_the_same_every_time(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(image_bytes())
+    new.write_bytes(image_bytes()[8192:] + b"more" * 5000)
+    made = [encode(new, tmp_path / name, source=old) for name in ("one", "two")]
+    assert made[0] == made[1] and (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with (tmp_path / "one").open("rb") as stream:
+        shares = payload_shares(stream, made[0].length)
+    assert sum(share["stored_bytes"] for share in shares.values()) == made[0].length
+    assert sum(share["image_bytes"] for share in shares.values()) == made[0].image_size

@@ -23,7 +23,8 @@ CHANGING = (
     *("mkdir", "mkdirat", "rmdir", "mknod", "mknodat"),
 )
 """Every call by which a process could change what a power cut leaves, whether it should use it or not."""
-FOLLOWED = ("execve", "close", "lseek", "dup", "dup2", "dup3")
+FORKS = ("clone", "clone3", "fork", "vfork")
+FOLLOWED = ("execve", "close", "lseek", "dup", "dup2", "dup3", *FORKS)
 STRING_BYTES = 256
 """Of what is written, strace keeps the beginning: enough for a journal record's event and a whole boot environment."""
 

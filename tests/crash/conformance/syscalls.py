@@ -84,13 +84,22 @@ class Storage:
     _files: set[str] = field(default_factory=set)
     _open: dict[tuple[int, int], _Open] = field(default_factory=dict)
     _who: dict[int, str] = field(default_factory=dict)
+    _parents: dict[int, int] = field(default_factory=dict)
     _copy: int = 0
 
     @property
     def operations(self) -> list[Operation]:
         """In the order in which they began."""
         never_closed = [self._creation(one) for one in self._open.values() if one.created is not None]
-        return _with_make_dirs(sorted([*self._done, *never_closed], key=lambda one: one.begin))
+        known = [dataclasses.replace(one, who=self._name(one.who)) for one in (*self._done, *never_closed)]
+        return _with_make_dirs(sorted(known, key=lambda one: one.begin))
+
+    def _name(self, who: str) -> str:
+        """Whose process that is; one that was only forked (`#` and its number) is its parent's."""
+        while who.startswith("#"):
+            parent_tid = self._parents.get(int(who[1:]))
+            who = "" if parent_tid is None else self._who.get(parent_tid, f"#{parent_tid}")
+        return who
 
     def take(self, call: Call) -> None:
         if call.failed:
@@ -98,6 +107,8 @@ class Storage:
             return
         if call.name == "execve":
             self._executed(call)
+        elif call.name in strace.FORKS:
+            self._parents[call.result or 0] = call.tid
         elif call.name in _HANDLERS:
             _HANDLERS[call.name](self, call)
         elif call.name not in strace.FOLLOWED or call.name.startswith("dup"):
@@ -220,7 +231,7 @@ class Storage:
     def _operation(self, call: Call, text: str, direct: bool = False) -> Operation:
         if call.result is None:
             self._unexplained(call)
-        return Operation(text, call.begin, call.end, self._who.get(call.tid, ""), direct)
+        return Operation(text, call.begin, call.end, self._who.get(call.tid, f"#{call.tid}"), direct)
 
     def _descriptor(self, call: Call) -> _Open | None:
         return self._open.get((call.tid, call.descriptors[0][0])) if call.descriptors else None

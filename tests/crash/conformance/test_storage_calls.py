@@ -39,11 +39,12 @@ WRITERS = {
     "environment": {"bootloader", "fw_setenv"},
 }
 SWITCHED = 'env write 1 b a {"a": 3, "b": 3}'
+FIRST_BYTE = "flush b"  # before it looks at what is there
 DUTIES = (
     ("the decision before the download", "record due>download synced", "make_dir /data/spool"),
     ("the bundle before its record", "sync_dir /data/spool", "record fetched>verify"),
     ("the decision before the slots change", "record due>install synced", "write /data/installer/slots.json.new 0+?"),
-    ("out of service before the first byte", "sync_dir /data/installer", "pwrite b 0+1048576"),
+    ("out of service before the first byte", "sync_dir /data/installer", FIRST_BYTE),
     ("the data before the pointer", "flush b", "write /data/installer/slots.json.new 0+?"),
     ("the slot before its record", "sync_dir /data/installer", "record slot_complete>activate"),
     (

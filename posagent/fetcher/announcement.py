@@ -1,0 +1,61 @@
+"""What the repository offers: the pointer of a channel, read with suspicion. It is advice, as unsigned as it comes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from posagent.config import FetchConfig
+from posagent.core.errors import FetchError
+from posagent.core.ports import Clock
+from posagent.fetcher.http import Answer, Asked, Client
+
+BYTES_MAX = 64 * 1024
+_FORMAT = 1
+_TEXTS = {
+    "version": re.compile(r"[!-~]{1,64}"),
+    "bundle": re.compile(r"(?!.*\.\.)[A-Za-z0-9._+-]+(/[A-Za-z0-9._+-]+){0,8}"),  # stays below the repository
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+}
+
+
+def asked_for(client: Client, config: FetchConfig, clock: Clock) -> dict[str, Any]:
+    """`{version, url, length, sha256}` as the repository says. Raises FetchError."""
+    base = config.repository_url.rstrip("/")
+    if not base:
+        raise FetchError("fetch_pointer", "no repository is configured (fetch.repository_url)")
+    answer = client.get(Asked(url=f"{base}/channels/{config.channel}.json"))
+    try:
+        if answer.status != 200:
+            raise answer.trouble()
+        return offer(_bounded(answer, clock, config.stall_timeout_s), base)
+    finally:
+        answer.close()
+
+
+def _bounded(answer: Answer, clock: Clock, seconds: float) -> bytes:
+    data, deadline = b"", clock.monotonic() + seconds
+    for chunk in answer.chunks():
+        data += chunk
+        if len(data) > BYTES_MAX:
+            raise FetchError("fetch_pointer", f"the announcement is larger than {BYTES_MAX} bytes")
+        if clock.monotonic() > deadline:
+            raise FetchError("fetch_stalled", "the announcement does not come to an end")
+    return data
+
+
+def offer(data: bytes, base: str) -> dict[str, Any]:
+    """The pointer `{format, version, bundle, length, sha256}`, checked. Raises FetchError `fetch_pointer`."""
+    try:
+        pointer = json.loads(data)
+        found = {key: pointer[key] for key in ("version", "bundle", "length", "sha256")}
+        sound = pointer["format"] == _FORMAT and all(
+            isinstance(found[key], str) and pattern.fullmatch(found[key]) for key, pattern in _TEXTS.items()
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound or type(found["length"]) is not int or found["length"] <= 0:
+        raise FetchError("fetch_pointer", "the repository's announcement is not understood")
+    path = found.pop("bundle")
+    return {**found, "url": f"{base}/{path}"}

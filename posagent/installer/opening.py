@@ -1,0 +1,155 @@
+"""Opens what a verb works on: the fetched bundle, verified, and both slots.
+
+Owns: what the installer needs of the world. Rules: signatures, hardware and the rollback floor are decided about each
+time, by the installer itself; the trust library is imported only then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from posagent.config import Config
+from posagent.core import pieces
+from posagent.core.errors import BundleError, PosagentError, SlotError
+from posagent.core.manifest import Manifest
+from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Medium, Resets
+from posagent.installer.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
+from posagent.installer.slots import NAMES, Slots
+
+if TYPE_CHECKING:
+    from posagent.core.seal import Seal
+    from posagent.installer.work import Work
+
+
+class Opened(ByteSource, Protocol):
+    """A byte source that is closed after use."""
+
+    def close(self) -> None: ...
+
+
+class OpenedSlot(Opened, Medium, Protocol):
+    """A slot to be read."""
+
+
+T = TypeVar("T", bound=Opened)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the verbs need of the world. `read_slot` opens any slot to be read, `open_slot` one that nobody else uses;
+    `apart` does work that gives its memory back, `threads` lets a thread work ahead of the one that writes."""
+
+    files: Files
+    boot: BootControl
+    clock: Clock
+    open_slot: Callable[[str], BlockDevice]
+    read_slot: Callable[[str], OpenedSlot]
+    open_bundle: Callable[[str], Opened]
+    resets: Resets
+    apart: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    threads: bool = True
+
+
+@contextmanager
+def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work]:
+    """What the bundle at `path` asks to be done here. Raises PosagentError, and Missing for a part not fetched."""
+    from posagent.installer.work import Work  # brings the decompressors
+
+    with ExitStack() as stack:
+        running = ports.boot.booted()
+        spare = next(name for name in NAMES if name != running)
+        bundle = Bundle(_bundle(ports, path, stack))
+        try:
+            manifests = _verified(config, ports, slots, bundle)
+            opened = stack.enter_context(slot(ports.read_slot, spare))
+            if opened.size < manifests[0].image_size:
+                detail = f"slot {spare} has {opened.size} bytes, needs {manifests[0].image_size}"
+                raise SlotError("slot_too_small", detail)
+            yield Work(
+                bundle,
+                manifests,
+                running=stack.enter_context(slot(ports.read_slot, running)),
+                spare=opened,
+                digest=slots.records()[running].digest,
+                unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
+            )
+        except OSError as error:
+            raise SlotError("slot_io", f"{error.strerror or error}") from error
+
+
+@contextmanager
+def slot(opening: Callable[[str], T], name: str) -> Iterator[T]:
+    """The slot, opened so; closed afterwards. Raises SlotError."""
+    try:
+        device = opening(name)
+    except FileNotFoundError as error:
+        raise SlotError("slot_missing", f"slot {name}: {error.filename} does not exist") from error
+    except OSError as error:
+        raise SlotError("slot_io", f"slot {name}: {error.strerror or error}") from error
+    with closing(device):
+        yield device
+
+
+def _bundle(ports: Ports, path: str, stack: ExitStack) -> ByteSource:
+    """The file at `path`: as much of it as the fetcher's record beside it says is there."""
+    try:
+        file = stack.enter_context(closing(ports.open_bundle(path)))
+    except OSError as error:
+        raise BundleError("bundle_unreadable", f"{path}: {error.strerror or error}") from error
+    try:
+        with closing(ports.open_bundle(path.removesuffix(".bundle") + ".json")) as record:
+            found = json.loads(record.pread(0, RECORD_BYTES_MAX))
+        parts, size = pieces.of(found["pieces"]), found["length"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return file  # it did not come by the fetcher, or its record is lost: then all of it must be there
+    return file if parts is None or type(size) is not int else Spooled(file, pieces.Pieces(parts, file.size), size)
+
+
+def _unsealed(path: str, sealed: Mapping[str, str]) -> Seal:
+    from posagent.core.seal import unwrapped
+
+    if not path:
+        raise BundleError("bundle_sealed", "this terminal has no key of a group")
+    try:
+        return unwrapped(sealed, Path(path).read_bytes())
+    except (OSError, ValueError, TypeError) as error:
+        raise PosagentError("trust_store_damaged", f"{path}: {error}") from None
+
+
+def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tuple[Manifest, ...]:
+    """The payloads of the one image in the bundle that is for this terminal."""
+
+    def found() -> dict[str, Any]:
+        try:
+            return {"manifests": [dataclasses.asdict(one) for one in _selected(config, ports, slots, bundle)]}
+        except Missing as missing:
+            return {"missing": [missing.offset, missing.length]}
+
+    answer = ports.apart(found)
+    if "missing" in answer:
+        raise Missing(*answer["missing"])
+    return tuple(Manifest(**{**one, "hw_ids": tuple(one["hw_ids"])}) for one in answer["manifests"])
+
+
+def _selected(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tuple[Manifest, ...]:
+    from posagent.installer.trust import Trust, select
+
+    trust, terminal = config.trust, config.terminal
+    try:
+        root = Path(trust.root_file).read_bytes()
+    except OSError as error:
+        raise PosagentError("trust_store_damaged", f"{trust.root_file}: {error.strerror}") from error
+    store = f"{terminal.installer_dir}/trust"
+    verifying = Trust(ports.files, store, root, clock=ports.clock, image_built_at_s=trust.image_built_at)
+    return select(
+        verifying.verify(bundle),
+        hardware=terminal.hardware,
+        hardware_revision=terminal.hardware_revision,
+        floor=slots.floor(),
+    )

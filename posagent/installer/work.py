@@ -1,0 +1,243 @@
+"""What is left to do until the new image is in the spare slot, and what of the bundle that takes.
+
+A delta for the running image is preferred; where blocks of the running slot are not what it was made from, the full
+payload fills in for those extents only. Without a delta, operations of the full payload are copied from the running
+slot where their bytes lie in it anywhere.
+Rules: the slots' content is the truth, nothing else is remembered: what an earlier attempt left in the spare slot is
+found by its digests, so that a write can be interrupted anywhere and planned again at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from posagent.core.errors import BundleError
+from posagent.core.manifest import Manifest
+from posagent.core.payload import (
+    ANCHOR_BYTES,
+    BLOCK_BYTES,
+    Extent,
+    Header,
+    Kind,
+    Operation,
+    blocks,
+    read_header,
+    spans,
+)
+from posagent.core.pieces import Piece
+from posagent.core.ports import ByteSource, Medium
+from posagent.installer.bundle import Bundle, Missing, Window
+from posagent.installer.operations import Bytes, is_made, made, read, source_of
+
+if TYPE_CHECKING:
+    from posagent.core.seal import Seal
+
+SCAN_BYTES = 1 << 20
+PLACES_MAX = 8
+"""How many places of the running slot are tried for one operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One payload of the bundle, with its authentic header, and what opens it where it is encrypted."""
+
+    data: Window
+    header: Header
+    seal: Seal | None
+
+
+class Step(NamedTuple):
+    """One operation: its extents in bytes, what it makes (empty where that is known to be there), and its digest."""
+
+    places: list[tuple[int, int]]
+    wanted: Bytes
+    sha256: bytes
+
+
+class Work:
+    """`manifests` are of one image; `running` and `spare` are the slots, `digest` the running image's where it is
+    known; `unseal` opens encrypted payloads. Raises BundleError, OSError, and Missing for parts of the bundle that are
+    not there."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        manifests: Sequence[Manifest],
+        *,
+        running: ByteSource,
+        spare: Medium,
+        digest: str,
+        unseal: Callable[[Mapping[str, str]], Seal],
+    ) -> None:
+        self._bundle, self._unseal = bundle, unseal
+        self._running, self.spare = running, spare
+        self.manifest = manifests[0]
+        self._opened: list[Payload] = []
+        self._full = next((one for one in manifests if not one.source_sha256), None)
+        self._delta = next((one for one in manifests if one.source_sha256 and self._runs(one, digest)), None)
+        if self._full is None and self._delta is None:
+            raise BundleError("source_differs", "the bundle has no payload for the image that runs here")
+
+    @property
+    def tables(self) -> list[Piece]:
+        """The parts of the bundle that were needed to plan, and will be again."""
+        return [*self._bundle.walked, *((one.data.start, one.header.length) for one in self._opened)]
+
+    def _runs(self, delta: Manifest, digest: str) -> bool:
+        """Whether the delta was made from the running image; one that nobody wrote here is known by its bytes."""
+        if digest:
+            return digest == delta.source_sha256
+        found, size = hashlib.sha256(), min(delta.source_size, self._running.size)
+        for at in range(0, size, SCAN_BYTES):
+            found.update(self._running.pread(at, min(SCAN_BYTES, size - at)))
+        return found.hexdigest() == delta.source_sha256
+
+    @property
+    def kind(self) -> str:
+        """How the image comes here: `delta` or `full`."""
+        return "full" if self._delta is None else "delta"
+
+    def plan(self, wanted: list[Piece]) -> Iterator[int]:
+        """Add to `wanted` the parts of the bundle that are needed, whether they are there or not; yields bytes of the
+        image looked at."""
+        bad: list[Extent] = []
+        for payload, operation in self._operations(bad):
+            header = payload.header
+            if operation.kind is Kind.COPY or (operation.length and not self._is_there(operation, header)):
+                try:
+                    source_of(operation, header, self._running)
+                except BundleError:
+                    bad.extend(operation.target)
+                else:
+                    if operation.length and self._elsewhere(operation, header) is None:
+                        wanted.append((payload.data.start + operation.offset, operation.length))
+            yield header.size(operation)
+
+    def check(self) -> Iterator[int]:
+        """Make everything once that is not there; yields bytes of the image."""
+        for payload, operation, _ in self._made():
+            yield payload.header.size(operation)
+
+    def steps(self, *, partial: bool = False) -> Iterator[Step]:
+        """Every operation. Together they make the image; a `partial` one leaves out what was not fetched."""
+        for payload, operation, result in self._made(partial):
+            places = list(spans(operation.target, payload.header.image_size))
+            step = Step(places, result, operation.sha256)
+            del result  # or it would live on while the next is made
+            yield step
+            del step
+
+    def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes]]:
+        """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
+        makes are there."""
+        bad: list[Extent] = []
+        for payload, operation in self._operations(bad):
+            header = payload.header
+            if operation.length and self._is_there(operation, header):
+                yield payload, operation, b""
+                continue
+            try:
+                result = self._result(payload, operation)
+            except Missing:
+                if not partial:
+                    raise
+                continue
+            except BundleError as error:
+                if error.code != "source_differs" or self._full is None:
+                    raise
+                bad.extend(operation.target)
+                continue
+            made_now = (payload, operation, result)
+            del result
+            yield made_now
+            del made_now
+
+    def _result(self, payload: Payload, operation: Operation) -> Bytes:
+        """What the operation makes; found in the running slot where its stored bytes were not fetched."""
+        try:
+            return made(operation, payload.header, payload.data, self._running, payload.seal)
+        except Missing:
+            found = self._elsewhere(operation, payload.header)
+            if found is None:
+                raise
+            return found
+
+    def _operations(self, bad: list[Extent]) -> Iterator[tuple[Payload, Operation]]:
+        """The operations of the delta, then those of the full payload for the extents that were found `bad`."""
+        if self._delta is not None:
+            delta = self._delta_payload
+            for operation in delta.header.operations:
+                yield delta, operation
+            if not bad:
+                return
+        full = self._full_payload
+        hurt = {number for start, count in bad for number in range(start, start + count)}
+        for operation in full.header.operations:
+            if self._delta is None or any(
+                number in hurt for start, count in operation.target for number in range(start, start + count)
+            ):
+                yield full, operation
+
+    @cached_property
+    def _delta_payload(self) -> Payload:
+        assert self._delta is not None
+        return self._open(self._delta)
+
+    @cached_property
+    def _full_payload(self) -> Payload:
+        if self._full is None:
+            raise BundleError("source_differs", "the bundle has nothing else for what the delta cannot make here")
+        return self._open(self._full)
+
+    def _open(self, manifest: Manifest) -> Payload:
+        data = self._bundle.target(manifest.member)
+        if data is None:
+            raise BundleError("bundle_unreadable", f"the bundle lacks {manifest.target}")
+        seal = self._unseal(manifest.sealed) if manifest.sealed else None
+        payload = Payload(data, read_header(data, manifest), seal)
+        self._opened.append(payload)
+        return payload
+
+    def _is_there(self, operation: Operation, header: Header) -> bool:
+        """Whether its extents of the spare slot hold what it makes; of most others the first block tells."""
+        first = operation.target[0].start * BLOCK_BYTES
+        if operation.anchor and _anchor(self.spare.pread(first, BLOCK_BYTES)) != operation.anchor:
+            return False
+        return is_made(operation, read(self.spare, operation.target, header.image_size))
+
+    # without a delta
+
+    def _elsewhere(self, operation: Operation, header: Header) -> Bytes | None:
+        """What the operation makes, found in the running slot."""
+        if operation.kind is not Kind.DATA or self._delta is not None:
+            return None
+        first = operation.target[0].start
+        for place in self._places.get(operation.anchor, ()):
+            moved = [Extent(start - first + place, count) for start, count in operation.target]
+            if min(moved)[0] >= 0 and max(sum(one) for one in moved) <= blocks(self._running.size):
+                found = read(self._running, moved, self._running.size)[: header.size(operation)]
+                if is_made(operation, found):
+                    return found
+        return None
+
+    @cached_property
+    def _places(self) -> dict[bytes, list[int]]:
+        """Blocks of the running slot that may begin an operation of the full payload, by its anchor."""
+        wanted = {one.anchor for one in self._full_payload.header.operations if one.anchor}
+        places: dict[bytes, list[int]] = defaultdict(list)
+        for at in range(0, self._running.size, SCAN_BYTES):
+            data = memoryview(self._running.pread(at, min(SCAN_BYTES, self._running.size - at)))
+            for start in range(0, len(data), BLOCK_BYTES):
+                anchor = _anchor(data[start : start + BLOCK_BYTES])
+                if anchor in wanted and len(places[anchor]) < PLACES_MAX:
+                    places[anchor].append((at + start) // BLOCK_BYTES)
+        return places
+
+
+def _anchor(block: bytes | memoryview) -> bytes:
+    return hashlib.sha256(block).digest()[:ANCHOR_BYTES]

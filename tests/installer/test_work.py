@@ -1,0 +1,196 @@
+"""What is left to do: deltas, what is found in the slots, and what must be fetched."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posagent.core.errors import BundleError
+from posagent.core.payload import Kind, parse_header
+from posagent.core.pieces import Piece, joined
+from posagent.installer.bundle import Bundle
+from posagent.installer.work import Work
+from tests.installer.payloads import BLOCK, DATA_BYTES, Shelf, image, newer, payload, unsealed
+from tests.installer.store import Bytes
+
+OLD, NEW = image(), newer(image())
+
+
+@dataclass(slots=True)
+class Terminal:
+    """Two slots and a bundle; `digest` is what the records say of the running image."""
+
+    running: bytes = OLD
+    spare: bytes = bytes(len(NEW))
+    digest: str = ""
+    shelf: Shelf = field(default_factory=Shelf)
+
+    def work(self) -> Work:
+        shelf: Bundle = self.shelf  # type: ignore[assignment]
+        running, spare = Bytes(self.running), Bytes(self.spare)
+        return Work(shelf, self.shelf.manifests, running=running, spare=spare, digest=self.digest, unseal=unsealed)
+
+    def wanted(self) -> list[Piece]:
+        wanted: list[Piece] = []
+        assert sum(self.work().plan(wanted)) >= len(NEW)
+        return wanted
+
+    @property
+    def bytes_wanted(self) -> int:
+        return sum(length for _, length in self.wanted())
+
+    def made(self) -> bytes:
+        """The spare slot after all is done."""
+        slot = bytearray(self.spare)
+        for step in self.work().steps():
+            done = 0
+            for at, length in step.places if step.wanted else ():
+                slot[at : at + length] = step.wanted[done : done + length]
+                done += length
+        return bytes(slot)
+
+    def hide(self, pieces: list[Piece]) -> None:
+        """Of the bundle's bytes only these, and the payloads' headers, are there."""
+        for window in self.shelf.members.values():
+            pieces = [*pieces, (window.start, header_bytes(self.shelf.data[window.start :]))]
+        self.shelf.pieces = joined(pieces, 0)
+
+
+def header_bytes(data: bytes) -> int:
+    return 16 + int.from_bytes(data[8:12], "little")
+
+
+def terminal(*payloads: bytes | None, **changes: object) -> Terminal:
+    """A terminal with a bundle of payloads made from these sources; None is the full one."""
+    made = Terminal(**changes)  # type: ignore[arg-type]
+    for source in payloads:
+        made.shelf.add(payload(NEW, source))
+    return made
+
+
+def test_a_delta_makes_the_image_from_the_running_slot() -> None:
+    one = terminal(OLD)
+    assert one.work().kind == "delta" and one.made() == NEW
+
+
+def test_a_delta_fetches_little_and_what_is_not_fetched_is_not_read() -> None:
+    one = terminal(OLD, None)
+    wanted = one.wanted()
+    assert 0 < sum(length for _, length in wanted) < len(one.shelf.data) / 5
+    one.hide(wanted)
+    assert one.made() == NEW and list(one.work().check())
+
+
+def test_nothing_is_fetched_for_an_image_that_is_there() -> None:
+    for payloads in ((OLD,), (OLD, None), (None,)):
+        one = terminal(*payloads, spare=NEW)
+        assert one.wanted() == [] and one.made() == NEW
+
+
+def test_a_slot_that_nobody_wrote_here_is_known_by_its_bytes() -> None:
+    assert terminal(OLD, None).work().kind == "delta"
+    assert terminal(OLD, None, running=OLD + bytes(BLOCK)).work().kind == "delta"
+    assert terminal(OLD, None, running=OLD[:-1] + b"?").work().kind == "full"
+
+
+def test_the_records_say_what_runs() -> None:
+    delta = payload(NEW, OLD)[1]
+    assert terminal(OLD, None, digest=delta.source_sha256).work().kind == "delta"
+    assert terminal(OLD, None, digest="0" * 64).work().kind == "full"
+
+
+def test_without_any_payload_for_what_runs_it_is_said() -> None:
+    with pytest.raises(BundleError) as caught:
+        terminal(OLD, digest="0" * 64).work()
+    assert caught.value.code == "source_differs"
+
+
+def spoilt(at: int) -> bytes:
+    """The running slot after a bit of that block rotted."""
+    return OLD[: at * BLOCK] + bytes([OLD[at * BLOCK] ^ 1]) + OLD[at * BLOCK + 1 :]
+
+
+@pytest.mark.parametrize("at", range(0, len(OLD) // BLOCK, 3))
+def test_where_the_running_slot_has_rotted_the_full_payload_fills_in(at: int) -> None:
+    digest = payload(NEW, OLD)[1].source_sha256
+    sound, rotten = terminal(OLD, None, digest=digest), terminal(OLD, None, digest=digest, running=spoilt(at))
+    wanted = rotten.wanted()
+    full = rotten.shelf.members[payload(NEW)[1].member]
+    rotten.hide(wanted)
+    assert rotten.made() == NEW
+    if wanted != sound.wanted():
+        assert any(offset >= full.start for offset, _ in wanted)
+
+
+def test_only_the_operations_for_rotten_extents_are_taken_from_the_full_payload() -> None:
+    data, manifest = payload(NEW, OLD)
+    header = parse_header(data[: header_bytes(data)], len(data))
+    copied = next(one for one in header.operations if one.kind is Kind.COPY)
+    digest = manifest.source_sha256
+    rotten = terminal(OLD, None, digest=digest, running=spoilt(copied.source[0].start))
+    full = rotten.shelf.members[payload(NEW)[1].member]
+    extra = [piece for piece in rotten.wanted() if piece[0] >= full.start]
+    touched = {block for start, length in copied.target for block in range(start, start + length)}
+    assert 0 < len(extra) <= len(touched) + 1
+
+
+def test_a_rotten_slot_and_no_full_payload_is_said() -> None:
+    rotten = terminal(OLD, digest=payload(NEW, OLD)[1].source_sha256, running=spoilt(1))
+    with pytest.raises(BundleError) as caught:
+        rotten.made()
+    assert caught.value.code == "source_differs"
+
+
+def test_without_a_delta_only_what_the_running_slot_lacks_is_fetched() -> None:
+    moved = bytes(3 * BLOCK) + NEW[: -20 * BLOCK] + random.Random(9).randbytes(20 * BLOCK)
+    one, blank = terminal(None, running=moved), terminal(None, running=bytes(len(NEW)))
+    assert one.work().kind == "full"
+    assert 0 < one.bytes_wanted < 0.7 * blank.bytes_wanted
+    one.hide(one.wanted())
+    assert one.made() == NEW
+
+
+def test_a_half_finished_attempt_is_gone_on_with() -> None:
+    half = NEW[: 20 * BLOCK] + bytes(len(NEW) - 20 * BLOCK)
+    one, blank = terminal(None, spare=half, running=bytes(BLOCK)), terminal(None, running=bytes(BLOCK))
+    assert one.bytes_wanted < 0.7 * blank.bytes_wanted
+    one.hide(one.wanted())
+    assert one.made() == NEW
+
+
+def test_a_flipped_bit_in_what_was_fetched_is_corrupt() -> None:
+    for payloads in ((OLD,), (None,)):
+        one = terminal(*payloads)
+        at, length = one.wanted()[-1]
+        for place in (at, at + length // 2, at + length - 1):
+            data = bytearray(terminal(*payloads).shelf.data)
+            data[place] ^= 1
+            one.shelf.data = bytes(data)
+            with pytest.raises(BundleError) as caught:
+                one.made()
+            assert caught.value.code == "payload_corrupt"
+
+
+def test_a_payload_that_is_not_in_the_bundle_is_said() -> None:
+    one = terminal(None)
+    one.shelf.members.clear()
+    with pytest.raises(BundleError, match="lacks"):
+        one.made()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(-BLOCK, BLOCK), st.booleans())
+def test_any_image_comes_out_of_any_slot(seed: int, blocks: int, surplus: int, delta: bool) -> None:
+    dice = random.Random(seed)
+    old = image(seed, blocks)
+    new = newer(old + bytes(BLOCK), seed)
+    new = new[:surplus] if surplus < 0 else new + dice.randbytes(surplus)
+    one = Terminal(running=old, spare=dice.choice([bytes(len(new) + 9), newer(new + bytes(BLOCK), 5), old + new]))
+    one.shelf.add(payload(new, old if delta else None))
+    assert one.made()[: len(new)] == new
+    assert one.made()[len(new) :] == one.spare[len(new) :]
+    assert DATA_BYTES
