@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posagent.agent import answers
-from posagent.agent.download import Download, Fetched, Plan
+from posagent.agent.download import Download, lost
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.errand import Deadlines, Errand, Workers
 from posagent.core import policy
@@ -144,25 +144,20 @@ class UpdateActors:
         self._installer("prefer", {"slot": seen.spare}, chosen, failed, self._deadlines.verb_s)
 
     def _fetch(self, update: Any) -> None:
-        def fetch(args: Mapping[str, Any], then: Callable[[Fetched], None]) -> None:
-            self._start(self._workers.fetcher, "fetch", args, then, failed, self._deadlines.fetch_s, Command.FETCH)
+        def ask(verb: str, args: Mapping[str, Any], then: Callable[[Any], None]) -> None:
+            workers, deadlines = self._workers, self._deadlines
+            match verb:
+                case "fetch":
+                    self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH)
+                case "plan":
+                    self._start(workers.installer, verb, args, then, failed, deadlines.check_s)
+                case _:
+                    self._installer(verb, args, then, failed, deadlines.install_s)
 
-        def plan(bundle: str, then: Callable[[Plan], None]) -> None:
-            args = {"bundle": bundle}
-            self._start(self._workers.installer, "plan", args, then, failed, self._deadlines.check_s)
+        def failed(error: PosagentError) -> None:
+            self._failing(Event.FETCH_FAILED, **lost(update, error))(error)
 
-        def stage(bundle: str, then: Callable[[object], None]) -> None:
-            args = {"bundle": bundle, "slot": update.target, "update_id": update.id}
-            self._installer("stage", args, then, failed, self._deadlines.install_s)
-
-        def fetched(changes: Mapping[str, Any]) -> None:
-            self._post(Event.FETCHED, update=changes)
-
-        failed = self._failing(Event.FETCH_FAILED)
-        args = {"id": update.spool, "source": update.source}
-        if update.length is not None:
-            args |= {"length": update.length, "sha256": update.sha256}
-        begin = Download(args, fetch=fetch, plan=plan, stage=stage, done=fetched, failed=failed).begin
+        begin = Download(update, ask=ask, post=self._post, failed=failed).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
@@ -172,8 +167,8 @@ class UpdateActors:
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
-            changes = {"downloads": update.downloads + 1} if error.code == "payload_corrupt" else {}
-            self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED, **changes)(error)
+            event = Event.REJECTED if hopeless else Event.CHECK_FAILED
+            self._failing(event, **lost(update, error))(error)
 
         args = {"bundle": update.bundle}
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)

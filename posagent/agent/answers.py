@@ -96,7 +96,8 @@ def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
 def _fetched(data: Mapping[str, Any]) -> Fetched:
     if type(data["complete"]) is not bool:
         raise ValueError("complete")
-    return Fetched(_text(data, "bundle"), data["complete"], _number(data["bytes_refetched"]))
+    counts = _number(data["length"]), _number(data["bytes_refetched"])
+    return Fetched(_text(data, "bundle"), counts[0], data["complete"], counts[1])
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,14 @@ spare slot ("streamed") and makes room for more; what is in the slot is in no la
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from posagent.core.errors import PosagentError
+from posagent.core.model import Event, Update
 from posagent.core.pieces import Piece
+
+TABLES_MAX = 128
+"""How often a bundle's tables may tell of another one: each of its members may."""
 
 
 class Plan(NamedTuple):
@@ -24,56 +28,73 @@ class Plan(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Where the bundle is, whether everything that was asked for is there, and how many bytes came twice."""
+    """Where the bundle is, how many bytes of it are there, whether these are all that was asked for, and how many bytes
+    came twice."""
 
     bundle: str
+    length: int
     complete: bool
     bytes_refetched: int
 
 
+class Ask(Protocol):
+    """Asks the worker that knows the verb (`fetch`, `plan`, `stage`), and hands on what it answers."""
+
+    def __call__(self, verb: str, args: Mapping[str, Any], then: Callable[[Any], None]) -> None: ...
+
+
 class Download:
-    """`fetch`, `plan` and `stage` ask the workers and hand on what they answer. `done` gets what is known of the
-    download then, as fields of core.model.Update."""
+    """The download of one update. `post` raises events with what is known of it then; `failed` gets the trouble."""
 
     def __init__(
-        self,
-        args: Mapping[str, Any],
-        *,
-        fetch: Callable[[Mapping[str, Any], Callable[[Fetched], None]], None],
-        plan: Callable[[str, Callable[[Plan], None]], None],
-        stage: Callable[[str, Callable[[object], None]], None],
-        done: Callable[[Mapping[str, Any]], None],
-        failed: Callable[[PosagentError], None],
+        self, update: Update, *, ask: Ask, post: Callable[..., None], failed: Callable[[PosagentError], None]
     ) -> None:
-        self._args = args
-        self._fetch, self._plan, self._stage = fetch, plan, stage
-        self._done, self._failed = done, failed
-        self._asked: list[tuple[list[Piece], bool]] = []
+        self._update, self._ask, self._post, self._failed = update, ask, post, failed
+        self._args: dict[str, Any] = {"id": update.spool, "source": update.source}
+        if update.length is not None:
+            self._args |= {"length": update.length, "sha256": update.sha256}
         self._streamed = False
+        self._left: int | None = None
+        """Bytes that were missing when parts were last put into the slot: fewer must be now."""
+        self._tables = 0
 
     def begin(self, _: object = None) -> None:
-        self._fetch(self._args, self._look)
+        self._ask("fetch", self._args, self._look)
 
     def _look(self, fetched: Fetched) -> None:
-        self._plan(fetched.bundle, self._planned)
+        self._ask("plan", {"bundle": fetched.bundle}, self._planned)
 
     def _planned(self, plan: Plan) -> None:
-        if (plan.wanted, self._streamed) in self._asked:
-            missing = sum(length for _, length in plan.wanted)
-            code = "spool_full" if plan.complete else "bundle_unreadable"
+        missing = sum(length for _, length in plan.wanted)
+        self._tables += not plan.complete
+        stuck = plan.complete and self._left is not None and missing >= self._left
+        if stuck or self._tables > TABLES_MAX:
+            code = "spool_full" if stuck else "bundle_unreadable"
             self._failed(PosagentError(code, f"{missing} bytes of the bundle stay missing"))
             return
-        self._asked.append((plan.wanted, self._streamed))
+        if plan.complete and self._streamed:
+            self._left = missing
         args = {**self._args, "pieces": plan.wanted}
         if plan.complete:
-            self._fetch({**args, "tables": plan.tables, "make_room": self._streamed}, self._arrived)
+            self._ask("fetch", {**args, "tables": plan.tables, "make_room": self._streamed}, self._arrived)
         else:
-            self._fetch(args, self._look)
+            self._ask("fetch", args, self._look)
 
     def _arrived(self, fetched: Fetched) -> None:
         if fetched.complete:
-            facts = {"streamed": self._streamed, "bytes_refetched": fetched.bytes_refetched}
-            self._done({"bundle": fetched.bundle, **facts})
-        else:
-            self._streamed = True
-            self._stage(fetched.bundle, lambda _: self._look(fetched))
+            twice = fetched.bytes_refetched + self._update.bytes_lost
+            known = {"bundle": fetched.bundle, "bytes_fetched": fetched.length, "bytes_refetched": twice}
+            self._post(Event.FETCHED, update=known)
+            return
+        if not (self._streamed or self._update.streamed):
+            self._post(Event.PROGRESSED, update={"streamed": True})
+        self._streamed = True
+        args = {"bundle": fetched.bundle, "slot": self._update.target, "update_id": self._update.id}
+        self._ask("stage", args, lambda _: self._look(fetched))
+
+
+def lost(update: Update, error: PosagentError) -> dict[str, Any]:
+    """What a corrupt download changes: it is made again, and all of its bytes come twice."""
+    if error.code != "payload_corrupt":
+        return {}
+    return {"downloads": update.downloads + 1, "bytes_lost": update.bytes_lost + update.bytes_fetched}

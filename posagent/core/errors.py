@@ -121,6 +121,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("fetch_stalled", _F, _B, "No bytes arrived for too long.", *_NETWORK),
     ("fetch_timeout", _F, _B, "The download took longer than allowed.", *_NETWORK),
     ("fetch_tls", _F, _O, "The server's certificate is not trusted.", "Check the terminal's date and the CA file; do not switch verification off.", "请检查终端日期和 CA 证书；切勿关闭校验。"),
+    ("fetch_portal", _F, _B, "The network answered with a web page of its own instead of the update server.", "Sign in to this network (guest Wi-Fi), or connect the terminal to another one.", "请登录此网络（访客 Wi-Fi），或改用其他网络。"),
+    ("fetch_link_changed", _F, _B, "The terminal's network link changed; the download goes on over the new one.", "Nothing to do.", "无需操作。"),
     ("fetch_status", _F, _B, "The server answered with an error.", *_REPO_ADMIN),
     ("fetch_length", _F, _B, "The server sent another length than it announced.", *_REPO_ADMIN),
     ("fetch_too_large", _F, _N, "The server offers more bytes than allowed.", *_REPO_ADMIN),

@@ -89,6 +89,8 @@ def _slot_gate(seen: Observation | None) -> Gate:
     return _open("boot_control", State.INSTALL, f"slot {seen.spare} is free", f"分区 {seen.spare} 可用")
 
 
+LINK_SETTLES_S = 2.0
+"""Until the new link can be used."""
 _WORK: Mapping[State, tuple[Command, ...]] = {
     State.DOWNLOAD: (Command.FETCH,),
     State.VERIFY: (Command.CHECK,),
@@ -125,6 +127,8 @@ def wait_s(situation: Situation, after: Event, limits: Limits) -> float:
     started = max((situation.attempts.get(command, 0) for command in _WORK[situation.state]), default=0)
     doubled = 2.0 ** max(0, min(started, 20) - 1)
     if situation.state is State.DOWNLOAD:
+        if (situation.failure or {}).get("code") == "fetch_link_changed":
+            return LINK_SETTLES_S
         announced = (situation.failure or {}).get("retry_after_s") or 0
         return max(min(limits.fetch_backoff_s * doubled, limits.fetch_backoff_s_max), min(float(announced), 86400.0))
     return min(limits.install_backoff_s * doubled, limits.reboot_timeout_s)

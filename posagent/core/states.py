@@ -124,6 +124,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.DUE, source=_S.DOWNLOAD, to=_S.DOWNLOAD, do=(_C.FETCH,)),
     Row(on=_E.PROGRESSED, source=_S.DOWNLOAD, to=_S.DOWNLOAD),
     Row(on=_E.FETCHED, source=_S.DOWNLOAD, to=_S.VERIFY, do=(_C.CHECK,)),
+    Row(on=_E.FETCH_FAILED, source=_S.DOWNLOAD, to=_S.DOWNLOAD, do=(_C.DISCARD, _C.WATCH), when=guards.corrupt),
     _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=guards.final),
     _again(_E.FETCH_FAILED, _S.DOWNLOAD),
     # verify

@@ -29,6 +29,8 @@ def asked_for(client: Client, config: FetchConfig, clock: Clock) -> dict[str, An
     try:
         if answer.status != 200:
             raise answer.trouble()
+        if answer.html:
+            raise FetchError("fetch_portal")
         return offer(_bounded(answer, clock, config.stall_timeout_s), base)
     finally:
         answer.close()

@@ -106,8 +106,8 @@ class Fetcher:
     def _complete(self, entry: Entry, wanted: Wanted) -> Iterator[Message]:
         if wanted.length is not None and wanted.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{wanted.length} bytes are announced")
-        self._check_meter(entry, wanted)
         asked: Sequence[Piece] = wanted.asked
+        self._check_meter(entry, wanted, _size(entry.missing(asked)))
         if wanted.tables is not None:
             asked = self._fitting(entry, wanted, wanted.tables)
         elif wanted.pieces is None and entry.record.bytes_given_up:
@@ -139,11 +139,16 @@ class Fetcher:
                 break
         return fitting
 
-    def _check_meter(self, entry: Entry, wanted: Wanted) -> None:
-        needed = entry.record.bytes_given_up + entry.done + _size(entry.missing(wanted.asked))
+    def _check_meter(self, entry: Entry, wanted: Wanted, carried: int | None) -> None:
+        """Raises FetchError where the bytes that were and will be `carried` for this update are more than allowed; None
+        where nobody knows how many will be."""
+        if not self._config.metered or wanted.is_local:
+            return
         most = self._config.metered_bytes_max
-        if self._config.metered and not wanted.is_local and wanted.pieces is not None and needed > most:
-            raise FetchError("fetch_metered", f"{needed} bytes are needed, {most} allowed on this link")
+        needed = entry.carried + (carried or 0)
+        if carried is None or needed > most:
+            said = "a number of bytes that the server does not tell" if carried is None else f"{needed} bytes"
+            raise FetchError("fetch_metered", f"{said} would be needed, {most} are allowed on this link")
 
     def _compare(self, entry: Entry, sha256: str) -> Iterator[Message]:
         """The whole file against the announced digest; another file is given up, a bounded number of times."""
@@ -161,31 +166,33 @@ class Fetcher:
         known = bool(wanted.sha256) or not entry.done
         while (missing := entry.missing(asked)) or not known:
             part = missing[0] if missing else _last_byte(entry)
-            answer = self._begin(entry, wanted, part, bool(missing))
+            answer = self._begin(entry, wanted, part, missing)
             if answer is None:
                 continue
             known = True
             try:
                 if missing:
-                    rest = _size(missing[1:])
-                    end = entry.record.length if answer.end is None else answer.end
-                    yield from self._receive(entry, answer.offset, end, answer.chunks(self._chunk_bytes), rest)
+                    body = answer.offset, answer.end if answer.end is not None else entry.record.length
+                    yield from self._receive(entry, body, answer.chunks(self._chunk_bytes), missing)
             finally:
                 answer.close()
 
-    def _begin(self, entry: Entry, wanted: Wanted, part: Piece, missing: bool) -> Answer | None:
+    def _begin(self, entry: Entry, wanted: Wanted, part: Piece, missing: Sequence[Piece]) -> Answer | None:
         """Ask for a part of the file; None where the server's file is another one, and nothing is left of ours. Raises
         FetchError."""
         record = entry.record
         validator = record.etag or record.last_modified if entry.done else ""
         answer = self._client.get(Asked(url=wanted.source, offset=part[0], length=part[1], validator=validator))
         try:
-            if self._continues(entry, answer, wanted, missing):
-                known = wanted.length if wanted.length is not None else record.length if entry.done else None
-                length = known if answer.length is None else answer.length
-                needed = answer.end - answer.offset if answer.end is not None else 0
-                entry.expect(needed, length=length, etag=answer.etag, last_modified=answer.last_modified)
-                return answer
+            if answer.status != 416:
+                self._check_answer(answer, wanted, record.length)
+                if entry.done == 0 or _same_file(entry, answer, bool(wanted.sha256), bool(missing)):
+                    known = wanted.length if wanted.length is not None else record.length if entry.done else None
+                    length = known if answer.length is None else answer.length
+                    self._check_meter(entry, wanted, _carried(answer, missing))
+                    needed = 0 if answer.end is None else _size(_within(missing, answer.offset, answer.end))
+                    entry.expect(needed, length=length, etag=answer.etag, last_modified=answer.last_modified)
+                    return answer
         except BaseException:
             answer.close()
             raise
@@ -195,43 +202,19 @@ class Fetcher:
         entry.restart(earlier=entry.whole)
         return None
 
-    def _continues(self, entry: Entry, answer: Answer, wanted: Wanted, missing: bool) -> bool:
-        """Whether the body goes with what the spool has; False to begin again. Raises FetchError."""
+    def _check_answer(self, answer: Answer, wanted: Wanted, known: int | None) -> None:
+        """Whether the answer can be a part of a bundle at all. Raises FetchError."""
         expected = wanted.length
-        if answer.status == 416:
-            return False
         if answer.status not in (200, 206):
             raise answer.trouble()
-        known = entry.record.length if expected is None else expected
-        if answer.html and (known is None or answer.length != known):
-            raise FetchError("fetch_status", "the network answered with a web page of its own")
+        if answer.html and (answer.length is None or answer.length != (expected or known)):
+            raise FetchError("fetch_portal")
         if answer.encoded:
             raise FetchError("fetch_status", "the server compressed the file although it was told not to")
         if expected is not None and answer.length is not None and answer.length != expected:
             raise FetchError("fetch_changed", f"{answer.length} bytes on the server, {expected} announced")
         if answer.length is not None and answer.length > self._config.download_bytes_max:
             raise FetchError("fetch_too_large", f"{answer.length} bytes are offered")
-        if entry.done == 0:
-            return True
-        return (answer.status == 206 or not missing) and self._same_file(entry, answer, bool(wanted.sha256), missing)
-
-    @staticmethod
-    def _same_file(entry: Entry, answer: Answer, judged: bool, missing: bool) -> bool:
-        """Whether the server still has the file the spool has bytes of; what a digest will judge may be believed."""
-        record = entry.record
-        if record.length is not None and answer.length not in (None, record.length):
-            return False
-        if record.etag and answer.etag:
-            return record.etag == answer.etag
-        if record.last_modified and answer.last_modified:
-            return record.last_modified == answer.last_modified
-        if judged:
-            return True
-        if answer.etag or answer.last_modified:
-            return False
-        # a 206 need not repeat the validator it was asked with (RFC 9110, 15.3.7); without any, the half of another
-        # file would be refused by the installer, but a whole one may be good and yet not the one that is wanted
-        return answer.status == 206 if record.etag or record.last_modified else missing
 
     def _local(self, entry: Entry, wanted: Wanted, asked: Sequence[Piece]) -> Iterator[Message]:
         path = wanted.source
@@ -250,27 +233,34 @@ class Fetcher:
                 entry.restart(earlier=entry.whole)
             entry.expect(0, length=source.size, mtime_ns=mtime_ns)
             missing = entry.missing(asked)
-            rest = _size(missing)
-            entry.check_space(rest)
+            entry.check_space(_size(missing))
             for offset, length in missing:
-                rest -= length
                 data = _pieces(source, offset, offset + length, path, self._chunk_bytes)
-                yield from self._receive(entry, offset, offset + length, data, rest)
+                yield from self._receive(entry, (offset, offset + length), data, missing)
         finally:
             source.close()
 
-    def _receive(self, entry: Entry, at: int, end: int | None, chunks: Iterator[bytes], rest: int) -> Iterator[Message]:
-        """Move the bytes `at` to `end` of the file into the spool; `rest` bytes of others follow. Raises FetchError;
-        keeps what came."""
+    def _receive(
+        self, entry: Entry, body: tuple[int, int | None], chunks: Iterator[bytes], missing: Sequence[Piece]
+    ) -> Iterator[Message]:
+        """Move what is `missing` of a body, the bytes from one place to another of the file, into the spool; all of it
+        where nobody knows how long the file is. A server that knows no ranges sends more than is missing, which is
+        passed over. Raises FetchError; keeps what came."""
+        at, end = body
         begun = self._clock.monotonic()
         deadline, first = begun + self._config.download_timeout_s, at
         limit = self._config.download_bytes_max if end is None else end
+        if end is None:
+            missing = [(at, limit)]
+        last = max(sum(part) for part in _within(missing, at, limit))
         try:
             for chunk in chunks:
                 if at + len(chunk) > limit:
                     code = "fetch_too_large" if end is None else "fetch_length"
                     raise FetchError(code, f"more than {limit} bytes arrived")
-                entry.append(at, chunk)
+                entry.count_twice(at, len(chunk))
+                for begin, length in _within(missing, at, at + len(chunk)):
+                    entry.append(begin, chunk[begin - at : begin - at + length])
                 at += len(chunk)
                 # a cut costs what is not synced and the chunk in hand: together never more than one checkpoint
                 if entry.done + self._chunk_bytes - entry.record.stored > self._config.checkpoint_bytes:
@@ -281,14 +271,47 @@ class Fetcher:
                     raise FetchError("fetch_timeout")
                 if self._config.bytes_per_s_max:
                     self._pause(max(0.0, begun + (at - first) / self._config.bytes_per_s_max - now))
-                yield _progress(entry, None if end is None else entry.done + end - at + rest)
+                yield _progress(entry, None if end is None else entry.done + _size(_within(missing, at, None)))
+                if last <= at < limit:
+                    break  # a whole file was sent, and the rest of it is not wanted
         finally:
             entry.checkpoint()
         if end is None:
             entry.record = dataclasses.replace(entry.record, length=at)
             entry.told()
-        elif at != end:
-            raise FetchError("fetch_length", f"{at} of {end} bytes arrived")
+        elif at < last:
+            raise FetchError("fetch_length", f"{at} of {last} bytes arrived")
+
+
+def _carried(answer: Answer, missing: Sequence[Piece]) -> int | None:
+    """Bytes that will come over the link until the last missing one of the body is there."""
+    if answer.end is None:
+        return None
+    return max((at + length for at, length in _within(missing, answer.offset, answer.end)), default=0) - answer.offset
+
+
+def _same_file(entry: Entry, answer: Answer, judged: bool, missing: bool) -> bool:
+    """Whether the server still has the file the spool has bytes of; what a digest will judge may be believed."""
+    record, partial = entry.record, answer.status == 206
+    if record.length is not None and answer.length not in (None, record.length):
+        return False
+    if record.etag and answer.etag:
+        return record.etag == answer.etag
+    if record.last_modified and answer.last_modified:
+        return record.last_modified == answer.last_modified
+    if judged:
+        return partial or answer.length == record.length is not None
+    if answer.etag or answer.last_modified or (missing and not partial):
+        return False
+    # a 206 need not repeat the validator it was asked with (RFC 9110, 15.3.7); without any, the half of another
+    # file would be refused by the installer, but a whole one may be good and yet not the one that is wanted
+    return partial if record.etag or record.last_modified else missing
+
+
+def _within(parts: Sequence[Piece], begin: int, end: int | None) -> list[Piece]:
+    """What of the parts lies between those places of the file."""
+    cut = ((max(at, begin), min(at + length, end if end is not None else at + length)) for at, length in parts)
+    return [(at, stop - at) for at, stop in cut if at < stop]
 
 
 def _size(parts: Sequence[Piece]) -> int:

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -26,6 +27,7 @@ REDIRECTS_MAX = 5
 CHUNK_BYTES = 256 * 1024
 RETRY_AFTER_S_MAX = 86400
 VALIDATOR_LENGTH_MAX = 256
+NETWORK_AUTHENTICATION_REQUIRED = 511  # RFC 6585
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
@@ -81,16 +83,23 @@ class Answer:
 
     def trouble(self) -> FetchError:
         """An answer that is none, with the seconds that the server asks to wait."""
-        error = FetchError("fetch_status", f"the server answered {self.status}")
+        code = "fetch_portal" if self.status == NETWORK_AUTHENTICATION_REQUIRED else "fetch_status"
+        error = FetchError(code, f"the server answered {self.status}")
         wait_s = self._retry_after_s()
         if self.status in (429, 503) and wait_s is not None:
             error.facts["retry_after_s"] = wait_s
         return error
 
     def _retry_after_s(self) -> int | None:
-        """None where a date is given: that is left to the agent's own back-off."""
+        """Seconds, or a date by the server's own clock; None where it is neither."""
         text = self._response.headers.get("Retry-After", "")
-        return min(int(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() and len(text) < 10 else None
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            return min(int(text), RETRY_AFTER_S_MAX)
+        try:
+            until, now = (parsedate_to_datetime(one) for one in (text, self._response.headers.get("Date", "")))
+            return int(min(max((until - now).total_seconds(), 0), RETRY_AFTER_S_MAX))
+        except (ValueError, TypeError, OverflowError):
+            return None
 
 
 class Client(Protocol):

@@ -1,7 +1,8 @@
 """posagent-fetcher: the only process with a network; moves bytes into the spool. A composition root.
 
-Rules: no operation lasts longer than connecting and one silence may. A socket's time-outs only see silence, but a
-peer can send for ever what is no byte of the file: a header letter by letter, 1xx answers, trailers.
+Rules: no operation lasts longer than connecting and one silence may, nor over a link that went away. A socket's
+time-outs only see silence, but a peer can send for ever what is no byte of the file: a header letter by letter, 1xx
+answers, trailers.
 """
 
 from __future__ import annotations
@@ -16,39 +17,56 @@ from posagent.config import Config
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message, Verb
 from posagent.fetcher.download import Fetcher
+from posagent.platform import links
 from posagent.platform.host import LinuxClock, pause
 from posagent.platform.storage import LinuxFiles, open_inside
 
 
-def _overdue(*_: object) -> None:
-    raise FetchError("fetch_stalled", "the download has not got on for too long")
+class _Guard:
+    """Ends an operation of a verb from outside, by raising in the midst of it."""
 
+    def __init__(self, step_s: int) -> None:
+        self._step_s = step_s
+        self._over_network = False
+        signal.signal(signal.SIGALRM, self._overdue)
+        self._links = links.watch(self._changed)
 
-def _in_time(verb: Verb, step_s: int) -> Verb:
-    """The verb; an operation of it that is not done after `step_s` seconds ends with `fetch_stalled`."""
+    @staticmethod
+    def _overdue(*_: object) -> None:
+        raise FetchError("fetch_stalled", "the download has not got on for too long")
 
-    def steps(args: Mapping[str, Any]) -> Iterator[Message]:
-        messages = verb(args)
-        while True:
-            # repeated, because an exception raised during some callback of the interpreter's is lost
-            signal.setitimer(signal.ITIMER_REAL, step_s, step_s)
-            try:
-                message = next(messages, None)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            if message is None:
-                return
-            yield message
+    def _changed(self) -> None:
+        if self._over_network:
+            self._over_network = False  # once: what follows tidies up
+            raise FetchError("fetch_link_changed")
 
-    return steps
+    def over(self, verb: Verb) -> Verb:
+        """The verb; an operation of it that is not done after so many seconds ends with `fetch_stalled`, one over the
+        network whose link changes with `fetch_link_changed`."""
+
+        def steps(args: Mapping[str, Any]) -> Iterator[Message]:
+            messages = verb(args)
+            while True:
+                # repeated, because an exception raised during some callback of the interpreter's is lost
+                signal.setitimer(signal.ITIMER_REAL, self._step_s, self._step_s)
+                self._over_network = str(args.get("source", "")).startswith("http")
+                try:
+                    message = next(messages, None)
+                finally:
+                    self._over_network = False
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                if message is None:
+                    return
+                yield message
+
+        return steps
 
 
 def _verbs(config: Config) -> dict[str, Verb]:
     fetcher = Fetcher(config.fetch, LinuxFiles(), LinuxClock(), lambda path: open_inside("/", path), pause=pause)
-    step_s = config.fetch.connect_timeout_s + config.fetch.stall_timeout_s
-    signal.signal(signal.SIGALRM, _overdue)
+    guard = _Guard(config.fetch.connect_timeout_s + config.fetch.stall_timeout_s)
     verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}
-    return {name: _in_time(verb, step_s) for name, verb in verbs.items()}
+    return {name: guard.over(verb) for name, verb in verbs.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -239,6 +239,17 @@ class Entry:
             self.pieces.append((at, len(data)))
         self.done += len(data)
 
+    def count_twice(self, at: int, length: int) -> None:
+        """Bytes of the file that arrive; those that are there already have come twice."""
+        there = sum(size for there, _, size in Pieces(self.pieces, self.done).find(at, length) if there)
+        if there:
+            self.record = dataclasses.replace(self.record, bytes_refetched=self.record.bytes_refetched + there)
+
+    @property
+    def carried(self) -> int:
+        """Bytes that have come for this download, whether they are still there or not."""
+        return self.done + self.record.bytes_given_up + self.record.bytes_refetched
+
     def checkpoint(self, *, last: bool = False) -> None:
         """What is there will be there after a power cut: unless it is the `last`, only whole blocks."""
         end = self.done if last else self.done - self.done % BLOCK_BYTES

@@ -78,6 +78,8 @@ class Work:
         self._running, self.spare = running, spare
         self.manifest = manifests[0]
         self._opened: list[Payload] = []
+        self._digests: dict[int, str] = {}
+        """Of the running image's first so many bytes."""
         self._full = next((one for one in manifests if not one.source_sha256), None)
         self._delta = next((one for one in manifests if one.source_sha256 and self._runs(one, digest)), None)
         if self._full is None and self._delta is None:
@@ -92,10 +94,13 @@ class Work:
         """Whether the delta was made from the running image; one that nobody wrote here is known by its bytes."""
         if digest:
             return digest == delta.source_sha256
-        found, size = hashlib.sha256(), min(delta.source_size, self._running.size)
-        for at in range(0, size, SCAN_BYTES):
-            found.update(self._running.pread(at, min(SCAN_BYTES, size - at)))
-        return found.hexdigest() == delta.source_sha256
+        size = min(delta.source_size, self._running.size)
+        if size not in self._digests:
+            found = hashlib.sha256()
+            for at in range(0, size, SCAN_BYTES):
+                found.update(self._running.pread(at, min(SCAN_BYTES, size - at)))
+            self._digests[size] = found.hexdigest()
+        return self._digests[size] == delta.source_sha256
 
     @property
     def kind(self) -> str:

@@ -5,7 +5,8 @@ written. Blocks that are there already are not written again, unless a sample of
 are written are read back from the medium before the slot counts as complete, the others were read from it. Nothing is
 remembered between two attempts: what is in the slot already is found by its digest. One helper thread reads, makes and
 verifies (or reads back) ahead of the main one, which writes (or verifies): both release the interpreter lock. Memory:
-one operation that is made, and one that was or AHEAD_BYTES of small ones.
+one operation that is made, and one that was or AHEAD_BYTES of small ones. A few blocks that differ are copied, because
+a view of them would keep all that was made with them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ SAMPLES_MIN = 8
 """Fewer tell nothing."""
 T = TypeVar("T")
 Items = Generator[T, None, None]
-Run = tuple[int, memoryview]
+COPIED_SHARE_MAX = 4
+"""Blocks are copied where they are at most one in so many of what was made."""
+Run = tuple[int, memoryview | bytes]
 """Bytes to be written at an offset of the slot."""
 Item = tuple[int, list[Run], bytes]
 """Of a step: how many bytes of the image it is about, the runs of blocks to be written, and their digest if known."""
@@ -133,7 +136,10 @@ class _Job:
 def _runs(steps: Iterator[Step], spare: ByteSource) -> Items[Item]:
     for step in steps:
         size, runs = sum(length for _, length in step.places), list(_to_write(step, spare)) if step.wanted else []
-        item = size, runs, step.sha256 if sum(len(data) for _, data in runs) == size else b""
+        differing = sum(len(data) for _, data in runs)
+        if differing * COPIED_SHARE_MAX <= size:
+            runs = [(at, bytes(data)) for at, data in runs]
+        item = size, runs, step.sha256 if differing == size else b""
         del step, runs  # or its bytes would live on while the next are made
         yield item
         del item
@@ -182,7 +188,10 @@ def _differing(there: Bytes, wanted: Bytes) -> Iterator[tuple[int, int]]:
 
 
 def _weight(item: Item) -> int:
-    return sum(len(data) for _, data in item[1])
+    """Bytes of memory that the item keeps."""
+    size, runs, _ = item
+    differing = sum(len(data) for _, data in runs)
+    return differing if differing * COPIED_SHARE_MAX <= size else size
 
 
 def _digest(parts: Iterable[bytes | memoryview]) -> bytes:

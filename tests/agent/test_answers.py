@@ -57,7 +57,7 @@ def test_a_good_answer_with_one_value_spoilt_is_read_or_refused(verb: str, data:
 def test_good_answers_are_understood() -> None:
     seen = answers.read("observe", {"result": SEEN})
     assert isinstance(seen, Observation) and seen.spare == "b" and seen.floor == 1
-    assert answers.read("fetch", {"result": GOOD["fetch"]}) == Fetched("/spool/b", True, 0)
+    assert answers.read("fetch", {"result": GOOD["fetch"]}) == Fetched("/spool/b", 1, True, 0)
     assert answers.read("check", {"result": GOOD["check"]}) == GOOD["check"]
     assert answers.read("run", {"result": {"passed": True}}) is None
     failure = answers.read("run", {"result": GOOD["run"]})

@@ -116,3 +116,18 @@ def test_without_any_room_it_says_so(in_process: Make, large: Path) -> None:
     assert terminal.situation.failure is not None and terminal.situation.failure["code"] == "spool_full"
     files.room = ROOM
     committed(terminal, large)
+
+
+def test_what_turns_out_to_be_corrupt_on_the_way_is_fetched_once_more(in_process: Make, large: Path) -> None:
+    whole = large.read_bytes()
+    at = len(whole) - (1 << 20)
+    large.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    try:
+        terminal = in_process(SmallSpool())
+        terminal.ask("update", source=str(large))
+        terminal.run_until(lambda one: one.situation.update is not None and one.situation.update.downloads == 1)
+        assert terminal.state is State.DOWNLOAD and terminal.situation.failure is not None
+        assert terminal.situation.failure["code"] == "payload_corrupt"
+    finally:
+        large.write_bytes(whole)
+    committed(terminal, large)

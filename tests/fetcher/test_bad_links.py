@@ -47,6 +47,8 @@ class Link:
     chunk_bytes: int = 4096
     delivered: int = 0
     asked: int = 0
+    ranges: bool = True
+    """False for a proxy or server that sends the whole file whatever is asked for."""
 
     def get(self, asked: Asked) -> Any:
         self.asked += 1
@@ -56,12 +58,15 @@ class Link:
 class Reply:
     """fetcher.http.Answer."""
 
-    html, encoded, last_modified, status, etag = False, False, "", 206, '"one"'
+    html, encoded, last_modified, etag = False, False, "", '"one"'
 
     def __init__(self, link: Link, asked: Asked, left: int) -> None:
         assert asked.length is not None
         self._link, self._left = link, left
-        self.length = len(link.content)
+        self.length, self.status = len(link.content), 206
+        if not link.ranges:
+            self.offset, self.end, self.status = 0, self.length, 200
+            return
         self.offset, self.end = asked.offset, min(self.length, asked.offset + asked.length)
 
     def chunks(self, length_max: int) -> Iterator[bytes]:
@@ -165,3 +170,23 @@ def test_what_was_fetched_counts_on_a_metered_link() -> None:
     list(fetching(medium, link, [(0, 150_000)], metered=True, metered_bytes_max=200_000))
     with pytest.raises(FetchError, match="fetch_metered"):
         list(fetching(medium, link, [(0, 250_000)], metered=True, metered_bytes_max=200_000))
+
+
+def test_a_proxy_that_sends_whole_files_costs_what_is_there_a_second_time_and_loses_nothing() -> None:
+    content = random.Random(19).randbytes(1 << 20)
+    medium, link = Medium(), Link(content, Time(), 5000.0, iter([300_000, 700_000]), ranges=False)
+    pieces = [(100_000, 200_000), (400_000, 100_000), (800_000, 50_000)]
+    for _ in range(2):
+        with pytest.raises(FetchError, match="the link broke"):
+            list(fetching(medium, link, pieces))
+    *_, last = fetching(medium, link, pieces)
+    assert kept(medium, last["result"], pieces, content)
+    assert 300_000 <= last["result"]["bytes_refetched"] <= 500_000
+    assert link.delivered < 300_000 + 700_000 + 850_000 + 65_536, "what is behind the last piece is not waited for"
+
+
+def test_on_a_metered_link_a_proxy_that_sends_whole_files_is_refused_before_they_come() -> None:
+    link = Link(bytes(500_000), Time(), 1e6, iter(()), ranges=False)
+    with pytest.raises(FetchError) as caught:
+        list(fetching(Medium(), link, [(400_000, 50_000)], metered=True, metered_bytes_max=200_000))
+    assert caught.value.code == "fetch_metered" and link.delivered == 0

@@ -128,7 +128,7 @@ def test_a_file_that_changes_all_the_time_is_given_up(server: Scripted, tmp_path
         (reply("206 Partial Content", b"x", Content_Range="nonsense"), "fetch_length"),
         (reply("500 Oops", b"x", Content_Length="1"), "fetch_status"),
         (reply("404 Not Found", b"x", Content_Length="1"), "fetch_status"),
-        (reply("200 OK", b"<html>", Content_Length="6", Content_Type="text/html"), "fetch_status"),
+        (reply("200 OK", b"<html>", Content_Length="6", Content_Type="text/html"), "fetch_portal"),
         (b"", "fetch_network"),
         (b"garbage\r\n\r\n", "fetch_network"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nabcde", "fetch_network"),

@@ -94,13 +94,13 @@ def test_a_portal_page_without_a_length_leaves_what_is_there(server: Scripted, t
     assert refusal(fetcher(tmp_path).fetch(args)).facts["bytes_done"] == len(KEPT)
     server.answers = [reply("200 OK", b"<html>pay here", Content_Type="text/html; charset=utf-8")]
     error = refusal(fetcher(tmp_path).fetch(args))
-    assert error.code == "fetch_status" and error.facts["bytes_done"] == len(KEPT)
+    assert error.code == "fetch_portal" and error.facts["bytes_done"] == len(KEPT)
     assert (tmp_path / "spool/u1.bundle").read_bytes() == KEPT
 
 
 def test_a_portal_page_is_never_taken_for_a_bundle(server: Scripted, tmp_path: Path) -> None:
     server.answers = [reply("200 OK", b"<html>", Content_Length="6", Content_Type="Text/HTML")]
-    assert refusal(fetcher(tmp_path).fetch({"id": "u1", "source": server.url})).code == "fetch_status"
+    assert refusal(fetcher(tmp_path).fetch({"id": "u1", "source": server.url})).code == "fetch_portal"
 
 
 def test_a_compressed_body_is_not_stored(server: Scripted, tmp_path: Path) -> None:
