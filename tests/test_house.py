@@ -37,6 +37,8 @@ EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
     "cli": {"agent.api", "doctor.service"},
+    # What the builder tries out is what terminals do.
+    "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.
     "doctor": {"platform"},
     "doctor.service": {"platform", "installer"},
@@ -49,6 +51,7 @@ ONLY_IN = {
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
     "serial": {"console.port"},
+    "ctypes": {"platform.codecs", "sim.services"},
     "urllib3": {"fetcher"},
     "http": {"fetcher"},
     "ssl": {"fetcher"},

@@ -101,6 +101,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("wrong_hardware", _F, _N, "The bundle is for other hardware.", "Get the bundle for this model and revision.", "请获取适用于本机型号的升级包。"),
     ("payload_corrupt", _F, _N, "The payload does not match its signed digest.", *_GET_GOOD),
     ("source_differs", _F, _N, "The delta was made from another version than the one that runs here.", "Get a bundle with the full payload.", "请获取包含完整镜像的升级包。"),
+    ("codec_differs", _F, _N, "The delta needs a compression library that packs into the same bytes; this terminal's does not.", *_GET_GOOD),
     ("bundle_incomplete", _F, _B, "A part of the bundle that is needed was not fetched.", "Nothing to do; the next try fetches it.", "无需操作；下次重试会自动获取。"),
     ("trust_store_damaged", _F, _O, "The trusted root is missing or unreadable.", *_SERVICE),
     # slots and boot control

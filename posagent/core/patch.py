@@ -49,7 +49,9 @@ class _Patch:
             streams.append(_Stream(stored[at : at + length]))
             at += length
         control, self._differences, self._fresh = streams
-        self._numbers = _numbers(control.rest(3 * self._count * NUMBER_BYTES_MAX), 3 * self._count)
+        self._numbers = numbers(control.rest(3 * self._count * NUMBER_BYTES_MAX))
+        if len(self._numbers) != 3 * self._count:
+            raise _corrupt("has not the numbers of its steps")
 
     def make(self) -> bytearray:
         made, done = bytearray(self._size), 0
@@ -128,10 +130,10 @@ def _added(one: bytes | bytearray, other: bytes) -> bytes | bytearray:
     return (((a & _LOW) + (b & _LOW)) ^ ((a ^ b) & _HIGH)).to_bytes(len(one), "little")
 
 
-def _numbers(data: bytes, count: int) -> list[int]:
-    """So many numbers of LEB128, and nothing after them. Raises IndexError where they end early."""
+def numbers(data: bytes) -> list[int]:
+    """The numbers of LEB128 in `data`. Raises IndexError where the last ends early, BundleError for one without end."""
     found, at = [], 0
-    for _ in range(count):
+    while at < len(data):
         value = shift = 0
         while (byte := data[at]) > 127:
             value |= (byte & 127) << shift
@@ -140,8 +142,6 @@ def _numbers(data: bytes, count: int) -> list[int]:
                 raise _corrupt("has a number that does not end")
         found.append(value | byte << shift)
         at += 1
-    if at != len(data):
-        raise _corrupt("has more numbers than steps")
     return found
 
 

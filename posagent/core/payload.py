@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from posagent.core.codec import ANSWER_BYTES, CODECS_MAX, LEVEL_MAX, CodecKind, CodecSpec
 from posagent.core.errors import BundleError
 from posagent.core.manifest import LENGTH_MAX, Manifest
 from posagent.core.ports import ByteSource
@@ -56,10 +57,13 @@ class Kind(IntEnum):
     COPY = 1
     DATA = 2
     PATCH = 3
+    REPACK = 4
 
 
-STORED = (Kind.DATA, Kind.PATCH)
+STORED = (Kind.DATA, Kind.PATCH, Kind.REPACK)
 """Operations that need bytes of the payload."""
+PATCHED = (Kind.PATCH, Kind.REPACK)
+"""Those that may read the source, too."""
 
 
 class Extent(NamedTuple):
@@ -86,12 +90,14 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Sizes in bytes; `source_size` is 0 for a payload that needs no source, `length` is the header's own."""
+    """Sizes in bytes; `source_size` is 0 for a payload that needs no source, `length` is the header's own; `codecs` are
+    what `repack` operations need."""
 
     image_size: int
     source_size: int
     operations: tuple[Operation, ...]
     length: int = 0
+    codecs: tuple[CodecSpec, ...] = ()
 
     def size(self, operation: Operation) -> int:
         """Bytes that the operation makes."""
@@ -123,16 +129,20 @@ def encode_header(header: Header) -> bytes:
     operations = header.operations
     numbers = [header.image_size, header.source_size, len(operations)]
     numbers += [one.kind for one in operations]
+    codecs = header.codecs if any(one.kind is Kind.REPACK for one in operations) else ()
+    if codecs:
+        numbers += [len(codecs), *(value for one in codecs for value in (one.kind, one.level))]
     numbers += [one.length for one in operations if one.kind in STORED]
     numbers += _shares([one.target for one in operations])
     numbers += _gaps(extent for one in operations for extent in one.target)
     numbers += _gaps(extent for one in operations if one.kind is Kind.COPY for extent in one.source)
-    patches = [one.source for one in operations if one.kind is Kind.PATCH]
+    patches = [one.source for one in operations if one.kind in PATCHED]
     numbers += _shares(patches)
     numbers += _gaps(extent for source in patches for extent in source)
     digests = [one.sha256 for one in operations if one.kind is not Kind.ZERO]
-    digests += [one.source_sha256 for one in operations if one.kind is Kind.PATCH]
+    digests += [one.source_sha256 for one in operations if one.kind in PATCHED]
     digests += [one.anchor for one in operations if one.kind in STORED]
+    digests += [one.answer for one in codecs]
     table = b"".join(map(number, numbers)) + b"".join(digests)
     packed = lzma.compress(table, lzma.FORMAT_RAW, filters=PACKING)
     return MAGIC + len(packed).to_bytes(4, "little") + len(table).to_bytes(4, "little") + packed
@@ -187,20 +197,23 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     image_size, source_size = table.number(1, LENGTH_MAX), table.number(0, LENGTH_MAX)
     count = table.number(1, OPERATIONS_MAX)
     kinds = [Kind(table.number(0, max(Kind))) for _ in range(count)]
+    codecs = range(table.number(1, CODECS_MAX) if Kind.REPACK in kinds else 0)
+    named = [(CodecKind(table.number(0, max(CodecKind))), table.number(0, LEVEL_MAX)) for _ in codecs]
     lengths = [table.number(1, STORED_BYTES_MAX) if kind in STORED else 0 for kind in kinds]
     targets = table.placed(table.shares(count, 1), blocks(image_size))
     copied = [target for kind, target in zip(kinds, targets, strict=True) if kind is Kind.COPY]
     copies = iter(table.placed([[extent.length for extent in one] for one in copied], blocks(source_size)))
-    patches = iter(table.placed(table.shares(kinds.count(Kind.PATCH), 0), blocks(source_size)))
+    patches = iter(table.placed(table.shares(sum(kind in PATCHED for kind in kinds), 0), blocks(source_size)))
     made = [table.bytes(DIGEST_BYTES) if kind is not Kind.ZERO else b"" for kind in kinds]
-    read = [table.bytes(DIGEST_BYTES) if kind is Kind.PATCH else b"" for kind in kinds]
+    read = [table.bytes(DIGEST_BYTES) if kind in PATCHED else b"" for kind in kinds]
     anchors = [table.bytes(ANCHOR_BYTES) if kind in STORED else b"" for kind in kinds]
+    specs = tuple(CodecSpec(*one, table.bytes(ANSWER_BYTES)) for one in named)
     operations, offset = [], len(data)
     for number, (kind, target, length) in enumerate(zip(kinds, targets, lengths, strict=True)):
         one = Operation(
             kind=kind,
             target=target,
-            source=next(copies) if kind is Kind.COPY else next(patches) if kind is Kind.PATCH else (),
+            source=next(copies) if kind is Kind.COPY else next(patches) if kind in PATCHED else (),
             sha256=made[number],
             source_sha256=made[number] if kind is Kind.COPY else read[number],
             anchor=anchors[number],
@@ -214,7 +227,8 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     if offset != payload_length:
         raise _unreadable(f"the data ends at byte {offset} of {payload_length}")
     _check_cover([extent for target in targets for extent in target], blocks(image_size))
-    return Header(image_size=image_size, source_size=source_size, operations=tuple(operations), length=len(data))
+    sizes = {"image_size": image_size, "source_size": source_size, "length": len(data)}
+    return Header(**sizes, operations=tuple(operations), codecs=specs)
 
 
 def read_header(source: ByteSource, manifest: Manifest) -> Header:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from posagent.config import Config
 from posagent.core import pieces
+from posagent.core.codec import Codecs, no_codecs
 from posagent.core.errors import BundleError, PosagentError, SlotError
 from posagent.core.manifest import Manifest
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Medium, Resets
@@ -43,7 +44,8 @@ T = TypeVar("T", bound=Opened)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the verbs need of the world. `read_slot` opens any slot to be read, `open_slot` one that nobody else uses;
-    `apart` does work that gives its memory back, `threads` lets a thread work ahead of the one that writes."""
+    `apart` does work that gives its memory back, `threads` lets a thread work ahead of the one that writes; `codecs`
+    packs the pieces of compressed images."""
 
     files: Files
     boot: BootControl
@@ -54,6 +56,7 @@ class Ports:
     resets: Resets
     apart: Callable[[Callable[[], Any]], Any] = lambda work: work()
     threads: bool = True
+    codecs: Codecs = no_codecs
 
 
 @contextmanager
@@ -78,6 +81,7 @@ def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work
                 spare=opened,
                 digest=slots.records()[running].digest,
                 unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
+                codecs=ports.codecs,
             )
         except OSError as error:
             raise SlotError("slot_io", f"{error.strerror or error}") from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backports import zstd
 
+from posagent.core.codec import Codec
 from posagent.core.errors import BundleError
 from posagent.core.payload import WINDOW_LOG_MAX, Extent, Header, Kind, Operation, size_of, spans
 from posagent.core.ports import ByteSource
@@ -45,9 +46,15 @@ def source_of(operation: Operation, header: Header, running: ByteSource) -> Byte
 
 
 def made(
-    operation: Operation, header: Header, payload: ByteSource, running: ByteSource, seal: Seal | None = None
+    operation: Operation,
+    header: Header,
+    payload: ByteSource,
+    running: ByteSource,
+    seal: Seal | None = None,
+    codecs: Sequence[Codec] = (),
 ) -> Bytes:
-    """The bytes that the operation makes, in the order of its extents; `seal` opens what is stored.
+    """The bytes that the operation makes, in the order of its extents; `seal` opens what is stored, `codecs` are those
+    that the header names.
 
     Raises BundleError `payload_corrupt`, `source_differs`, or `spool_io` where the payload cannot be read; OSError
     where the running image cannot.
@@ -63,7 +70,10 @@ def made(
         raise _corrupt(operation, "is cut short")
     if seal is not None:
         stored = seal.open(operation.offset - header.length, stored)
-    result = _unpacked(stored, size, operation) if operation.kind is Kind.DATA else _patched(stored, source, size)
+    if operation.kind is Kind.DATA:
+        result: Bytes = _unpacked(stored, size, operation)
+    else:
+        result = _patched(operation.kind, stored, source, size, codecs)
     if hashlib.sha256(result).digest() != operation.sha256:
         raise _corrupt(operation, "does not match its digest")
     return result
@@ -76,10 +86,10 @@ def is_made(operation: Operation, there: Bytes) -> bool:
     return hashlib.sha256(there).digest() == operation.sha256
 
 
-def _patched(stored: bytes, source: Bytes, size: int) -> Bytes:
-    from posagent.core.patch import patched  # a full payload needs none
+def _patched(kind: Kind, stored: bytes, source: Bytes, size: int, codecs: Sequence[Codec]) -> Bytes:
+    from posagent.core import patch, repack  # a full payload needs none
 
-    return patched(stored, source, size)
+    return repack.repacked(stored, source, size, codecs) if kind is Kind.REPACK else patch.patched(stored, source, size)
 
 
 def _unpacked(stored: bytes, size: int, operation: Operation) -> bytes:

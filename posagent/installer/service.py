@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from posagent import worker
 from posagent.config import BootConfig, Config, SlotsConfig
 from posagent.core import pieces
+from posagent.core.codec import Codec, CodecKind
 from posagent.core.errors import BundleError, PosagentError, Refusal
 from posagent.core.ports import BootControl, Message, Verb
 from posagent.installer import opening
@@ -63,7 +64,14 @@ def linux_ports(config: Config) -> Ports:
             boot_id_file=config.boot.boot_id_file,
         ),
         apart=apart,
+        codecs=codec,
     )
+
+
+def codec(kind: CodecKind, level: int) -> Codec | None:
+    from posagent.platform import codecs  # only where a delta needs one
+
+    return codecs.find(kind, level)
 
 
 class Installer:
@@ -106,7 +114,8 @@ class Installer:
         yield {"result": {**self._slots.observe(), **reset}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle}`: which parts of it are needed here; result `{wanted: [[offset, length], …], tables, complete}`.
+        """`{bundle}`: which parts of it are needed here; result `{wanted: [[offset, length], …], tables, complete,
+        refused}`: the last is the code of why there is a delta that cannot be used here, or nothing.
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """
@@ -114,18 +123,19 @@ class Installer:
 
         wanted: list[pieces.Piece] = []
         tables: list[pieces.Piece] = []
+        refused = ""
         try:
             with self._work(args) as work:
                 done, total = 0, work.manifest.image_size
                 for looked_at in work.plan(wanted):
                     done = min(done + looked_at, total)
                     yield {"progress": {"bytes_done": done, "bytes_total": total, "step": "plan"}}
-                tables = work.tables
+                tables, refused = work.tables, work.refused
             complete = True
         except Missing as missing:  # first the tables, alone: then plan again
             wanted, complete = [(missing.offset, missing.length)], False
         wanted, tables = pieces.joined(wanted, 0, PLAN_MAX), pieces.joined(tables, 0)
-        yield {"result": {"wanted": wanted, "tables": tables, "complete": complete}}
+        yield {"result": {"wanted": wanted, "tables": tables, "complete": complete, "refused": refused}}
 
     def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{bundle}`: whether it may be installed here: everything is made once, without touching a slot."""

@@ -1,14 +1,15 @@
 """What is left to do until the new image is in the spare slot, and what of the bundle that takes.
 
 A delta for the running image is preferred; where blocks of the running slot are not what it was made from, the full
-payload fills in for those extents only. Without a delta, operations of the full payload are copied from the running
-slot where their bytes lie in it anywhere.
+payload fills in for those extents only. A delta whose codec packs into other bytes here is not used. Without a delta,
+operations of the full payload are copied from the running slot where their bytes lie in it anywhere.
 Rules: the slots' content is the truth, nothing else is remembered: what an earlier attempt left in the spare slot is
 found by its digests, so that a write can be interrupted anywhere and planned again at any time.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from posagent.core.codec import Codec, Codecs, CodecSpec, known_answer, no_codecs
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
 from posagent.core.payload import (
@@ -44,11 +46,12 @@ PLACES_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One payload of the bundle, with its authentic header, and what opens it where it is encrypted."""
+    """One payload of the bundle, with its authentic header, what opens it where it is encrypted, and its codecs."""
 
     data: Window
     header: Header
     seal: Seal | None
+    codecs: Sequence[Codec]
 
 
 class Step(NamedTuple):
@@ -61,8 +64,8 @@ class Step(NamedTuple):
 
 class Work:
     """`manifests` are of one image; `running` and `spare` are the slots, `digest` the running image's where it is
-    known; `unseal` opens encrypted payloads. Raises BundleError, OSError, and Missing for parts of the bundle that are
-    not there."""
+    known; `unseal` opens encrypted payloads, `codecs` finds what packs the pieces of compressed images. Raises
+    BundleError, OSError, and Missing for parts of the bundle that are not there."""
 
     def __init__(
         self,
@@ -73,11 +76,14 @@ class Work:
         spare: Medium,
         digest: str,
         unseal: Callable[[Mapping[str, str]], Seal],
+        codecs: Codecs = no_codecs,
     ) -> None:
-        self._bundle, self._unseal = bundle, unseal
+        self._bundle, self._unseal, self._codecs = bundle, unseal, codecs
         self._running, self.spare = running, spare
         self.manifest = manifests[0]
         self._opened: list[Payload] = []
+        self.refused = ""
+        """The code of why a delta that was made from the running image is not used."""
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
         self._full = next((one for one in manifests if not one.source_sha256), None)
@@ -165,7 +171,7 @@ class Work:
     def _result(self, payload: Payload, operation: Operation) -> Bytes:
         """What the operation makes; found in the running slot where its stored bytes were not fetched."""
         try:
-            return made(operation, payload.header, payload.data, self._running, payload.seal)
+            return made(operation, payload.header, payload.data, self._running, payload.seal, payload.codecs)
         except Missing:
             found = self._elsewhere(operation, payload.header)
             if found is None:
@@ -174,8 +180,8 @@ class Work:
 
     def _operations(self, bad: list[Extent]) -> Iterator[tuple[Payload, Operation]]:
         """The operations of the delta, then those of the full payload for the extents that were found `bad`."""
-        if self._delta is not None:
-            delta = self._delta_payload
+        delta = self._delta_payload if self._delta is not None else None
+        if delta is not None:
             for operation in delta.header.operations:
                 yield delta, operation
             if not bad:
@@ -189,9 +195,16 @@ class Work:
                 yield full, operation
 
     @cached_property
-    def _delta_payload(self) -> Payload:
+    def _delta_payload(self) -> Payload | None:
+        """None, and no delta from then on, where its codecs are not to be had here."""
         assert self._delta is not None
-        return self._open(self._delta)
+        try:
+            return self._open(self._delta)
+        except BundleError as error:
+            if error.code != "codec_differs" or self._full is None:
+                raise
+            self._delta, self.refused = None, error.code
+            return None
 
     @cached_property
     def _full_payload(self) -> Payload:
@@ -204,9 +217,23 @@ class Work:
         if data is None:
             raise BundleError("bundle_unreadable", f"the bundle lacks {manifest.target}")
         seal = self._unseal(manifest.sealed) if manifest.sealed else None
-        payload = Payload(data, read_header(data, manifest), seal)
-        self._opened.append(payload)
-        return payload
+        header = read_header(data, manifest)
+        payload = Payload(data, header, seal, ())
+        self._opened.append(payload)  # whatever comes of it, its table was needed
+        return dataclasses.replace(payload, codecs=tuple(map(self._codec, header.codecs)))
+
+    def _codec(self, spec: CodecSpec) -> Codec:
+        """The codec that packs here like there. Raises BundleError `codec_differs`."""
+        codec = self._codecs(spec.kind, spec.level)
+        if codec is None:
+            raise BundleError("codec_differs", f"the delta needs {spec}, which is not here")
+        try:
+            same = known_answer(codec) == spec.answer
+        except ValueError:
+            same = False
+        if not same:
+            raise BundleError("codec_differs", f"the delta needs {spec}, which packs into other bytes here")
+        return codec
 
     def _is_there(self, operation: Operation, header: Header) -> bool:
         """Whether its extents of the spare slot hold what it makes; of most others the first block tells."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from mmap import mmap
 from typing import NamedTuple
 
-from posagent.core.payload import BLOCK_BYTES, OPERATION_BYTES_MAX, Extent
+from posagent.core.payload import ANCHOR_BYTES, BLOCK_BYTES, OPERATION_BYTES_MAX, Extent, spans
 
 BORDER = 1
 """Neighbours on each side of a vanished block: what a changed block was made of often reaches into them."""
@@ -72,6 +72,15 @@ def _digest(image: Image, number: int) -> bytes:
     """A last block that is cut short never equals a whole one."""
     at = number * BLOCK_BYTES
     return hashlib.blake2b(image[at : at + BLOCK_BYTES], digest_size=16).digest()
+
+
+def read(image: Image, extents: Iterable[Extent]) -> bytes:
+    return b"".join(image[at : at + length] for at, length in spans(extents, len(image)))
+
+
+def anchor(made: bytes) -> bytes:
+    """Of an operation that makes these bytes."""
+    return hashlib.sha256(made[:BLOCK_BYTES]).digest()[:ANCHOR_BYTES]
 
 
 def with_neighbours(numbers: Sequence[int], count: int) -> list[int]:

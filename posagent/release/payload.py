@@ -16,14 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from backports import zstd
 
+from posagent.core.codec import CodecSpec
 from posagent.core.errors import ReleaseError
 from posagent.core.payload import (
-    ANCHOR_BYTES,
     BLOCK_BYTES,
     PREFIX_BYTES,
     WINDOW_LOG_MAX,
@@ -39,7 +40,9 @@ from posagent.core.payload import (
 )
 from posagent.core.seal import Seal
 from posagent.release import delta, patch
-from posagent.release.delta import Image, Step
+from posagent.release.compressed import prepared
+from posagent.release.delta import Image, Match, Step
+from posagent.release.repack import Packed
 
 LEVEL = 19
 DATA_BYTES = 64 << 10
@@ -65,9 +68,8 @@ class Encoded:
     source_sha256: str = ""
 
 
-Packed = tuple[Operation, bytes]
-"""An operation without its offset, and its stored bytes."""
 Packing = Callable[[], Packed]
+"""Makes an operation without its offset, and its stored bytes."""
 
 
 def encode(
@@ -89,7 +91,7 @@ def encode(
     with ExitStack() as stack:
         new = stack.enter_context(_mapped(image))
         old = None if source is None else stack.enter_context(_mapped(source))
-        planned = _full(new, level, data_bytes) if old is None else _delta(new, old)
+        planned, codecs = (_full(new, level, data_bytes), ()) if old is None else _delta(new, old)
         data = out.with_name(out.name + ".data")
         operations, done = [], 0
         with data.open("wb") as stored:
@@ -101,7 +103,8 @@ def encode(
                 done += _size(operation, new)
                 if on_progress is not None:
                     on_progress(done, len(new))
-        header = Header(image_size=len(new), source_size=len(old or b""), operations=tuple(operations))
+        sizes = {"image_size": len(new), "source_size": len(old or b"")}
+        header = Header(**sizes, operations=tuple(operations), codecs=codecs)
         head = encode_header(header)
         with out.open("wb") as whole, data.open("rb") as stored_data:
             whole.write(head)
@@ -189,44 +192,47 @@ def _grouped(numbers: Sequence[int], blocks_max: int) -> Iterator[tuple[Extent, 
 
 
 def _data(image: Image, extents: tuple[Extent, ...], level: int) -> Packed:
-    raw = _read(image, extents)
+    raw = delta.read(image, extents)
     parameter = zstd.CompressionParameter
     options = {
         int(parameter.compression_level): level,
         int(parameter.window_log): WINDOW_LOG_MAX,
         int(parameter.checksum_flag): 0,  # each operation has a digest of its own
     }
-    operation = Operation(kind=Kind.DATA, target=extents, sha256=hashlib.sha256(raw).digest(), anchor=_anchor(raw))
+    operation = Operation(kind=Kind.DATA, target=extents, sha256=hashlib.sha256(raw).digest(), anchor=delta.anchor(raw))
     return operation, zstd.compress(raw, options=options)
-
-
-def _anchor(made: bytes) -> bytes:
-    return hashlib.sha256(made[:BLOCK_BYTES]).digest()[:ANCHOR_BYTES]
-
-
-def _read(image: Image, extents: Iterable[Extent]) -> bytes:
-    return b"".join(image[at : at + length] for at, length in spans(extents, len(image)))
 
 
 # delta
 
 
-def _delta(new: Image, old: Image) -> Iterator[Packing]:
+def _delta(new: Image, old: Image) -> tuple[Iterator[Packing], tuple[CodecSpec, ...]]:
+    """The operations, and the codecs that they may need."""
     found = delta.match(new, old)
+    compressed = prepared(new, old, found)
+    if compressed is None:
+        return chain(_found(new, found), _changed(new, old, found)), ()
+    return chain(_found(new, compressed.found), compressed.operations()), compressed.codecs
+
+
+def _found(new: Image, found: Match) -> Iterator[Packing]:
     yield from _zeros(found.zeros)
     for pairs in delta.copied(found.copies, COPY_BYTES // BLOCK_BYTES):
         yield lambda pairs=pairs: _copy(new, pairs)  # type: ignore[misc]
+
+
+def _changed(new: Image, old: Image, found: Match) -> Iterator[Packing]:
     if not found.changed:
         return
     reach = delta.with_neighbours(found.vanished, len(old) // BLOCK_BYTES)
-    fresh, gone = _read(new, delta.runs(found.changed)), _read(old, delta.runs(reach))
+    fresh, gone = delta.read(new, delta.runs(found.changed)), delta.read(old, delta.runs(reach))
     for piece in delta.pieces(*delta.difference(fresh, gone), PATCH_BYTES):
         yield lambda piece=piece: _patch(new, old, found.changed, reach, piece)  # type: ignore[misc]
 
 
 def _copy(new: Image, pairs: Sequence[tuple[Extent, Extent]]) -> Packed:
     target = tuple(to for to, _ in pairs)
-    digest = hashlib.sha256(_read(new, target)).digest()
+    digest = hashlib.sha256(delta.read(new, target)).digest()
     source = tuple(origin for _, origin in pairs)
     return Operation(kind=Kind.COPY, target=target, source=source, sha256=digest, source_sha256=digest), b""
 
@@ -241,7 +247,7 @@ def _patch(new: Image, old: Image, changed: Sequence[int], reach: Sequence[int],
         for step in piece.steps
     ]
     source = tuple(delta.runs([reach[number] for number in read]))
-    made = _read(new, target)
+    made = delta.read(new, target)
     alone, patched = patch.packed([Step(0, 0, len(made))], b"", made), patch.packed(steps, piece.add, piece.new)
     stored = min(patched, alone, key=len)
     source = source if stored is patched else ()
@@ -250,7 +256,7 @@ def _patch(new: Image, old: Image, changed: Sequence[int], reach: Sequence[int],
         target=target,
         source=source,
         sha256=hashlib.sha256(made).digest(),
-        source_sha256=hashlib.sha256(_read(old, source)).digest(),
-        anchor=_anchor(made),
+        source_sha256=hashlib.sha256(delta.read(old, source)).digest(),
+        anchor=delta.anchor(made),
     )
     return operation, stored

@@ -56,6 +56,7 @@ class Shelf:
     members: dict[str, Window] = field(default_factory=dict)
     manifests: list[Manifest] = field(default_factory=list)
     data: bytes = b""
+    walked: tuple[Piece, ...] = ()
     pieces: list[Piece] | None = None
     """What of it was fetched, where that is not all."""
 

@@ -1,0 +1,63 @@
+"""Small images of compressed file systems, made by their own tools, of a tree before and after an update."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+TIME = "1700000000"
+UUID = "11111111-2222-3333-4444-555555555555"
+KINDS = ("squashfs", "squashfs-19", "erofs", "erofs-hc")
+
+
+def program(seed: int, size: int) -> bytes:
+    """As compressible as a program."""
+    dice = random.Random(seed)
+    words = [dice.randbytes(dice.randrange(2, 12)) for _ in range(400)]
+    made = bytearray()
+    while len(made) < size:
+        made += words[int(400 * dice.random() ** 2)]
+    return bytes(made[:size])
+
+
+def tree(folder: Path, *, newer: bool) -> None:
+    for name, seed, size in (("a", 1, 300_000), ("b", 2, 700_000), ("c", 3, 20_000), ("d", 4, 150_000), ("e", 5, 90)):
+        data = program(seed, size)
+        if newer and name in "abc":
+            for at in range(1000, size, size // 4):
+                data = data[:at] + b"inserted" + data[at:]
+        (folder / name).write_bytes(data)
+    (folder / "noise").write_bytes(random.Random(9).randbytes(50_000))
+
+
+@lru_cache(maxsize=8)
+def images(kind: str) -> tuple[bytes, bytes]:
+    """The old and the new image; skips the test where the tool is missing."""
+    return _image(kind, newer=False), _image(kind, newer=True)
+
+
+def _image(kind: str, *, newer: bool) -> bytes:
+    tool = "mksquashfs" if kind.startswith("squashfs") else "mkfs.erofs"
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed; `make deps` installs it")
+    with tempfile.TemporaryDirectory() as name:
+        source, out = Path(name) / "tree", Path(name) / "image"
+        source.mkdir()
+        tree(source, newer=newer)
+        if tool == "mksquashfs":
+            level = kind.partition("-")[2] or "15"
+            words = [tool, str(source), str(out), "-comp", "zstd", "-Xcompression-level", level, "-noappend", "-quiet"]
+            words += ["-no-progress", "-all-root", "-mkfs-time", TIME, "-all-time", TIME]
+        else:
+            packer = "lz4hc" if kind.endswith("hc") else "lz4"
+            words = [tool, f"-z{packer}", f"-T{TIME}", f"-U{UUID}", "--quiet", str(out), str(source)]
+        made = subprocess.run(words, capture_output=True, text=True, check=False)
+        if made.returncode:
+            pytest.skip(f"{tool} cannot make this image here: {made.stderr.strip()}")
+        return out.read_bytes()
