@@ -19,12 +19,13 @@ TABLES_MAX = 128
 
 
 class Plan(NamedTuple):
-    """The parts of the bundle that are needed; `complete` if these and the `tables`, by which they are known, are all.
-    See the installer's verb `plan`."""
+    """The parts of the bundle that are needed; `complete` if these and the `tables`, by which they are known, are all;
+    `refused` is why there is a delta that cannot be used here, or nothing. See the installer's verb `plan`."""
 
     wanted: list[Piece]
     tables: list[Piece]
     complete: bool
+    refused: str
 
 
 class Fetched(NamedTuple):
@@ -57,6 +58,7 @@ class Download:
         self._left: int | None = None
         """Bytes that were missing when parts were last put into the slot: fewer must be now."""
         self._tables = 0
+        self._refused = bool(update.refused)
 
     def begin(self, _: object = None) -> None:
         self._ask("fetch", self._args, self._look)
@@ -67,6 +69,9 @@ class Download:
     def _planned(self, plan: Plan) -> None:
         missing = sum(length for _, length in plan.wanted)
         self._tables += not plan.complete
+        if plan.refused and not self._refused:
+            self._refused = True
+            self._post(Event.PROGRESSED, update={"refused": plan.refused})
         stuck = plan.complete and self._left is not None and missing >= self._left
         if stuck or self._tables > TABLES_MAX:
             code = "spool_full" if stuck else "bundle_unreadable"

@@ -99,9 +99,10 @@ class Update:
 
     `bytes_done` is the furthest that the present state's work ever got.
 
-    `kind` is of the payload that is used, `delta` or `full`; `streamed` says that there was no room to fetch all of it
-    before parts were put into the slot; `downloads` counts those given up because they were corrupt, in which
-    `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came more than once in all.
+    `kind` is of the payload that is used, `delta` or `full`; `refused` is why a delta cannot be used here; `streamed`
+    says that there was no room to fetch all of it before parts were put into the slot; `downloads` counts those given
+    up because they were corrupt, in which `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came
+    more than once in all.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
@@ -118,6 +119,7 @@ class Update:
     sha256: str = ""
     bundle: str = ""
     kind: str = ""
+    refused: str = ""
     streamed: bool = False
     downloads: int = 0
     bytes_fetched: int = 0
