@@ -16,16 +16,20 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["posagent"]):
-    from posagent.core import payload, pieces
+    from posagent.core import payload, pieces, repack
+    from posagent.core.codec import CodecKind
     from posagent.core.errors import BundleError
-    from posagent.core.patch import patched
+    from posagent.core.patch import HEAD, PACKING, patched
     from posagent.core.payload import blocks, parse_header
     from posagent.core.pieces import Pieces
     from posagent.installer.bundle import Bundle, Missing, Spooled
     from posagent.installer.operations import made
+    from posagent.platform import codecs
 
 SOURCE = random.Random(1).randbytes(64 << 10)
 MADE_MAX = 64 << 10
+CODECS = [codec for kind, level in ((CodecKind.ZSTD, 1), (CodecKind.LZ4, 0)) if (codec := codecs.find(kind, level))]
+"""As the header names them; fewer where this machine lacks a library."""
 
 
 class Bytes:
@@ -50,7 +54,7 @@ def header(data: bytes) -> None:
     for one in found.operations:
         if found.size(one) <= MADE_MAX:
             try:
-                assert len(made(one, found, Bytes(data), Bytes(SOURCE))) == found.size(one)
+                assert len(made(one, found, Bytes(data), Bytes(SOURCE), None, CODECS)) == found.size(one)
             except BundleError:
                 pass
 
@@ -80,6 +84,36 @@ def patch(data: bytes) -> None:
         assert error.code == "payload_corrupt"
 
 
+def repacked(data: bytes) -> None:
+    """Stored bytes of a repack operation, the source that it unpacks, and how much it shall make."""
+    size, length = 1 + int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
+    layout(data[4 + length :], SOURCE[: length % 5] + data[4 : 4 + length], size)
+
+
+def repacking(data: bytes) -> None:
+    """The same with layout and streams packed here, so that what is in them is reached."""
+    parts, at = [], 1
+    for _ in range(4):
+        length = int.from_bytes(data[at : at + 2], "little")
+        parts.append(data[at + 2 : at + 2 + length])
+        at += 2 + length
+    table, *streams = parts
+    ways = (repack.PACKING, *3 * (PACKING,))
+    packed = [
+        lzma.compress(one, lzma.FORMAT_RAW, filters=way) for one, way in zip((table, *streams), ways, strict=True)
+    ]
+    head = HEAD.pack(data[0] if data else 0, *map(len, packed[1:]))
+    stored = len(packed[0]).to_bytes(4, "little") + packed[0] + head + b"".join(packed[1:])
+    layout(stored, data[at:], 1 + len(data))
+
+
+def layout(stored: bytes, source: bytes, size: int) -> None:
+    try:
+        assert len(repack.repacked(stored, source, size, CODECS)) == size
+    except BundleError as error:
+        assert error.code == "payload_corrupt"
+
+
 def spooled(data: bytes) -> None:
     """A fetcher's record and what it says of a spool file."""
     try:
@@ -94,7 +128,7 @@ def spooled(data: bytes) -> None:
         pass
 
 
-READERS = (header, table, bundle, patch, spooled)
+READERS = (header, table, bundle, patch, spooled, repacked, repacking)
 
 
 def one(data: bytes) -> None:
@@ -104,6 +138,9 @@ def one(data: bytes) -> None:
 
 def seeds(corpus: Path) -> None:
     """Write the first inputs: what the builder makes, for each reader."""
+    from posagent.release import patch as patches
+    from posagent.release import repack as repacks
+    from posagent.release.delta import Step
     from posagent.release.payload import encode
     from tests.release.desk import pack
 
@@ -119,6 +156,18 @@ def seeds(corpus: Path) -> None:
             (corpus / f"header-{number}").write_bytes(b"\0" + data)
             (corpus / f"table-{number}").write_bytes(b"\1" + unpacker.decompress(data[payload.PREFIX_BYTES : size]))
     (corpus / "bundle").write_bytes(b"\2" + pack({"metadata/timestamp.json": b"{}", "targets/a.payload": b"P" * 700}))
+    for place, codec in enumerate(CODECS):
+        plain = bytes(range(64)) * 100
+        frame, taken = codec.pack(plain, 0, 4096)
+        made = [repack.MadeRun(3, 1, taken, taken, 0)]
+        table = repacks.encoded(repack.Layout(place, 3 + taken, [repack.SourceRun(0, 1)], made))
+        steps = patches.packed([Step(0, taken, 3)], bytes(taken), b"new")
+        sizes = (len(frame) + 2).to_bytes(2, "little") + len(frame).to_bytes(2, "little")
+        (corpus / f"repacked-{place}").write_bytes(b"\5" + sizes + frame + table + steps)
+        streams = [lzma.decompress(table[4:], lzma.FORMAT_RAW, filters=repack.PACKING)]
+        streams += [bytes([*payload.number(taken), 3, 0]), bytes(taken), b"new"]
+        joined = b"".join(len(one).to_bytes(2, "little") + one for one in streams)
+        (corpus / f"repacking-{place}").write_bytes(b"\6\1" + joined + frame)
     (corpus / "spooled").write_bytes(b"\4[[0,1000],[4096,5000]]")
 
 
