@@ -4,8 +4,8 @@ BIN := .venv/bin
 # Debian packages the tests, the demo and the benchmarks use: real tools, not fakes.
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
          systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace \
-         grub-editenv:grub-common grub-emu:grub-emu
-BENCH_TOOLS := rauc:rauc mksquashfs:squashfs-tools dbus-daemon:dbus
+         grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils
+BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants demo bench bench-payload fuzz docs format clean

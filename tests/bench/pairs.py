@@ -3,7 +3,9 @@
 * `os`: 512 MiB, a system of the release as it stands, then with its updates and security updates;
 * `app`: 128 MiB, an application's runtime with its libraries at the release's versions, then at the newest of its
   updates;
-* `major`: 256 MiB, a small system of this release, then of the next.
+* `major`: 256 MiB, a small system of this release, then of the next;
+* `os_squashfs`, `os_erofs`, `app_squashfs`, `app_erofs`: the trees of `os` and `app` as squashfs (zstd) and erofs
+  (LZ4), taken out of the ext4 images, in whole MiB. Only where they are named.
 Rules: packages come from where this machine's own come from (/etc/apt); only the suite is named here. What cannot be
 had is Unavailable, never imitated. The same packages make the same bytes: fixed identifiers, seeds and times. What
 was built is kept; remove the pair's folder to build anew.
@@ -86,8 +88,13 @@ def sha256(path: Path) -> str:
 
 def pair(name: str, folder: Path) -> Pair:
     """The pair of that name, built in `folder` unless it is there. Raises Unavailable."""
-    found = Pair(name=name, old=folder / name / "old.ext4", new=folder / name / "new.ext4", folder=folder / name)
+    tree, _, kind = name.partition("_")
+    kind = kind or "ext4"
+    found = Pair(name=name, old=folder / name / f"old.{kind}", new=folder / name / f"new.{kind}", folder=folder / name)
     found.folder.mkdir(parents=True, exist_ok=True)
+    if kind != "ext4":
+        _pack(kind, pair(tree, folder), found)
+        return found
     for age, image in (("old", found.old), ("new", found.new)):
         if not image.exists():
             with tempfile.TemporaryDirectory(dir=found.folder, prefix="build-") as scratch:
@@ -214,6 +221,27 @@ def _make_image(tree: Path, image: Path, size_mib: int) -> None:
     _settle_times(image, times)
 
 
+def _pack(kind: str, plain: Pair, packed: Pair) -> None:
+    """The trees of the `plain` pair in images of that kind."""
+    if shutil.which(PACKERS[kind][0]) is None:
+        raise Unavailable(f"{PACKERS[kind][0]} is not installed")
+    for image, out in ((plain.old, packed.old), (plain.new, packed.new)):
+        if not out.exists():
+            with tempfile.TemporaryDirectory(dir=packed.folder, prefix="build-") as scratch:
+                tree, made = Path(scratch) / "tree", Path(scratch) / "image"
+                tree.mkdir()
+                try:
+                    run("debugfs", "-R", f"rdump / {tree}", str(image))
+                    shutil.rmtree(tree / "lost+found", ignore_errors=True)
+                    run(*(word.format(tree=tree, out=made) for word in PACKERS[kind]))
+                except RuntimeError as error:
+                    raise Unavailable(str(error)) from None
+                made.replace(out)
+    size = -(-max(packed.old.stat().st_size, packed.new.stat().st_size) >> 20) << 20
+    for out in (packed.old, packed.new):
+        os.truncate(out, size)  # a slot holds either
+
+
 def _settle_times(image: Path, env: dict[str, str]) -> None:
     """mke2fs takes the times of change of inodes from the tree, where nothing can set them."""
     listed = run("dumpe2fs", "-h", str(image))
@@ -228,5 +256,12 @@ def _settle_times(image: Path, env: dict[str, str]) -> None:
         run("debugfs", "-w", "-f", script.name, str(image), env=env)
 
 
+PACKERS: Mapping[str, Sequence[str]] = {
+    "squashfs": (
+        *("mksquashfs", "{tree}", "{out}", "-comp", "zstd", "-noappend", "-quiet", "-no-progress", "-all-root"),
+        *("-mkfs-time", str(TIME_S), "-all-time", str(TIME_S), "-processors", "1"),
+    ),
+    "erofs": ("mkfs.erofs", "-zlz4", f"-T{TIME_S}", f"-U{UUID}", "--all-root", "--quiet", "{out}", "{tree}"),
+}
 BUILDERS: Mapping[str, Callable[[str, Path], None]] = {"os": _os, "app": _app, "major": _major}
 SIZES_MIB: Mapping[str, int] = {"os": 512, "app": 128, "major": 256}

@@ -1,6 +1,6 @@
 """What an update costs: bytes, time, memory and wear, with posagent and with the other ways to do it. Needs root.
 
-    sudo .venv/bin/python tests/bench/payload.py [--pairs os,app,major] [--out build/payload.json] [--runs 3]
+    sudo .venv/bin/python tests/bench/payload.py [--pairs os,app,os_squashfs] [--out build/payload.json] [--runs 3]
 
 For each pair of images (pairs.py) and each method (peers.py) slot b of a disk in a file gets the old image, memory is
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
@@ -100,7 +100,8 @@ class Built:
 
 def built(pair: Pair) -> Built:
     """Kept as long as neither the images nor the code that makes payloads change."""
-    sources = [*(PROJECT / "posagent/release").glob("*.py"), *(PROJECT / "posagent/core").glob("[mp]a*.py")]
+    core = [PROJECT / f"posagent/core/{name}.py" for name in ("codec", "manifest", "patch", "payload", "repack")]
+    sources = [*(PROJECT / "posagent/release").glob("*.py"), *core]
     parts = [*(path.read_bytes() for path in sorted(sources)), sha256(pair.old).encode(), sha256(pair.new).encode()]
     bundle = pair.folder / f"ours-{hashlib.sha256(b''.join(parts)).hexdigest()[:12]}.bundle"
     notes = bundle.with_suffix(".json")
