@@ -59,9 +59,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "delta": ("only what changed is fetched", "仅下载变化部分"),
     "full": ("no delta fits this version: what it lacks is fetched", "无适用的差分包：下载缺少的部分"),
-    "codec_differs": (
-        "this terminal cannot use the delta, its compression library is another: what it lacks is fetched",
-        "本机压缩库不同，无法使用差分包：下载缺少的部分",
+    "refused": (
+        "this terminal cannot use the delta: what it lacks is fetched",
+        "本机无法使用差分包：下载缺少的部分",
     ),
     "no_offer": ("nothing newer than {} is offered", "没有比 {} 更新的版本"),
     "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
@@ -157,7 +157,7 @@ def status_lines(status: Answer, lang: str) -> list[str]:
     if status["update"] is not None:
         lines.append(f"{say('update', lang)}: {progress_line(status, lang)}")
         if refused := status["update"].get("refused"):
-            lines.append(f"  {say(refused, lang)} [{refused}]")
+            lines.append(f"  {say('refused', lang)} [{refused}]")
         elif kind := status["update"].get("kind"):
             lines.append(f"  {say(kind, lang)}")
         if status["update"].get("streamed"):

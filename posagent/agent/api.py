@@ -124,6 +124,7 @@ class AgentApi:
             "bytes_total": progress.bytes_total if live else update.bytes_total,
             "target": update.target,
             "attempts": dict(self._engine.situation.attempts),
+            **{name: getattr(update, name) for name in TOLD},
         }
 
     def _problems(self) -> list[dict[str, Any]]:
