@@ -6,7 +6,8 @@ For each pair of images (pairs.py) and each method (peers.py) slot b of a disk i
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
 of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
 here three times: with a delta, with a full payload that finds nothing on the terminal, and without a delta on a
-terminal that runs the old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
+terminal that runs the old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json
+and payload.svg.
 """
 
 from __future__ import annotations
