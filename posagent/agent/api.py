@@ -18,7 +18,7 @@ from posagent.agent import answers, views
 from posagent.agent.engine import Engine, Progress
 from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
-from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State
+from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State, closed
 from posagent.core.ports import Message, Worker
 from posagent.core.states import SPECS
 
@@ -33,6 +33,8 @@ VERBS: Mapping[str, str] = {
     "check": "ask the repository whether there is something newer",
     "update": "fetch and install: from the repository, a URL or a local file",
     "cancel": "stop the update, unless it is in its critical section",
+    "defer": "put the update off for some hours",
+    "confirm": "agree that the update that asks for it may be installed",
     "history": "how earlier updates ended",
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
@@ -41,6 +43,7 @@ VERBS: Mapping[str, str] = {
 }
 
 _SOURCE_CHARACTERS_MAX = 2048
+DEFER_HOURS_MAX = 12
 
 
 def _no_hang_up() -> None:
@@ -162,10 +165,7 @@ class AgentApi:
         if self._engine.critical:
             reasons.append(self._critical().as_dict())
         elif situation.update is not None:
-            work = State.INSTALL if situation.state is State.READY else situation.state
-            reasons += [
-                views.closed_gate(gate) for gate in self._engine.gates() if gate.needed_for is work and not gate.open
-            ]
+            reasons += [views.closed_gate(gate) for gate in closed(self._engine.gates(), situation.state)]
         if situation.failure is not None:
             reasons.append(PosagentError.from_dict(situation.failure).as_dict())
         last = situation.last_outcome
@@ -303,6 +303,23 @@ class AgentApi:
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
         reply({"result": {"cancelled": True}})
+        return _no_hang_up
+
+    def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        hours = args.get("hours", 1)
+        if type(hours) is not int or not 1 <= hours <= DEFER_HOURS_MAX:
+            raise PosagentError("bad_request", f"hours must be a number from 1 to {DEFER_HOURS_MAX}")
+        update = self._engine.situation.update
+        until = round(self._engine.now() + hours * 3600, 3)
+        changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
+        self._ask(Occurrence(event=Event.DEFER_REQUESTED, data={"update": {**changes, "deferred_by": caller}}))
+        reply({"result": {"deferred_until": until}})
+        return _no_hang_up
+
+    def _confirm(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        changes = {"consent_by": caller, "consent_at": round(self._engine.now(), 3)}
+        self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
+        reply({"result": {"confirmed": True}})
         return _no_hang_up
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:

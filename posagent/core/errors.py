@@ -71,6 +71,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("nothing_to_cancel", _R, _N, "No update is under way.", "Nothing to do.", "无需操作。"),
     ("busy", _R, _N, "Another update is under way.", "Cancel it first, or wait until it has ended.", "请先取消当前升级，或等待其结束。"),
     ("gate_closed", _R, _W, "A condition for updating is not met now.", "See the gates in `posagent status`.", "请查看 posagent status 中的条件。"),
+    ("defer_spent", _R, _N, "The update was put off as often as allowed, or its deadline has passed.", "Let it run at the time that `posagent why` shows, or cancel it.", "请按 posagent why 显示的时间进行，或取消升级。"),
+    ("nothing_asked", _R, _N, "Nothing waits for a confirmation now.", "Nothing to do.", "无需操作。"),
     ("same_bundle", _R, _N, "This very bundle is already waiting to be installed.", "Nothing to do.", "无需操作。"),
     ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
     ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
