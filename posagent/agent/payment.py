@@ -199,10 +199,10 @@ class Payments:
                 "expires_s": round(max(question.expires_at_s - now_s, 0.0), 1),
             },
         }
-        if one.seq is not None:
-            progress["seq"] = one.seq
         if error is not None:
             progress["error"] = error.as_dict()
+        if one.seq is not None:
+            progress["seq"] = one.seq  # last, and so easy to find without a JSON library
         one.reply({"progress": progress})
 
     # the end of a session, and time
