@@ -16,7 +16,7 @@ from posagent.core.holds import Outlook, Question
 from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.sim.virtual import VirtualTime
-from tests.payment.conftest import ROOT, AgentProcess
+from tests.payment.process import ROOT, AgentProcess
 
 PAGE = ROOT / "docs/payment.md"
 SLOW_S = 60

@@ -11,7 +11,7 @@ import pytest
 
 from posagent.payment import Holds
 from posagent.payment.line import RETRY_S, TIMEOUT_S
-from tests.payment.conftest import AgentProcess
+from tests.payment.process import AgentProcess
 
 pytestmark = pytest.mark.real
 
@@ -30,6 +30,15 @@ def news(line: Holds) -> None:
     """Wait until the agent says something, and read it."""
     select.select([line], [], [])
     line.tick()
+
+
+def seconds_of(line: Holds, payments: int) -> float:
+    """How long so many payments take that need no time themselves. Bounds on it are wide: the machine may be busy."""
+    before = time.monotonic()
+    for _ in range(payments):
+        with line.hold("transaction") as held:
+            assert held.granted
+    return time.monotonic() - before
 
 
 def test_a_payment_is_held_while_it_lasts(agent: AgentProcess) -> None:
@@ -94,11 +103,9 @@ def test_news_come_without_asking_and_questions_are_answered(agent: AgentProcess
 def test_without_an_agent_payments_go_on_at_once(short_path: Path) -> None:
     clock = Clock()
     line = Holds(str(short_path / "none.sock"), "acme", clock=clock)
-    for _ in range(3):
-        before = time.monotonic()
-        with line.hold("transaction") as held:
-            assert held.granted and not line.connected and line.fileno() == -1
-        assert time.monotonic() - before < TIMEOUT_S
+    for _ in range(20):
+        assert seconds_of(line, 1) < 10 * TIMEOUT_S
+        assert not line.connected and line.fileno() == -1
         clock.ahead_s += RETRY_S
 
 
@@ -108,13 +115,9 @@ def test_an_agent_that_hangs_is_waited_for_once_and_heard_again_when_it_wakes(ag
         agent.held("transaction")
     agent.held()
     agent.freeze()
-    waits = []
-    for _ in range(5):
-        before = time.monotonic()
-        with line.hold("transaction") as held:
-            assert held.granted
-        waits.append(time.monotonic() - before)
-    assert TIMEOUT_S <= waits[0] < 2 * TIMEOUT_S and max(waits[1:]) < TIMEOUT_S / 2, waits
+    first = seconds_of(line, 1)
+    assert TIMEOUT_S <= first < 10 * TIMEOUT_S
+    assert seconds_of(line, 20) < 10 * TIMEOUT_S, "not once more in each of them"
     last = line.hold("card_in_reader")
     agent.thaw()
     agent.held("card_in_reader")
@@ -190,6 +193,4 @@ def test_an_agent_that_talks_nonsense_stops_no_payment(short_path: Path, nonsens
             connection.sendall(nonsense)
         except BlockingIOError:
             pass  # more than the buffer takes
-        before = time.monotonic()
-        assert line.hold("transaction").granted
-        assert time.monotonic() - before < 2 * TIMEOUT_S
+        assert seconds_of(line, 1) < 10 * TIMEOUT_S
