@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.agent import payment_line
+from posagent.agent.api import AgentApi
 from posagent.agent.payment import SESSIONS_MAX, Answer, PaymentRules, Payments
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.holds import Outlook, Question
 from posagent.core.model import State
 from posagent.core.ports import Message
-from posagent.sim.virtual import VirtualTime
+from posagent.sim.virtual import LocalWorker, VirtualTime
 
 LINE = {"name": "acme", "lease_s": 60, "holds": []}
 
@@ -375,3 +376,20 @@ def test_a_hold_is_in_force_from_its_line_to_its_release_whatever_happens_betwee
 
 def test_the_codes_are_in_the_catalogue() -> None:
     assert {"payment_silent", "payment_absent", "payment_full"} <= CATALOGUE.keys()
+
+
+def test_the_api_passes_lines_on_and_has_no_such_verb_where_nobody_listens(in_process: Callable[[], Any]) -> None:
+    agent, terminal = Agent(), in_process()
+    with pytest.raises(PosagentError, match="unknown_verb"):
+        terminal.ask("payment", **LINE)
+    api = AgentApi(engine=terminal._engine, fetcher=LocalWorker({}, agent.time), terminal="t", payments=agent.payments)
+    told: list[Message] = []
+    api.call("payment", {**LINE, "lease_s": 1}, told.append, "uid 7")
+    assert told.pop()["error"]["code"] == "bad_request" and agent.payments.sessions == ()
+    hang_up = api.call("payment", {**LINE, "holds": [{"reason": "transaction"}]}, told.append, "uid 7")
+    assert told.pop()["progress"]["may_hold"] and not agent.is_open()
+    api.call("payment", {"holds": 3}, told.append, "uid 7")
+    assert told.pop()["progress"]["error"]["code"] == "bad_request" and not agent.is_open()
+    hang_up()
+    agent.pass_s(0)
+    assert not agent.is_open(), "only the last line's hang-up counts"
