@@ -16,6 +16,7 @@ from typing import Any
 import posagent
 from posagent.agent import answers, views
 from posagent.agent.engine import Engine, Progress
+from posagent.agent.payment import Payments
 from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State, closed
@@ -39,6 +40,7 @@ VERBS: Mapping[str, str] = {
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
+    "payment": "for payment applications: what they hold (docs/payment.md)",
     "help": "this list",
 }
 
@@ -60,16 +62,19 @@ class AgentApi:
         fetcher: Worker,
         terminal: str,
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
+        payments: Payments | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._terminal = terminal
         self._new_id = new_id
         self._watchers: list[Callable[[], None]] = []
+        if payments is not None:
+            self._payment = payments.line
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
-        if verb not in VERBS:
+        if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
         try:

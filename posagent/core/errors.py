@@ -82,6 +82,10 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("agent_unreachable", _X, _B, "The agent does not answer on its socket.", "Check that posagentd runs: systemctl status posagentd.", "请检查 posagentd 是否运行。"),
     ("already_running", _F, _N, "Another agent already works on this state directory.", "Stop the other one, or use another state directory.", "请先停止另一个进程。"),
     ("test_refused", _R, _O, "This test of the board is not made here and now.", "Mend what stands in the way, then ask for the test again.", "请排除所述原因后重新发起测试。"),
+    # payment applications
+    ("payment_silent", _F, _O, "A payment application is connected but has not been heard of for longer than its lease.", "Start the payment application again; if this stays, call service.", "请重新启动支付应用；如仍有问题请联系服务商。"),
+    ("payment_absent", _F, _O, "The configuration requires a payment application, and none is connected.", "Start the payment application; if this stays, call service.", "请启动支付应用；如仍有问题请联系服务商。"),
+    ("payment_full", _R, _B, "As many payment applications as allowed are connected.", "End one of them first.", "请先结束其中一个支付应用。"),
     # engineers
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
