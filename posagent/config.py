@@ -123,7 +123,13 @@ class FetchConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConfig:
-    """When there is enough energy. `battery = "none"` is for terminals that only run on mains."""
+    """When there is enough energy. `battery = "none"` is for terminals that only run on mains.
+
+    An installation needs `install_power_mw` for as long as it takes, a restart, the self-test and a rollback included,
+    times `energy_margin_percent`; the battery must have it above `battery_reserve_percent`. `battery_capacity_mwh` is
+    for batteries that do not tell theirs. A closed gate opens `battery_hysteresis_percent` higher. Where the full
+    battery has less than is needed, being full on a charger that keeps it so is enough if `charger_may_carry`.
+    """
 
     supply_dir: str = "/sys/class/power_supply"
     battery: str = _one_of("required", "none", default="required")
@@ -131,6 +137,15 @@ class PowerConfig:
     install_battery_percent_min: int = _between(0, 100, 30)
     install_on_charger_battery_percent_min: int = _between(0, 100, 15)
     install_needs_charger: bool = False
+    charger_may_carry: bool = True
+    install_power_mw: int = _between(100, 100_000, 2500)
+    energy_margin_percent: int = _between(100, 1000, 150)
+    battery_reserve_percent: int = _between(0, 50, 5)
+    battery_capacity_mwh: int = _between(500, 500_000, 9600)
+    battery_temperature_c_min: int = _between(-40, 20, 0)
+    battery_temperature_c_max: int = _between(30, 80, 45)
+    battery_hysteresis_percent: int = _between(0, 20, 3)
+    charge_percent_per_h: int = _between(1, 500, 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
