@@ -39,8 +39,8 @@ BLOCKS_BEFORE = 4.0
 BLOCKS_MAX = 60.0
 NOW_BEFORE_S = 5.0
 BEGUN = 0.5
-REST = 0.5
-FREEDOM = 8.0
+REST = 0.35
+FREEDOM = 20.0
 STALL_P50 = 0.7
 STALL_P90 = 3.0
 
@@ -61,14 +61,14 @@ class Kind:
 
 
 KINDS = {
-    "gprs": Kind(bytes_per_s=4.4e3, places=0.5, times=0.25, varies=0.4, share=0.94),
-    "edge": Kind(bytes_per_s=16e3, places=0.5, times=0.25, varies=0.4, share=0.94),
-    "3g": Kind(bytes_per_s=100e3, places=0.6, times=0.25, varies=0.4, share=0.97),
-    "4g": Kind(bytes_per_s=550e3, places=0.6, times=0.25, varies=0.3, share=0.98),
+    "gprs": Kind(bytes_per_s=4.3e3, places=0.5, times=0.22, varies=0.4, share=0.95),
+    "edge": Kind(bytes_per_s=16e3, places=0.5, times=0.22, varies=0.4, share=0.97),
+    "3g": Kind(bytes_per_s=100e3, places=0.6, times=0.22, varies=0.4, share=0.985),
+    "4g": Kind(bytes_per_s=550e3, places=0.6, times=0.22, varies=0.3, share=0.99),
     "lan": Kind(bytes_per_s=2.3e6, places=0.6, times=0.1, varies=0.07, share=1.0),
-    "wifi": Kind(bytes_per_s=0.9e6, places=0.7, times=0.25, varies=0.3, share=0.97),
+    "wifi": Kind(bytes_per_s=0.9e6, places=0.7, times=0.22, varies=0.3, share=0.98),
 }
-UNKNOWN = Kind(bytes_per_s=100e3, places=2.5, times=0.25, varies=0.3, share=0.97)
+UNKNOWN = Kind(bytes_per_s=100e3, places=2.5, times=0.22, varies=0.3, share=0.97)
 
 
 def usual(history: Sequence[tuple[float, float]], kind: Kind) -> Spread:
@@ -210,6 +210,7 @@ class LinkRate:
         noise = varied / (1 + (seconds + self._silent_s) / (2 * STEADY_S))
         if not self._moved[0]:
             noise += BEGUN**2
+        so_far += noise / 2  # the logarithm of a mean of more seconds is larger, by half the variance it loses
         contradiction = (so_far - centre) ** 2 / (variance + noise)
         variance *= (DOUBT + contradiction) / (DOUBT + 1) if contradiction > 1 else 1.0
         weight = variance / (variance + noise)
