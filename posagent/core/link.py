@@ -23,26 +23,32 @@ from posagent.core.spread import LOG_MAX, NONE, Z90, Prior, Span, Spread, learne
 
 BIN_S = 1.0
 BLOCK_S = 10.0
+"""The rates of such stretches are compared to see how much the link varies."""
 WARM_S = 2.0
 """A connection takes so long to fill the link: no rate to go by."""
 SILENT_S = 2.5
 """Without a byte for so long, the link is stalled."""
+STALL_P50, STALL_P90 = 0.7, 3.0
+"""How long a stall goes on, of how long it has lasted: stalls last from seconds to minutes, so it says little."""
+RATE_MIN, RATE_MAX = 1.0, 1e10
+
+# Chosen on the tuning split of tests/core/link_traces.py, as are the figures of KINDS.
 NOW_S = 15.0
 KEEPS_S = 40.0
 STEADY_S = 60.0
+"""What varies is new after so long: a mean of more seconds varies less."""
 SHARE_S = 240.0
 DOUBT = 4.0
-"""Degrees of freedom of the doubt about the usual rate: fewer, and a contradiction costs it more."""
-RATE_MIN = 1.0
-SILENCE_LOG = 2.0
-BLOCKS_BEFORE = 4.0
-BLOCKS_MAX = 60.0
+"""Degrees of freedom of the doubt about the usual rate: with fewer, a contradiction costs it more."""
+BLOCKS_BEFORE, BLOCKS_MAX = 4.0, 60.0
+"""What the kind of link is worth in blocks, and how many of the latest blocks count."""
 NOW_BEFORE_S = 5.0
+"""Now is believed by half after so many seconds."""
 BEGUN = 0.5
+"""How far off the rate of the first seconds is (logarithm)."""
 REST = 0.35
+"""How much of the link's variation is still unknown of the rest, when now and the pool are known."""
 FREEDOM = 20.0
-STALL_P50 = 0.7
-STALL_P90 = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +79,13 @@ UNKNOWN = Kind(bytes_per_s=100e3, places=2.5, times=0.22, varies=0.3, share=0.97
 
 def usual(history: Sequence[tuple[float, float]], kind: Kind) -> Spread:
     """The logarithm of the rate of this terminal's next whole download, from (seconds, bytes) of the last ones."""
-    rates = [max(size / seconds, RATE_MIN) for seconds, size in history if seconds > 0 and size > 0]
+    rates = [_bounded(size / seconds) for seconds, size in history if seconds >= 1e-3 and size > 0]
     prior = Prior(median=kind.bytes_per_s, sd=kind.times, weight=(kind.times / kind.places) ** 2)
     return learned(prior, rates)
+
+
+def _bounded(rate: float) -> float:
+    return min(max(rate, RATE_MIN), RATE_MAX)
 
 
 class _Varied:
@@ -92,9 +102,7 @@ class _Varied:
         self._bytes += size
         if self._seconds < BLOCK_S:
             return
-        rate = log(max(self._bytes / self._seconds, RATE_MIN))
-        if self.weight:  # a block of silence is told by the share; here it would be minus infinity
-            rate = max(rate, self.mean - SILENCE_LOG)
+        rate = log(_bounded(self._bytes / self._seconds))
         self._bytes = self._seconds = 0.0
         kept = min(self.weight, BLOCKS_MAX)
         squares = self.squares * kept / self.weight if self.weight else 0.0
@@ -125,6 +133,7 @@ class LinkRate:
         self._now = (0.0, 0.0)  # of the latest of these, the older the less,
         self._bin = (0.0, 0.0)  # and those that are not counted yet
         self._silent_s = 0.0
+        self._gap_s = 0.0  # the last of it, until bytes come again
         self._varied = _Varied()
 
     def note(self, monotonic_s: float, bytes_done: int) -> None:
@@ -147,16 +156,18 @@ class LinkRate:
     def _count(self, seconds: float, size: float) -> None:
         if not size:
             # silence before the first byte is the server's, and comes once
-            self._silent_s += seconds if self._begun[0] else 0.0
-        elif self._begun[0] < WARM_S:
+            silent_s = seconds if self._begun[0] else 0.0
+            self._silent_s += silent_s
+            self._gap_s += silent_s
+            return
+        if self._begun[0] < WARM_S:
             self._begun = (self._begun[0] + seconds, self._begun[1] + size)
             return
-        else:
-            self._moved = (self._moved[0] + seconds, self._moved[1] + size)
-            kept = exp(-seconds / NOW_S)
-            self._now = (self._now[0] * kept + seconds, self._now[1] * kept + size)
-        if self._moved[0]:
-            self._varied.note(seconds, size)
+        self._moved = (self._moved[0] + seconds, self._moved[1] + size)
+        kept = exp(-seconds / NOW_S)
+        self._now = (self._now[0] * kept + seconds, self._now[1] * kept + size)
+        self._varied.note(seconds + min(self._gap_s, BLOCK_S), size)  # longer silence is told by the share
+        self._gap_s = 0.0
 
     @property
     def usual_bytes_per_s(self) -> float:
@@ -187,12 +198,12 @@ class LinkRate:
         size = log(bytes_left)
         varied = self._varied.variance(self._kind.varies)
         pool, doubt = self._pool(varied)
-        lasts = exp(min(size - pool, LOG_MAX))
+        lasts = exp(min(max(size - pool, -LOG_MAX / 4), LOG_MAX))
         keeps = KEEPS_S / lasts * (1 - exp(-lasts / KEEPS_S))
         rate = pool
         if self._moved[0]:
             weight = keeps * self._moved[0] / (self._moved[0] + NOW_BEFORE_S)
-            rate += weight * (log(max(self.bytes_per_s, RATE_MIN)) + log(self._share()) - pool)
+            rate += weight * (log(_bounded(self.bytes_per_s)) + log(self._share()) - pool)
         variance = doubt + REST * varied / (1 + lasts / (2 * STEADY_S))
         return Spread(centre=size - rate, sd=sqrt(variance), freedom=FREEDOM)
 
@@ -206,8 +217,8 @@ class LinkRate:
         centre, variance = self._usual.centre, (self._usual.sd90 / Z90) ** 2
         if not size:
             return centre, variance
-        so_far = log(max(size / seconds, RATE_MIN)) + log(self._share())
-        noise = varied / (1 + (seconds + self._silent_s) / (2 * STEADY_S))
+        so_far = log(_bounded(size / seconds)) + log(self._share())
+        noise = varied / (1 + seconds / (2 * STEADY_S))  # silence says nothing of the rate between
         if not self._moved[0]:
             noise += BEGUN**2
         so_far += noise / 2  # the logarithm of a mean of more seconds is larger, by half the variance it loses

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import erfc, exp, inf, log, sqrt
+from math import exp, inf, log, sqrt
 
 Z90 = 1.2815515655446004
 RECENCY = 0.85
@@ -76,20 +76,23 @@ class Spread:
         return Spread(centre=self.centre + log(factor), sd=self.sd, freedom=self.freedom)
 
     def left(self, elapsed_s: float) -> Span:
-        """What remains of it when so much is over and it has not ended: less at first, more and more when overdue."""
+        """What remains of it when so much is over and it has not ended: less at first, more and more when overdue.
+
+        Taken from the log-logistic distribution of the same median and p90: what is overdue has met something that no
+        spread was measured of, so its tail is a power, not a log-normal's that falls off at once.
+        """
         if elapsed_s <= 0:
             return self.span()
-        sd = max(self.sd90 / Z90, 0.02)
-        z = (log(elapsed_s) - self.centre) / sd
-        return Span(p50=_beyond(elapsed_s, z, sd, self.centre, 0.5), p90=_beyond(elapsed_s, z, sd, self.centre, 0.1))
+        shape = log(9) / max(self.sd90, 0.02)
+        return Span(p50=self._beyond(elapsed_s, shape, 0.5), p90=self._beyond(elapsed_s, shape, 0.1))
 
-
-def _beyond(elapsed_s: float, z: float, sd: float, centre: float, chance: float) -> float:
-    """Seconds after `elapsed_s` that a log-normal reaches with that chance, given that it reaches `elapsed_s`."""
-    if z > 25:  # the tail is smaller than a float; it falls by e^(-z d) there
-        return elapsed_s * (exp(min(-sd * log(chance) / z, LOG_MAX)) - 1)
-    z_end = -quantile(chance * 0.5 * erfc(z / sqrt(2)))
-    return max(exp(min(centre + sd * z_end, LOG_MAX)) - elapsed_s, 0.0)
+    def _beyond(self, elapsed_s: float, shape: float, chance: float) -> float:
+        """Seconds after `elapsed_s` that it reaches with that chance, given that it reaches `elapsed_s`."""
+        over = shape * (log(elapsed_s) - self.centre)
+        if over > 30:
+            return elapsed_s * (exp(min(-log(chance) / shape, LOG_MAX)) - 1)
+        end = self.centre + log((1 + exp(over)) / chance - 1) / shape
+        return max(exp(min(end, LOG_MAX)) - elapsed_s, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,41 +127,3 @@ def t90(freedom: float) -> float:
     """The 90 % point of Student's t, by the first terms of its expansion (within 1 % from 3 degrees on)."""
     z = Z90
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-_A = (
-    -39.69683028665376,
-    220.9460984245205,
-    -275.9285104469687,
-    138.3577518672690,
-    -30.66479806614716,
-    2.506628277459239,
-)
-_B = (-54.47609879822406, 161.5858368580409, -155.6989798598866, 66.80131188771972, -13.28068155288572, 1.0)
-_C = (
-    -0.007784894002430293,
-    -0.3223964580411365,
-    -2.400758277161838,
-    -2.549732539343734,
-    4.374664141464968,
-    2.938163982698783,
-)
-_D = (0.007784695709041462, 0.3224671290700398, 2.445134137142996, 3.754408661907416, 1.0)
-
-
-def quantile(chance: float) -> float:
-    """The standard normal's quantile, by Acklam's rational approximation (relative error 1.2e-9)."""
-    if chance > 0.5:
-        return -quantile(1 - chance)
-    if chance < 0.02425:
-        q = sqrt(-2 * log(max(chance, 5e-324)))
-        return _polynomial(_C, q) / _polynomial(_D, q)
-    q = chance - 0.5
-    return q * _polynomial(_A, q * q) / _polynomial(_B, q * q)
-
-
-def _polynomial(factors: Sequence[float], x: float) -> float:
-    value = 0.0
-    for factor in factors:
-        value = value * x + factor
-    return value

@@ -257,7 +257,8 @@ def rates(at: Place, random: Random) -> Iterator[float]:
 
 
 def downloaded(at: Place, size: float, random: Random) -> Download:
-    done, total = [], 0.0
+    done: list[float] = []
+    total = 0.0
     for rate in rates(at, random):
         if total + rate >= size or len(done) >= SECONDS_MAX:
             break
