@@ -142,10 +142,10 @@ def forecast(
 
 
 def critical_s(situation: Situation, running: Running | None = None) -> float | None:
-    """Seconds until the critical section ends; None outside of it."""
+    """Seconds until the critical section ends, at least one; None outside of it."""
     if situation.state not in CRITICAL:
         return None
-    return round(forecast(situation, running=running).total.p50, 1)
+    return max(round(forecast(situation, running=running).total.p50, 1), 1.0)
 
 
 def link_of(situation: Situation, kind: str = "") -> LinkRate:

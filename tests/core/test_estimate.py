@@ -208,34 +208,43 @@ def test_whatever_is_reported_what_is_left_is_sound(
 # whole updates of many terminals
 
 
-def test_whole_updates_end_within_p90_nine_times_of_ten() -> None:
-    """Terminals of their own speeds, 0 to 8 updates old, that differ from the defaults by a factor of two."""
+STEPS = {"verify": 15e6, "install": 5e6, "activate": 60.0, "selftest": 60.0, "commit": 5.0}
+
+
+def whole_updates(places: float, times: float, common: float) -> tuple[float, float]:
+    """Share within p90 and median error over terminals, 0 to 8 updates old, whose speeds differ from the defaults by
+    `places` and from time to time by `times`, of which `common` is the terminal's as a whole (logarithms)."""
     random, errors, within = Random(11), [], []
-    for number in range(600):
-        rates = {"verify": 15e6, "install": 5e6, "activate": 60.0, "selftest": 60.0, "commit": 5.0}
-        own = {name: rate * math.exp(random.gauss(0, 0.5)) for name, rate in rates.items()}
-
-        def once(own: dict[str, float] = own) -> dict[str, tuple[float, float]]:
-            size = math.exp(random.uniform(math.log(20e6), math.log(200e6)))
-            common = random.gauss(0, 0.1)
-            return {
-                name: (
-                    (size / rate if PHASES[name].by_bytes else rate) * math.exp(common + random.gauss(0, 0.2)),
-                    size if PHASES[name].by_bytes else 0.0,
-                )
-                for name, rate in own.items()
-            }
-
-        seen = [once() for _ in range(number % 9)]
-        measurements = {name: tuple(one[name] for one in seen) for name in own if seen}
-        actual = once()
+    for number in range(900):
+        own = {name: usual * math.exp(random.gauss(0, places)) for name, usual in STEPS.items()}
+        *seen, actual = (_one_update(own, times, common, random) for _ in range(number % 9 + 1))
         found = forecast(
-            Situation(state=State.VERIFY, measurements=measurements),
+            Situation(state=State.VERIFY, measurements={name: tuple(one[name] for one in seen) for name in own}),
             work={name: size for name, (_, size) in actual.items() if size},
         )
         seconds = sum(one for one, _ in actual.values())
         within.append(seconds <= found.total.p90)
         errors.append(abs(found.total.p50 - seconds) / seconds)
-    print(sum(within) / len(within), median(errors))
-    assert 0.85 <= sum(within) / len(within) <= 0.97
-    assert median(errors) <= 0.2
+    return sum(within) / len(within), median(errors)
+
+
+def _one_update(own: dict[str, float], times: float, common: float, random: Random) -> dict[str, tuple[float, float]]:
+    size, slow = math.exp(random.uniform(math.log(20e6), math.log(200e6))), random.gauss(0, common)
+    return {
+        name: (
+            (size / usual if PHASES[name].by_bytes else usual) * math.exp(slow + random.gauss(0, times)),
+            size if PHASES[name].by_bytes else 0.0,
+        )
+        for name, usual in own.items()
+    }
+
+
+def test_whole_updates_end_within_p90_nine_times_of_ten() -> None:
+    within, error = whole_updates(places=0.7, times=0.25, common=0.15)
+    assert 0.85 <= within <= 0.95 and error <= 0.20
+
+
+def test_terminals_unlike_those_that_the_defaults_were_made_for_are_not_far_off() -> None:
+    """Steadier ones than expected end within p90 more often, rougher ones a little less."""
+    assert whole_updates(places=0.3, times=0.15, common=0.05)[0] >= 0.95
+    assert whole_updates(places=0.7, times=0.35, common=0.2)[0] >= 0.82
