@@ -117,7 +117,10 @@ class _Varied:
 
 
 class LinkRate:
-    """Fed with samples of one download; `history` has (seconds, bytes) of earlier ones, oldest first."""
+    """Fed with samples of one download; `history` has (seconds, bytes) of earlier ones, oldest first.
+
+    Every second or so it wants a sample, also where no byte has come: only so does it hear of a stall.
+    """
 
     def __init__(self, *, history: Sequence[tuple[float, float]] = (), kind: str = "") -> None:
         self._kind = KINDS.get(kind, UNKNOWN)
