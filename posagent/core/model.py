@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from posagent.core import measured as measuring
 from posagent.core.ports import ResetCause
 
 HISTORY_MAX = 20
@@ -159,7 +160,8 @@ class Situation:
     """Where the update stands: the fold of the journal.
 
     `attempts` counts how often each command was started for this update since it last made progress; `failure` is
-    the latest trouble `{code, detail, …}`; outcomes are newest last.
+    the latest trouble `{code, detail, …}`; outcomes are newest last, and so are each phase's last `measurements`
+    (seconds, bytes). `measured` has the last one only: releases before there were several go on with it.
     """
 
     state: State = State.IDLE
@@ -168,6 +170,7 @@ class Situation:
     failure: Mapping[str, Any] | None = None
     outcomes: tuple[Mapping[str, Any], ...] = ()
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    measurements: measuring.Measurements = field(default_factory=dict)
 
     @property
     def resumable(self) -> bool:
@@ -349,7 +352,13 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
         if "begins" not in record:  # otherwise one update ended and another took its place
             update, attempts, failure = None, {}, None
     return Situation(
-        state=state, update=update, attempts=attempts, failure=failure, outcomes=outcomes, measured=measured
+        state=state,
+        update=update,
+        attempts=attempts,
+        failure=failure,
+        outcomes=outcomes,
+        measured=measured,
+        measurements=measuring.added(situation.measurements, record.get("measured")),
     )
 
 
@@ -363,4 +372,5 @@ def _restore(data: Mapping[str, Any]) -> Situation:
     values["state"] = State(values.get("state", State.IDLE))
     values["update"] = _fold_update(None, values["update"]) if values.get("update") else None
     values["outcomes"] = tuple(values.get("outcomes", ()))
+    values["measurements"] = measuring.restored(values.get("measurements"), values.get("measured"))
     return Situation(**values)
