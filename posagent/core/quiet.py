@@ -46,10 +46,11 @@ class Profile:
         return self._until(end_local_s) - self._until(begin_local_s)
 
     def _until(self, at_s: float) -> float:
-        weeks, within = divmod(at_s - _MONDAY_S, WEEK_S)
-        cell = min(int(within // CELL_S), CELLS - 1)  # the remainder of a float may be the week
-        part = within / CELL_S - cell
-        return weeks * self.sums[CELLS] + self.sums[cell] + part * (self.sums[cell + 1] - self.sums[cell])
+        half_hours = (at_s - _MONDAY_S) / CELL_S
+        whole = int(half_hours // 1)
+        sums, cell = self.sums, whole % CELLS
+        full = sums[cell] + (half_hours - whole) * (sums[cell + 1] - sums[cell])
+        return whole // CELLS * sums[CELLS] + full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,9 +30,10 @@ JOIN_S = 60.0
 """The update's restart comes this long before the daily one, so that it is the update that is under way."""
 SLACK_S = 300.0
 """The last moment for a start is not planned, where there is another: the gates are asked only so often."""
-STEP_S = 300.0
-QUIET_STEP_S = 900.0
-PLACES_MAX = 96
+STEP_S = 600.0
+QUIET_STEP_S = 1800.0
+"""Starts are compared this far apart; payments are known by the half hour."""
+PLACES_MAX = 48
 AS_QUIET = 1.25
 AS_QUIET_PER_S = 0.2 / 3600
 """About as quiet: a quarter more payments than in the quietest place and a fifth of a payment an hour."""
@@ -250,43 +251,49 @@ class _Outlook:
     def _in_quiet_hours(self, span: Span, first_s: float, last_s: float) -> Iterator[_Place]:
         """The quiet hours of each day, from noon to noon so that no night is cut, are windows."""
         noons = (noon for noon in daily_s(DAY_MIN // 2, self._spells) if span.begin_s < noon < span.end_s)
+        latest_s = max(last_s - SLACK_S, first_s)
         for begin_s, end_s in itertools.pairwise((span.begin_s, *noons, span.end_s)):
-            if end_s <= max(self._now_s, first_s) or begin_s > last_s:
+            if end_s + 2 * SLACK_S <= max(self._now_s, first_s) or begin_s > latest_s:
                 continue
-            count = int((min(end_s - 1.0, last_s) - begin_s) / QUIET_STEP_S) + 1
+            count = int((min(end_s - 1.0, latest_s) - begin_s) / QUIET_STEP_S) + 1
             places = self._as_quiet([begin_s + QUIET_STEP_S * number for number in range(count)])
             why = Why.NOW if all(is_quiet for _, is_quiet in places) and not self._calendar.windows else Why.QUIET
             for is_quiet, run in itertools.groupby(places, key=lambda place: place[1]):
                 starts = [start_s for start_s, _ in run]
-                closes_s = min(starts[-1] + QUIET_STEP_S, end_s, last_s)
-                if is_quiet and closes_s >= first_s:
-                    start_s = min(max(self._spread(starts, QUIET_STEP_S), first_s), closes_s)
+                start_s = self._spread(starts, QUIET_STEP_S)
+                until_s = max(start_s, end_s if starts[-1] + QUIET_STEP_S >= end_s else starts[-1])
+                closes_s = min(until_s + SLACK_S, last_s)
+                if is_quiet and until_s >= first_s:
+                    start_s = min(max(start_s, first_s), closes_s)
                     yield _Place(start_s=start_s, closes_s=closes_s, ends_s=span.end_s, why=why)
 
     def _at_once(self, span: Span, first_s: float, last_s: float) -> _Place:
         """Nothing tells one moment from another; after a beginning that all terminals share they are spread."""
         start_s = first_s
         if span.begin_s > self._begin_s:
-            start_s = min(first_s + self._share() * min(self._calendar.spread_s, DAY_S), last_s)
+            start_s = min(first_s + self._share() * min(self._calendar.spread_s, DAY_S), max(last_s - SLACK_S, first_s))
         why = Why.WINDOW if self._calendar.windows else Why.NOW
         return _Place(start_s=start_s, closes_s=last_s, ends_s=span.end_s, why=why)
 
     def _as_quiet(self, starts: Sequence[float]) -> list[tuple[float, bool]]:
         """Each start, and whether its outage costs about as few payments as the best of them."""
-        lead_s, outage_s = self._wish.lead_s, self._wish.outage_s
+        lead_s, outage_s, expected = self._wish.lead_s, self._wish.outage_s, self._profile.expected
         lost = []
         for start_s in starts:
             begin_s = local_s(self._spells, start_s + lead_s)
-            lost.append(self._profile.expected(begin_s, begin_s + outage_s))
+            lost.append(expected(begin_s, begin_s + outage_s))
         most = min(lost) * AS_QUIET + AS_QUIET_PER_S * outage_s
         return [(start_s, cost <= most) for start_s, cost in zip(starts, lost, strict=True)]
 
     def _spread(self, starts: Sequence[float], step_s: float) -> float:
-        """One of the starts, or a moment in the step after it, within the spread from the first."""
-        near = [start_s for start_s in starts if start_s < starts[0] + self._calendar.spread_s] or [starts[0]]
-        place = self._share() * len(near)
-        within_s = min(step_s, starts[0] + self._calendar.spread_s - near[int(place)])
-        return near[int(place)] + (place - int(place)) * max(within_s, 0.0)
+        """A moment at one of the starts or between it and the next, within the spread from the first."""
+        spread_s = self._calendar.spread_s
+        near = [start_s for start_s in starts if start_s < starts[0] + spread_s] or [starts[0]]
+        number = int(place := self._share() * len(near))
+        start_s = near[number]
+        following = starts[number + 1] if number + 1 < len(starts) else float("inf")
+        between_s = step_s if following - start_s <= step_s * 1.01 else SLACK_S  # what follows may be busy
+        return start_s + (place - number) * min(between_s, max(starts[0] + spread_s - start_s, 0.0))
 
     def _share(self) -> float:
         """The same for a terminal always, evenly from 0 to 1 over the fleet."""
