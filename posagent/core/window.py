@@ -26,6 +26,8 @@ BEHIND_S = DAY_S + 7200.0
 """So far back a window's beginning is looked for; a day may have 25 hours."""
 BLACKOUT_AHEAD_S = 100.0 * DAY_S
 """Where blackouts take the next days altogether, so far ahead is looked for their end."""
+DEFERRAL_S_MAX = 400.0 * DAY_S
+"""No calendar is made for later: who defers for ever has a typing error."""
 JOIN_S = 60.0
 """The update's restart comes this long before the daily one, so that it is the update that is under way."""
 SLACK_S = 300.0
@@ -89,6 +91,7 @@ class Moment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`start_s` is the asked moment itself as soon as it may begin, None where no window within eight days fits.
+    Where it takes a daily restart, that one has to wait for it: what begins late restarts a little later.
 
     `ends_s` is the end of its window, None where nothing ends it; `longest_s` the longest window of the next days,
     to be told together with `needed_s` where none fits. The text comes from `why`.
@@ -169,13 +172,8 @@ class _Outlook:
         self._wish = wish
         self._calendar = calendar
         self._now_s = now_s
-        self._from_s = -float("inf")
-        """The deferral's end. A deadline in between ends it."""
-        base_s = now_s
-        if wish.not_before_s is not None:
-            ends = [wish.not_before_s] + ([wish.not_after_s] if wish.not_after_s is not None else [])
-            self._from_s = min(ends)
-            base_s = max(now_s, self._from_s)
+        self._from_s = -float("inf") if wish.not_before_s is None else min(wish.not_before_s, now_s + DEFERRAL_S_MAX)
+        base_s = max(now_s, self._from_s)
         self._spells: Sequence[Spell] = spells(calendar.zone, base_s - BEHIND_S, base_s + ahead_s)
         self._begin_s, self._end_s = base_s - BEHIND_S, base_s + ahead_s
         self._spans = [span for span in calendar.allowed(self._spells) if span.end_s > base_s]
@@ -270,7 +268,7 @@ class _Outlook:
     def _at_once(self, span: Span, first_s: float, last_s: float) -> _Place:
         """Nothing tells one moment from another; after a beginning that all terminals share they are spread."""
         start_s = first_s
-        if span.begin_s > self._begin_s:
+        if first_s == span.begin_s > self._begin_s:
             start_s = min(first_s + self._share() * min(self._calendar.spread_s, DAY_S), max(last_s - SLACK_S, first_s))
         why = Why.WINDOW if self._calendar.windows else Why.NOW
         return _Place(start_s=start_s, closes_s=last_s, ends_s=span.end_s, why=why)

@@ -164,7 +164,8 @@ def test_a_deferral_is_kept_and_named() -> None:
     found = asked(calendar("22:00-06:00"), "2026-03-02T22:30", wish=wish)
     assert (found.why, shown(found.start_s)) == (Why.DEFERRED, "03-03 02:00")
     assert asked(calendar("22:00-06:00"), "2026-03-03T02:30", wish=wish).why is Why.WINDOW
-    assert asked(calendar(), "2026-03-03T01:59", wish=wish).why is Why.DEFERRED
+    found = asked(calendar(spread_s=7200), "2026-03-03T01:59", wish=wish)
+    assert (found.why, shown(found.start_s)) == (Why.DEFERRED, "03-03 02:00")
     assert asked(calendar("04:00-06:00"), "2026-03-02T12:00", wish=wish).why is Why.WINDOW
 
 
@@ -172,6 +173,12 @@ def test_a_deferral_far_ahead_is_planned_too() -> None:
     wish = Wish(terminal="a", lead_s=300, outage_s=120, rollback_s=180, not_before_s=at("2026-12-24T02:00"))
     found = asked(calendar("22:00-06:00", blackouts=("12-20..12-30",)), "2026-11-02T22:30", wish=wish)
     assert (found.why, shown(found.start_s)) == (Why.DEFERRED, "12-31 00:00")
+
+
+def test_a_deferral_for_ever_is_no_trouble() -> None:
+    wish = Wish(terminal="a", lead_s=300, outage_s=120, rollback_s=180, not_before_s=1e18)
+    found = asked(calendar("22:00-06:00", blackouts=("12-20..12-27",)), "2026-03-02T12:00", wish=wish)
+    assert found.why is Why.DEFERRED and found.start_s is not None
 
 
 def test_from_the_deadline_on_neither_window_nor_blackout_nor_deferral_counts() -> None:
@@ -239,6 +246,15 @@ def test_a_window_is_not_passed_over_for_a_daily_restart_days_later() -> None:
     assert shown(asked(week, "2026-03-06T15:00").start_s) == "03-08 02:54"  # no window on Saturday
 
 
+def test_a_daily_restart_within_a_day_is_waited_for() -> None:
+    found = asked(calendar("12:00-13:00", "02:00-05:00", daily="03:00"), "2026-03-02T11:00")
+    assert (found.why, shown(found.start_s)) == (Why.DAILY_RESTART, "03-03 02:54")
+
+
+def test_a_window_that_begins_with_the_daily_restart_is_open_for_some_minutes() -> None:
+    assert asked(calendar("03:00-06:00", daily="03:00"), "2026-03-03T03:04").start_s == at("2026-03-03T03:04")
+
+
 def test_the_daily_restart_in_the_skipped_hour_is_joined_when_it_comes() -> None:
     found = asked(calendar("22:00-06:00", daily="02:30"), "2026-03-28T12:00")
     assert found.restart_s == at("2026-03-29T03:00") - JOIN_S
@@ -253,6 +269,14 @@ def test_inside_the_window_the_quietest_place_is_taken() -> None:
     found = asked(calendar("06:00-12:00"), "2026-03-02T12:30", sold({6: 9, 7: 5, 8: 1, 9: 7, 10: 8, 11: 9}))
     assert found.why is Why.QUIET and found.restart_s is not None
     assert "03-03 08:00" <= shown(found.restart_s) <= "03-03 08:58"
+
+
+def test_the_last_moment_of_a_window_is_not_planned() -> None:
+    falling = sold({6: 12, 7: 10, 8: 8, 9: 6, 10: 4, 11: 0, 12: 0}, weeks=2)
+    found = asked(calendar("06:00-11:11"), "2026-03-02T12:30", falling)
+    assert found.start_s is not None and found.ends_s is not None and found.why is Why.QUIET
+    assert found.start_s <= found.ends_s - WISH.needed_s - SLACK_S
+    assert asked(calendar("06:00-06:11"), "2026-03-02T12:30").start_s == at("2026-03-03T06:00")
 
 
 def test_the_next_window_wins_over_a_quieter_one() -> None:
@@ -307,6 +331,17 @@ def test_terminals_of_a_fleet_are_spread_over_what_is_equally_quiet() -> None:
     by_quarter = [sum(900 * number <= start < 900 * number + 900 for start in starts) for number in range(12)]
     assert min(by_quarter) > 15 and max(by_quarter) < 60
     assert len(set(starts)) == 400
+
+
+def test_spreading_leads_into_no_busy_half_hour() -> None:
+    busy, monday = Quiet(), datetime.datetime(2026, 2, 2, tzinfo=datetime.UTC).timestamp()
+    for number in range(4 * 7 * 96):
+        if number % 96 not in (12, 13):  # nobody comes from three to half past
+            busy = busy.note(monday + number * 900)
+    for number in range(200):
+        wish = Wish(terminal=f"T{number:05}", lead_s=300, outage_s=120, rollback_s=180)
+        found = asked(calendar("22:00-06:00", spread_s=14400), "2026-03-02T12:00", busy, wish)
+        assert found.restart_s is not None and "03-03 03:00" <= shown(found.restart_s) <= "03-03 03:30"
 
 
 # a clock that cannot be right
