@@ -7,14 +7,13 @@ naming the key, its line and the remedy. Names end in units. There is no "unlimi
 from __future__ import annotations
 
 import dataclasses
-import re
 import tomllib
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from posagent.core.errors import ConfigError
+from posagent.tables import Reader
 
 DEFAULT_PATH = "/etc/posagent/posagent.toml"
 
@@ -124,7 +123,13 @@ class FetchConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConfig:
-    """When there is enough energy. `battery = "none"` is for terminals that only run on mains."""
+    """When there is enough energy. `battery = "none"` is for terminals that only run on mains.
+
+    An installation needs `install_power_mw` for as long as it takes, a restart, the self-test and a rollback included,
+    times `energy_margin_percent`; the battery must have it above `battery_reserve_percent`. `battery_capacity_mwh` is
+    for batteries that do not tell theirs. A closed gate opens `battery_hysteresis_percent` higher. Where the full
+    battery has less than is needed, being full on a charger that keeps it so is enough if `charger_may_carry`.
+    """
 
     supply_dir: str = "/sys/class/power_supply"
     battery: str = _one_of("required", "none", default="required")
@@ -132,6 +137,15 @@ class PowerConfig:
     install_battery_percent_min: int = _between(0, 100, 30)
     install_on_charger_battery_percent_min: int = _between(0, 100, 15)
     install_needs_charger: bool = False
+    charger_may_carry: bool = True
+    install_power_mw: int = _between(100, 100_000, 2500)
+    energy_margin_percent: int = _between(100, 1000, 150)
+    battery_reserve_percent: int = _between(0, 50, 5)
+    battery_capacity_mwh: int = _between(500, 500_000, 9600)
+    battery_temperature_c_min: int = _between(-40, 20, 0)
+    battery_temperature_c_max: int = _between(30, 80, 45)
+    battery_hysteresis_percent: int = _between(0, 20, 3)
+    charge_percent_per_h: int = _between(1, 500, 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,9 +206,21 @@ class ConsoleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig:
-    """Who may do more than look: root, the agent's own user, and members of these groups."""
+    """Who may do more than look: root, the agent's own user, and members of these groups. Those in `payment_groups` may
+    only say that payments are under way (docs/payment.md)."""
 
     admin_groups: tuple[str, ...] = ("posagent-admin",)
+    payment_groups: tuple[str, ...] = ("posagent-payment",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentConfig:
+    """The payment application's "not now" (docs/payment.md). Where `application` is `required`, nothing is installed
+    without one that is connected and heard of; after `grace_s` without one the status shows a problem."""
+
+    application: str = _one_of("required", "none", default="none")
+    lease_s_max: int = _between(5, 3600, 300)
+    grace_s: int = _between(5, 3600, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +236,7 @@ class Config:
     selftest: SelftestConfig = SelftestConfig()
     console: ConsoleConfig = ConsoleConfig()
     api: ApiConfig = ApiConfig()
+    payment: PaymentConfig = PaymentConfig()
 
     @property
     def api_socket(self) -> str:
@@ -224,73 +251,6 @@ class Config:
         return f"{self.terminal.state_dir}/journal"
 
 
-class _Reader:
-    """Turns TOML tables into structs and knows the line of each key for its complaints."""
-
-    def __init__(self, text: str, where: str) -> None:
-        self._lines = text.splitlines()
-        self._where = where
-
-    def complain(self, code: str, path: str, detail: str) -> ConfigError:
-        line = self._line_of(path)
-        return ConfigError(code, f"{self._where}:{line}: {path}: {detail}", key=path, line=line)
-
-    def _line_of(self, path: str) -> int:
-        """The line of the key inside its table, or of the table, or 1."""
-        table, _, key = re.sub(r"\[\d+\]", "", path).rpartition(".")
-        inside, found = table == "", 1
-        for number, text in enumerate(self._lines, 1):
-            header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", text)
-            if header:
-                inside = header[1] == table
-                if header[1] in (table, f"{table}.{key}".lstrip(".")):
-                    found = number
-            elif inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", text):
-                return number
-        return found
-
-    def struct(self, kind: type[Any], table: Any, path: str) -> Any:
-        if not isinstance(table, dict):
-            raise self.complain("config_bad_value", path, "must be a table")
-        hints = get_type_hints(kind)
-        fields = {f.name: f for f in dataclasses.fields(kind)}
-        for key in table:
-            if key not in fields:
-                raise self.complain("config_unknown_key", _join(path, key), f"known here: {', '.join(fields)}")
-        values: dict[str, Any] = {}
-        for name, f in fields.items():
-            here = _join(path, name)
-            if name in table:
-                values[name] = self.value(hints[name], table[name], here, f.metadata)
-            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-                raise self.complain("config_missing_key", here, "must be given")
-        return kind(**values)
-
-    def value(self, kind: Any, value: Any, path: str, metadata: types.MappingProxyType[Any, Any]) -> Any:
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            return self.struct(kind, value, path)
-        if get_origin(kind) is tuple:
-            if not isinstance(value, list):
-                raise self.complain("config_bad_value", path, "must be a list")
-            item = get_args(kind)[0]
-            return tuple(self.value(item, v, f"{path}[{i}]", metadata) for i, v in enumerate(value))
-        if type(value) is not kind:
-            raise self.complain("config_bad_value", path, f"must be of type {kind.__name__}")
-        if isinstance(value, str) and ("\0" in value or "\n" in value):
-            raise self.complain("config_bad_value", path, "must be one line")
-        if "range" in metadata:
-            low, high = metadata["range"]
-            if not low <= value <= high:
-                raise self.complain("config_bad_value", path, f"{value} is not between {low} and {high}")
-        if "values" in metadata and value not in metadata["values"]:
-            raise self.complain("config_bad_value", path, f"must be one of {', '.join(metadata['values'])}")
-        return value
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
 _CHECK_NEEDS = {
     "command": ("command",),
     "tcp": ("port",),
@@ -301,7 +261,7 @@ _CHECK_NEEDS = {
 _BOOT_NEEDS = {"uboot": "env_config", "grub": "grub_files", "custom": "custom_command"}
 
 
-def _cross_check(config: Config, reader: _Reader) -> None:
+def _cross_check(config: Config, reader: Reader) -> None:
     """Rules between keys."""
     a, b = config.slots.a.device, config.slots.b.device
     for name, device in (("a", a), ("b", b)):
@@ -331,7 +291,7 @@ def _cross_check(config: Config, reader: _Reader) -> None:
 
 def parse(text: str, where: str = "configuration") -> Config:
     """The configuration in `text`. Raises ConfigError naming key and line."""
-    reader = _Reader(text, where)
+    reader = Reader(text, where)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

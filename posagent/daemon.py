@@ -27,9 +27,9 @@ from posagent.config import Config  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session, SessionLimits  # noqa: E402
+from posagent.core.energy import EnergyLimits  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Limits, Observation  # noqa: E402
-from posagent.core.policy import PowerLimits  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
@@ -56,14 +56,23 @@ def limits_of(config: Config) -> Limits:
     )
 
 
-def power_limits_of(config: Config) -> PowerLimits:
+def power_limits_of(config: Config) -> EnergyLimits:
     power = config.power
-    return PowerLimits(
+    return EnergyLimits(
         battery_required=power.battery == "required",
         download_percent_min=power.download_battery_percent_min,
         install_percent_min=power.install_battery_percent_min,
         install_on_charger_percent_min=power.install_on_charger_battery_percent_min,
         install_needs_charger=power.install_needs_charger,
+        charger_may_carry=power.charger_may_carry,
+        install_power_w=power.install_power_mw / 1000,
+        margin=power.energy_margin_percent / 100,
+        reserve_percent=power.battery_reserve_percent,
+        capacity_wh_default=power.battery_capacity_mwh / 1000,
+        temperature_c_min=power.battery_temperature_c_min,
+        temperature_c_max=power.battery_temperature_c_max,
+        hysteresis_percent=power.battery_hysteresis_percent,
+        charge_percent_per_h_default=power.charge_percent_per_h,
     )
 
 

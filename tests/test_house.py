@@ -26,6 +26,7 @@ ROOMS = (
     "sim",
     "crash",
     "doctor",
+    "payment",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
@@ -55,13 +56,13 @@ ONLY_IN = {
     "urllib3": {"fetcher"},
     "http": {"fetcher"},
     "ssl": {"fetcher"},
-    "time": {"platform.host", "sim", "crash", "release", "cli"},
+    "time": {"platform.host", "sim", "crash", "release", "cli", "payment"},
     "asyncio": set(),
     "threading": {"installer.writer", "platform", "sim", "release"},
 }
 
 PURE_FORBIDDEN = {"os", "io", "time", "socket", "asyncio", "logging", "structlog", "subprocess", "pathlib", "select"}
-MACHINE_ROOMS = ("platform", "sim", "crash", "release")
+MACHINE_ROOMS = ("platform", "sim", "crash", "release", "payment")
 MACHINE_MODULES = {"worker", "wire", "daemon", "cli", "log", "config", "texts"} | ROOTS
 MACHINE_IMPORTS = {"os", "socket", "subprocess", "fcntl", "select", "selectors", "mmap", "shutil", "tempfile"}
 
@@ -180,6 +181,15 @@ def test_no_room_opens_files_by_itself() -> None:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print"):
                 found.append(f"{module}:{node.lineno}: {node.func.id}()")
     assert found == []
+
+
+def test_the_payment_applications_library_needs_nothing_but_the_protocol() -> None:
+    allowed = sys.stdlib_module_names | {"posagent"}
+    for module, path in modules():
+        if module.split(".")[0] == "payment":
+            ours = {name for name in imports(path) if name.startswith("posagent.")}
+            assert all(within(name, {"posagent.payment", "posagent.wire", "posagent.core.errors"}) for name in ours)
+            assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
 def test_there_are_no_circles() -> None:

@@ -74,6 +74,8 @@ class UpdateActors:
                     self._engine.start(self._engine.observation)
             case Command.RETURN:
                 self._return()
+            case Command.RESTART:
+                self._restart(self._engine.report_problem)
             case Command.DISCARD:
                 self._discard(update, situation)
             case _:

@@ -106,7 +106,15 @@ def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
         "version": _text(data, "version"),
         "digest": _text(data, "digest"),
         "image_size": _number(data["image_size"]),
+        "profile": {str(name): _number(value) for name, value in dict(data["profile"]).items()},
+        **_terms(data),
     }
+
+
+def _terms(data: Mapping[str, Any]) -> dict[str, Any]:
+    """See core.manifest."""
+    lists = {name: [_text({name: one}, name) for one in list(data[name])] for name in ("conditions", "contents")}
+    return {**lists, "not_after": _number(data["not_after"]), "reason": _text(data, "reason")}
 
 
 def _planned(data: Mapping[str, Any]) -> Plan:
@@ -121,7 +129,12 @@ def _offer(data: Mapping[str, Any]) -> dict[str, Any] | None:
     if offer is None:
         return None
     texts = {key: _text(offer, key) for key in ("version", "url", "sha256")}
-    return {**texts, "length": _number(offer["length"]), "staged": bool(offer["staged"])}
+    payloads = [
+        {"from": _text(one, "from"), **{name: _number(one[name]) for name in ("bytes", "image_bytes")}}
+        for one in list(offer["payloads"])
+    ]
+    known = {"length": _number(offer["length"]), "room": _number(max(0, offer["room"])), "payloads": payloads}
+    return {**texts, **known, **_terms(offer)}
 
 
 _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {

@@ -16,9 +16,10 @@ from typing import Any
 import posagent
 from posagent.agent import answers, views
 from posagent.agent.engine import Engine, Progress
+from posagent.agent.payment import Payments
 from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
-from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State
+from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State, closed
 from posagent.core.ports import Message, Worker
 from posagent.core.states import SPECS
 
@@ -33,14 +34,20 @@ VERBS: Mapping[str, str] = {
     "check": "ask the repository whether there is something newer",
     "update": "fetch and install: from the repository, a URL or a local file",
     "cancel": "stop the update, unless it is in its critical section",
+    "defer": "put the update off for some hours",
+    "confirm": "agree that the update that asks for it may be installed",
     "history": "how earlier updates ended",
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
+    "payment": "for payment applications: what they hold (docs/payment.md)",
     "help": "this list",
 }
 
+TOLD = ("kind", "refused", "streamed", "bytes_fetched", "bytes_refetched")
+"""Of the update under way, as core.model has it."""
 _SOURCE_CHARACTERS_MAX = 2048
+DEFER_HOURS_MAX = 12
 
 
 def _no_hang_up() -> None:
@@ -57,16 +64,19 @@ class AgentApi:
         fetcher: Worker,
         terminal: str,
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
+        payments: Payments | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._terminal = terminal
         self._new_id = new_id
         self._watchers: list[Callable[[], None]] = []
+        if payments is not None:
+            self._payment = payments.line
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
-        if verb not in VERBS:
+        if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
         try:
@@ -163,10 +173,7 @@ class AgentApi:
         if self._engine.critical:
             reasons.append(self._critical().as_dict())
         elif situation.update is not None:
-            work = State.INSTALL if situation.state is State.READY else situation.state
-            reasons += [
-                views.closed_gate(gate) for gate in self._engine.gates() if gate.needed_for is work and not gate.open
-            ]
+            reasons += [views.closed_gate(gate) for gate in closed(self._engine.gates(), situation.state)]
         if situation.failure is not None:
             reasons.append(PosagentError.from_dict(situation.failure).as_dict())
         last = situation.last_outcome
@@ -304,6 +311,23 @@ class AgentApi:
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
         reply({"result": {"cancelled": True}})
+        return _no_hang_up
+
+    def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        hours = args.get("hours", 1)
+        if type(hours) is not int or not 1 <= hours <= DEFER_HOURS_MAX:
+            raise PosagentError("bad_request", f"hours must be a number from 1 to {DEFER_HOURS_MAX}")
+        update = self._engine.situation.update
+        until = round(self._engine.now() + hours * 3600, 3)
+        changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
+        self._ask(Occurrence(event=Event.DEFER_REQUESTED, data={"update": {**changes, "deferred_by": caller}}))
+        reply({"result": {"deferred_until": until}})
+        return _no_hang_up
+
+    def _confirm(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        changes = {"consent_by": caller, "consent_at": round(self._engine.now(), 3)}
+        self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
+        reply({"result": {"confirmed": True}})
         return _no_hang_up
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:

@@ -105,16 +105,15 @@ class Engine:
 
     @property
     def uninterruptible(self) -> bool:
-        """Whether a stop or a shutdown has to wait; not while a write has yet to begin, or to begin again."""
-        return self.critical and (self._working or self.situation.state is not State.INSTALL)
+        """Whether a stop or a shutdown has to wait; not while a write or the restart has yet to begin."""
+        return self.critical and (self._working or self.situation.state not in (State.INSTALL, State.ACTIVATE))
 
     @property
     def waits_for(self) -> tuple[Gate, ...]:
         """The closed gates for which the present work waits; work that has begun waits for none."""
         if self._held_at is None:
             return ()
-        work = State.INSTALL if self.situation.state is State.READY else self.situation.state
-        return self._facts().closed_gates(work)
+        return self._facts().closed_gates(self.situation.state)
 
     @property
     def waiting(self) -> tuple[Occurrence, ...]:

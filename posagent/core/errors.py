@@ -71,6 +71,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("nothing_to_cancel", _R, _N, "No update is under way.", "Nothing to do.", "无需操作。"),
     ("busy", _R, _N, "Another update is under way.", "Cancel it first, or wait until it has ended.", "请先取消当前升级，或等待其结束。"),
     ("gate_closed", _R, _W, "A condition for updating is not met now.", "See the gates in `posagent status`.", "请查看 posagent status 中的条件。"),
+    ("defer_spent", _R, _N, "The update was put off as often as allowed, or its deadline has passed.", "Let it run at the time that `posagent why` shows, or cancel it.", "请按 posagent why 显示的时间进行，或取消升级。"),
+    ("nothing_asked", _R, _N, "Nothing waits for a confirmation now.", "Nothing to do.", "无需操作。"),
     ("same_bundle", _R, _N, "This very bundle is already waiting to be installed.", "Nothing to do.", "无需操作。"),
     ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
     ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
@@ -80,6 +82,10 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("agent_unreachable", _X, _B, "The agent does not answer on its socket.", "Check that posagentd runs: systemctl status posagentd.", "请检查 posagentd 是否运行。"),
     ("already_running", _F, _N, "Another agent already works on this state directory.", "Stop the other one, or use another state directory.", "请先停止另一个进程。"),
     ("test_refused", _R, _O, "This test of the board is not made here and now.", "Mend what stands in the way, then ask for the test again.", "请排除所述原因后重新发起测试。"),
+    # payment applications
+    ("payment_silent", _F, _O, "A payment application is connected but has not been heard of for longer than its lease.", "Start the payment application again; if this stays, call service.", "请重新启动支付应用；如仍有问题请联系服务商。"),
+    ("payment_absent", _F, _O, "The configuration requires a payment application, and none is connected.", "Start the payment application; if this stays, call service.", "请启动支付应用；如仍有问题请联系服务商。"),
+    ("payment_full", _R, _B, "As many payment applications as allowed are connected.", "End one of them first.", "请先结束其中一个支付应用。"),
     # engineers
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),

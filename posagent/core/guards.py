@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posagent.core.errors import CATALOGUE, Retry
-from posagent.core.model import Command, Facts, Occurrence, Situation, State
+from posagent.core.model import Command, Facts, Occurrence, Situation
 
 Guard = Callable[[Situation, Occurrence, Facts], bool]
 
 
 def gates_closed(situation: Situation, _: Occurrence, facts: Facts) -> bool:
     """a gate for this work is closed"""
-    work = State.INSTALL if situation.state == State.READY else situation.state
-    return bool(facts.closed_gates(work))
+    return bool(facts.closed_gates(situation.state))
+
+
+def defer_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:
+    """put off too often, or too late for that"""
+    update = situation.update
+    if update is None:
+        return False
+    return update.deferrals >= facts.limits.deferrals_max or 0 < update.not_after <= facts.now
 
 
 def fetch_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:

@@ -31,6 +31,7 @@ COUNTED = frozenset(Command) - {
     Command.DISCARD,
     Command.REFRESH,
     Command.SETTLE,
+    Command.RESTART,
 }
 """Commands whose starts are counted as attempts."""
 

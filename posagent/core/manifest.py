@@ -21,6 +21,12 @@ REVISION_MAX = 65535
 HARDWARE_MAX = 64
 RATES_MAX = 32
 GROUPS_MAX = 16
+CONDITIONS = ("reconcile", "confirm")
+"""What must be done first: settle all payments (ISO 20022 RCNC), ask the merchant (MANC)."""
+REASONS = ("security", "approval", "faults", "feature", "notice")
+"""Why it is needed: a hole, an approval that ends, faults seen, something new, the fleet's wish."""
+CONTENTS_MAX = 16
+TIME_MAX = 1 << 40
 
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,26}")  # with its digest before it, it fits a tar header
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
@@ -37,7 +43,9 @@ class Manifest:
     `length` and `sha256` are of the payload file; `header_sha256` of its header (core.payload), which in turn has the
     digest of every operation; `sealed` has the key of an encrypted payload, wrapped for each group of terminals that
     may read it (core.seal); a delta has size and digest of the image it was made from, others 0 and nothing;
-    `profile` has whole numbers that help to estimate.
+    `profile` has whole numbers that help to estimate. `conditions` have to hold before it is installed; from
+    `not_after` on (seconds since 1970, 0: never) it is installed outside of maintenance windows, too; `contents` and
+    `reason` are told to people.
     """
 
     target: str
@@ -55,15 +63,31 @@ class Manifest:
     source_sha256: str = ""
     sealed: Mapping[str, str] = field(default_factory=dict)
     profile: Mapping[str, int] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
+    not_after: int = 0
+    contents: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def member(self) -> str:
         """The payload's name under `targets/` of a bundle: prefixed with its digest, as TUF repositories do."""
         return f"{self.sha256}.{self.target}"
 
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What people and the agent have to know before it is installed."""
+        return {
+            "conditions": list(self.conditions),
+            "not_after": self.not_after,
+            "contents": list(self.contents),
+            "reason": self.reason,
+        }
+
     def as_custom(self) -> dict[str, Any]:
         """The `custom` field of the TUF target, as the builder signs it."""
-        optional: dict[str, Any] = {"sealed": dict(self.sealed)} if self.sealed else {}
+        optional: dict[str, Any] = {name: value for name, value in self.terms.items() if value}
+        if self.sealed:
+            optional["sealed"] = dict(self.sealed)
         if self.source_sha256:
             optional |= {"source_size": self.source_size, "source_sha256": self.source_sha256}
         return {
@@ -110,7 +134,27 @@ def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manife
         source_sha256=_text({"source_sha256": "", **fields}, "source_sha256", _DIGEST_OR_NONE),
         sealed=_sealed(fields.get("sealed", {})),
         profile=_profile(fields.get("profile", {})),
+        **terms_of(fields),
     )
+
+
+def terms_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`Manifest.terms` in a table, those that are missing as nothing. A condition that this release does not know
+    cannot be kept: raises BundleError `bundle_unreadable` naming the field."""
+    conditions, contents = fields.get("conditions", []), fields.get("contents", [])
+    if not isinstance(conditions, list) or not all(one in CONDITIONS for one in conditions):
+        raise _unreadable("conditions", f"may be {', '.join(CONDITIONS)}")
+    if not isinstance(contents, list) or len(contents) > CONTENTS_MAX:
+        raise _unreadable("contents", f"must list at most {CONTENTS_MAX} words")
+    reason = fields.get("reason", "")
+    if reason not in ("", *REASONS):
+        raise _unreadable("reason", f"may be {', '.join(REASONS)}")
+    return {
+        "conditions": tuple(conditions),
+        "not_after": _whole({"not_after": 0, **fields}, "not_after", 0, TIME_MAX),
+        "contents": tuple(_text({"contents": one}, "contents", _WORD) for one in contents),
+        "reason": reason,
+    }
 
 
 def _unreadable(name: str, trouble: str) -> BundleError:

@@ -7,11 +7,12 @@ Rules: `fold` is total over what any release wrote: unknown fields are ignored, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from posagent.core import measured as measuring
 from posagent.core.ports import ResetCause
 
 HISTORY_MAX = 20
@@ -36,9 +37,12 @@ class Event(StrEnum):
     # people and servers
     UPDATE_REQUESTED = "update_requested"
     CANCEL_REQUESTED = "cancel_requested"
+    DEFER_REQUESTED = "defer_requested"
+    CONSENT_GIVEN = "consent_given"
     # time
     DUE = "due"
     DEADLINE = "deadline"
+    RESTART_DUE = "restart_due"
     # workers
     PROGRESSED = "progressed"
     FETCHED = "fetched"
@@ -75,6 +79,7 @@ class Command(StrEnum):
     DISCARD = "discard"  # delete the bundle; between updates, what a power cut has left of the last one
     REFRESH = "refresh"  # booted slot is good: refill its tries, apply its floor; then DUE
     SETTLE = "settle"  # ask the hardware's story again: the update that it did not fit is over
+    RESTART = "restart"  # the terminal's daily one
     RETURN = "return"  # power cuts used up a good slot's tries: start it again
     FETCH = "fetch"
     CHECK = "check"
@@ -104,6 +109,10 @@ class Update:
     up because they were corrupt, in which `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came
     more than once in all.
 
+    From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
+    said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
+    `deferrals`.
+
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
     """
@@ -131,6 +140,16 @@ class Update:
     requested_by: str = ""
     bytes_done: int = 0
     bytes_total: int = 0
+    conditions: tuple[str, ...] = ()
+    not_after: float = 0.0
+    contents: tuple[str, ...] = ()
+    reason: str = ""
+    profile: Mapping[str, int] = field(default_factory=dict)
+    at_once: bool = False
+    consent_by: str = ""
+    consent_at: float = 0.0
+    deferred_until: float = 0.0
+    deferrals: int = 0
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False
@@ -143,7 +162,8 @@ class Situation:
     """Where the update stands: the fold of the journal.
 
     `attempts` counts how often each command was started for this update since it last made progress; `failure` is
-    the latest trouble `{code, detail, …}`; outcomes are newest last.
+    the latest trouble `{code, detail, …}`; outcomes are newest last, and so are each phase's last `measurements`
+    (seconds, bytes). `measured` has the last one only: releases before there were several go on with it.
     """
 
     state: State = State.IDLE
@@ -152,6 +172,7 @@ class Situation:
     failure: Mapping[str, Any] | None = None
     outcomes: tuple[Mapping[str, Any], ...] = ()
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    measurements: measuring.Measurements = field(default_factory=dict)
 
     @property
     def resumable(self) -> bool:
@@ -214,7 +235,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese."""
+    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese. One that is
+    asked `again` must also hold right before the restart."""
 
     name: str
     needed_for: State
@@ -223,6 +245,15 @@ class Gate:
     reason_zh: str
     remedy: str = ""
     remedy_zh: str = ""
+    again: bool = False
+
+
+def closed(gates: Iterable[Gate], state: State) -> tuple[Gate, ...]:
+    """Those that keep the work of that state from beginning; `ready` waits for what the installation needs."""
+    work = State.INSTALL if state is State.READY else state
+    return tuple(
+        gate for gate in gates if not gate.open and (gate.needed_for is work or (gate.again and work is State.ACTIVATE))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +268,7 @@ class Limits:
     reboot_attempts_max: int = 5
     return_attempts_max: int = 3
     power_cycles_max: int = 10
+    deferrals_max: int = 3
     fetch_backoff_s: float = 5.0
     fetch_backoff_s_max: float = 900.0
     install_backoff_s: float = 5.0
@@ -254,7 +286,7 @@ class Facts:
     limits: Limits = Limits()
 
     def closed_gates(self, state: State) -> tuple[Gate, ...]:
-        return tuple(gate for gate in self.gates if gate.needed_for == state and not gate.open)
+        return closed(self.gates, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,10 +317,11 @@ def _fields(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fold_update(update: Update | None, data: Mapping[str, Any]) -> Update | None:
+    fields = {name: tuple(one) if isinstance(one, list) else one for name, one in _fields(Update, data).items()}
     if update is None:
         needed = ("id", "source", "spool", "target", "previous")
-        return Update(**_fields(Update, data)) if all(name in data for name in needed) else None
-    return dataclasses.replace(update, **_fields(Update, data))
+        return Update(**fields) if all(name in data for name in needed) else None
+    return dataclasses.replace(update, **fields)
 
 
 def _remembered(outcome: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -321,7 +354,13 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
         if "begins" not in record:  # otherwise one update ended and another took its place
             update, attempts, failure = None, {}, None
     return Situation(
-        state=state, update=update, attempts=attempts, failure=failure, outcomes=outcomes, measured=measured
+        state=state,
+        update=update,
+        attempts=attempts,
+        failure=failure,
+        outcomes=outcomes,
+        measured=measured,
+        measurements=measuring.added(situation.measurements, record.get("measured")),
     )
 
 
@@ -335,4 +374,5 @@ def _restore(data: Mapping[str, Any]) -> Situation:
     values["state"] = State(values.get("state", State.IDLE))
     values["update"] = _fold_update(None, values["update"]) if values.get("update") else None
     values["outcomes"] = tuple(values.get("outcomes", ()))
+    values["measurements"] = measuring.restored(values.get("measurements"), values.get("measured"))
     return Situation(**values)

@@ -6,87 +6,62 @@ the person there can do about it, in English and Chinese.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 
+from posagent.core import energy
+from posagent.core.energy import EnergyLimits
 from posagent.core.model import Command, Event, Gate, Limits, Observation, Situation, State
 from posagent.core.ports import PowerReading
+from posagent.core.trend import Trend
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PowerLimits:
-    """Battery floors in percent; `battery_required` is False for terminals that only run on mains."""
-
-    battery_required: bool = True
-    download_percent_min: int = 15
-    install_percent_min: int = 30
-    install_on_charger_percent_min: int = 15
-    install_needs_charger: bool = False
-
-
-def gates(reading: PowerReading, limits: PowerLimits, seen: Observation | None) -> tuple[Gate, ...]:
-    """All gates, open and closed, for `download` and `install`."""
-    return (
-        _power_gate("power_download", State.DOWNLOAD, reading, limits),
-        _power_gate("power_install", State.INSTALL, reading, limits),
-        _slot_gate(seen),
-    )
-
-
-def _open(name: str, state: State, reason: str, reason_zh: str) -> Gate:
-    return Gate(name=name, needed_for=state, open=True, reason=reason, reason_zh=reason_zh)
-
-
-def _closed(name: str, state: State, reason: tuple[str, str], remedy: tuple[str, str]) -> Gate:
-    return Gate(
-        name=name,
-        needed_for=state,
-        open=False,
-        reason=reason[0],
-        reason_zh=reason[1],
-        remedy=remedy[0],
-        remedy_zh=remedy[1],
-    )
-
-
-_CHARGER = ("Put the terminal on its charger.", "请将终端接上充电器。")
-_BATTERY_FAULT = (
-    "Check that the battery is seated; if this stays, call service.",
-    "请检查电池是否装好；如仍有问题请联系服务商。",
-)
+PowerLimits = EnergyLimits
+"""Its name before there was more to it than floors in percent."""
 _SLOT_FAULT = ("Call service; the terminal keeps working.", "请联系服务商；终端可继续使用。")
 
 
-def _power_gate(name: str, state: State, reading: PowerReading, limits: PowerLimits) -> Gate:
-    if not limits.battery_required and reading.battery_present is not True:
-        return _open(name, state, "runs on mains, has no battery", "市电供电，无电池")
-    percent = reading.battery_percent
-    if percent is None:
-        return _closed(name, state, ("the battery level is not known", "电池电量未知"), _BATTERY_FAULT)
-    on_charger = reading.mains is True
-    if state is State.INSTALL and limits.install_needs_charger and not on_charger:
-        return _closed(name, state, ("not on the charger", "未接充电器"), _CHARGER)
-    needed = _percent_needed(state, on_charger, limits)
-    if percent < needed:
-        return _closed(
-            name,
-            state,
-            (f"battery {percent} %, needs {needed} %", f"电量 {percent} %，需要 {needed} %"),
-            (f"Charge to at least {needed} %.", f"请充电至 {needed} % 以上。") if on_charger else _CHARGER,
+def gates(
+    reading: PowerReading,
+    limits: EnergyLimits,
+    seen: Observation | None,
+    *,
+    need_s: float = 0.0,
+    trend: Trend | None = None,
+    was_open: Collection[str] | None = None,
+) -> tuple[Gate, ...]:
+    """All gates, open and closed, for `download` and `install`.
+
+    `need_s` is how long (p90) the battery must last for install, restart, self-test and a rollback. `was_open` names
+    the gates that were open when last asked; None where that is not known.
+    """
+    asked = (("power_download", State.DOWNLOAD, 0.0), ("power_install", State.INSTALL, need_s))
+    power = (
+        energy.gate(
+            reading,
+            trend or Trend(),
+            limits,
+            seconds,
+            name=name,
+            needed_for=state,
+            was_open=was_open is None or name in was_open,
         )
-    return _open(name, state, f"battery {percent} %, needs {needed} %", f"电量 {percent} %，需要 {needed} %")
-
-
-def _percent_needed(state: State, on_charger: bool, limits: PowerLimits) -> int:
-    if state is State.DOWNLOAD:
-        return limits.download_percent_min
-    return limits.install_on_charger_percent_min if on_charger else limits.install_percent_min
+        for name, state, seconds in asked
+    )
+    return (*power, _slot_gate(seen))
 
 
 def _slot_gate(seen: Observation | None) -> Gate:
-    if seen is None:
-        return _closed("boot_control", State.INSTALL, ("the slots are not known yet", "启动分区状态未知"), _SLOT_FAULT)
-    return _open("boot_control", State.INSTALL, f"slot {seen.spare} is free", f"分区 {seen.spare} 可用")
+    if seen is not None:
+        said = (f"slot {seen.spare} is free", f"分区 {seen.spare} 可用")
+        return Gate(name="boot_control", needed_for=State.INSTALL, open=True, reason=said[0], reason_zh=said[1])
+    return Gate(
+        name="boot_control",
+        needed_for=State.INSTALL,
+        open=False,
+        reason="the slots are not known yet",
+        reason_zh="启动分区状态未知",
+        remedy=_SLOT_FAULT[0],
+        remedy_zh=_SLOT_FAULT[1],
+    )
 
 
 LINK_SETTLES_S = 2.0

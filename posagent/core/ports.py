@@ -99,12 +99,30 @@ class BootControl(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerReading:
-    """What the terminal's power supplies say; None where it is not known."""
+    """What the terminal's power supplies say; None where it is not known.
+
+    Of several batteries: energies and draw are sums, the rest is that of the worst. `battery_full_wh` is what they hold
+    when full now, `battery_design_wh` when they were new; `draw_w` is positive while they are being emptied.
+    `battery_full` is what the charging circuit says, whatever the percent. `technology` is in the kernel's words.
+    """
 
     battery_present: bool | None = None
     battery_percent: int | None = None
     charging: bool | None = None
     mains: bool | None = None
+    battery_full: bool = False
+    battery_full_wh: float | None = None
+    battery_design_wh: float | None = None
+    cycles: int | None = None
+    temperature_c: float | None = None
+    voltage_v: float | None = None
+    draw_w: float | None = None
+    technology: str | None = None
+
+    @property
+    def plugged(self) -> bool:
+        """On a charger, as far as it is known; where the charger is not shown, a battery that is charged is on one."""
+        return self.mains is True or (self.mains is None and self.charging is True)
 
 
 class Power(Protocol):

@@ -110,6 +110,8 @@ def _waits(state: State) -> Row:
     return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=guards.gates_closed, durable=False)
 
 
+_LOOK_AGAIN: Mapping[State, tuple[Command, ...]] = {_S.DOWNLOAD: (), _S.VERIFY: (), _S.READY: (_C.WATCH,)}
+
 TABLE: tuple[Row, ...] = (
     # idle
     Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.REFRESH,)),
@@ -159,11 +161,12 @@ TABLE: tuple[Row, ...] = (
     _fails(_E.DUE, _S.INSTALL, when=guards.install_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.INSTALL, to=_S.INSTALL, do=(_C.INSTALL,)),
     Row(on=_E.PROGRESSED, source=_S.INSTALL, to=_S.INSTALL),
-    Row(on=_E.SLOT_COMPLETE, source=_S.INSTALL, to=_S.ACTIVATE, do=(_C.ARM,)),
+    Row(on=_E.SLOT_COMPLETE, source=_S.INSTALL, to=_S.ACTIVATE, do=(_C.WATCH,)),
     Row(on=_E.WRITE_FAILED, source=_S.INSTALL, to=_S.DOWNLOAD, do=(_C.WATCH,), when=guards.incomplete),
     _fails(_E.WRITE_FAILED, _S.INSTALL, when=guards.final),
     _again(_E.WRITE_FAILED, _S.INSTALL),
-    # activate
+    # activate: asked once more, because writing took its time
+    _waits(_S.ACTIVATE),
     _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", when=guards.start_spent),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,), when=guards.armed),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.ARM,)),
@@ -242,6 +245,40 @@ TABLE: tuple[Row, ...] = (
         for state, spec in SPECS.items()
         if spec.critical
     ),
+    # until then people may put it off, and agree
+    *(
+        row
+        for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)
+        for row in (
+            Row(
+                on=_E.DEFER_REQUESTED,
+                source=state,
+                to=state,
+                when=guards.defer_spent,
+                refuse="defer_spent",
+                durable=False,
+            ),
+            Row(on=_E.DEFER_REQUESTED, source=state, to=state, do=_LOOK_AGAIN[state]),
+            Row(on=_E.CONSENT_GIVEN, source=state, to=state, do=_LOOK_AGAIN[state]),
+        )
+    ),
+    Row(on=_E.DEFER_REQUESTED, source=_S.IDLE, to=_S.IDLE, refuse="nothing_to_cancel", durable=False),
+    Row(on=_E.CONSENT_GIVEN, source=_S.IDLE, to=_S.IDLE, refuse="nothing_asked", durable=False),
+    *(
+        row
+        for state, spec in SPECS.items()
+        if spec.critical
+        for row in (
+            Row(on=_E.DEFER_REQUESTED, source=state, to=state, refuse="critical_section", durable=False),
+            Row(on=_E.CONSENT_GIVEN, source=state, to=state, refuse="nothing_asked", durable=False),
+        )
+    ),
+    # the terminal's daily restart; an update on its way goes on after it
+    *(
+        Row(on=_E.RESTART_DUE, source=state, to=state, do=(_C.STOP, _C.RESTART))
+        for state, spec in SPECS.items()
+        if not spec.critical
+    ),
     # one update at a time; only `ready` gives way to a newer bundle
     *(
         Row(on=_E.UPDATE_REQUESTED, source=state, to=state, refuse="busy", durable=False)
@@ -277,12 +314,14 @@ TABLE: tuple[Row, ...] = (
     ),
 )
 
+_CRITICAL = {state for state, spec in SPECS.items() if spec.critical}
 _BOOT = {_S.ACTIVATE, _S.SELFTEST, _S.COMMIT, _S.ROLLBACK}
 _EARLY = {_S.IDLE, _S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL}
 
 IGNORED: Mapping[Event, frozenset[State]] = {
     # a worker's or timer's message that arrives after its state was left means nothing any more
     _E.DUE: frozenset({_S.IDLE}),
+    _E.RESTART_DUE: frozenset(_CRITICAL),
     _E.DEADLINE: frozenset(set(State) - {_S.SELFTEST}),
     _E.PROGRESSED: frozenset(set(State) - {_S.DOWNLOAD, _S.INSTALL}),
     _E.FETCHED: frozenset(set(State) - {_S.DOWNLOAD}),

@@ -7,11 +7,14 @@ import re
 from typing import Any
 
 from posagent.config import FetchConfig
-from posagent.core.errors import FetchError
+from posagent.core import manifest
+from posagent.core.errors import BundleError, FetchError
 from posagent.core.ports import Clock
 from posagent.fetcher.http import Answer, Asked, Client
 
 BYTES_MAX = 64 * 1024
+PAYLOADS_MAX = 64
+_DIGEST_OR_NONE = re.compile(r"([0-9a-f]{64})?")
 _FORMAT = 1
 _TEXTS = {
     "version": re.compile(r"[!-~]{1,64}"),
@@ -60,4 +63,26 @@ def offer(data: bytes, base: str) -> dict[str, Any]:
     if not sound or type(found["length"]) is not int or found["length"] <= 0:
         raise FetchError("fetch_pointer", "the repository's announcement is not understood")
     path = found.pop("bundle")
-    return {**found, "url": f"{base}/{path}"}
+    return {**found, "url": f"{base}/{path}", **_told(pointer)}
+
+
+def _told(pointer: dict[str, Any]) -> dict[str, Any]:
+    """What else the pointer says of the update. Raises FetchError `fetch_pointer`."""
+    payloads = pointer.get("payloads", [])
+    numbers = ("bytes", "image_bytes")
+    sound = isinstance(payloads, list) and len(payloads) <= PAYLOADS_MAX
+    sound = sound and all(
+        isinstance(one, dict)
+        and isinstance(one.get("from"), str)
+        and _DIGEST_OR_NONE.fullmatch(one["from"])
+        and all(type(one.get(name)) is int and 0 < one[name] <= manifest.LENGTH_MAX for name in numbers)
+        for one in payloads
+    )
+    try:
+        terms = manifest.terms_of(pointer)
+    except BundleError:
+        sound = False
+    if not sound:
+        raise FetchError("fetch_pointer", "the repository's announcement is not understood")
+    kept = [{name: one[name] for name in ("from", *numbers)} for one in payloads]
+    return {"payloads": kept, **{name: list(v) if isinstance(v, tuple) else v for name, v in terms.items()}}

@@ -61,10 +61,10 @@ class Fetcher:
         self._spool = Spool(files, config.spool_dir, keep_free_bytes=config.keep_free_bytes)
 
     def look(self, _: Mapping[str, Any]) -> Iterator[Message]:
-        """Result `{"offer": {version, url, length, sha256, staged}}`: the repository's unsigned advice, and whether
-        there is room for all of it."""
+        """Result `{"offer": {version, url, length, sha256, payloads, room, …}}`: the repository's unsigned advice, and
+        how many bytes there is room for."""
         offer = announcement.asked_for(self._client, self._config, self._clock)
-        yield {"result": {"offer": {**offer, "staged": offer["length"] <= self._spool.room()}}}
+        yield {"result": {"offer": {**offer, "room": self._spool.room()}}}
 
     # discard
 

@@ -138,7 +138,13 @@ def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tup
     answer = ports.apart(found)
     if "missing" in answer:
         raise Missing(*answer["missing"])
-    return tuple(Manifest(**{**one, "hw_ids": tuple(one["hw_ids"])}) for one in answer["manifests"])
+    return tuple(_manifest(one) for one in answer["manifests"])
+
+
+def _manifest(fields: dict[str, Any]) -> Manifest:
+    """JSON knows no tuples."""
+    lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return Manifest(**{**fields, **lists})
 
 
 def _selected(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tuple[Manifest, ...]:

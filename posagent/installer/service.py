@@ -151,6 +151,8 @@ class Installer:
                 "security_counter": chosen.security_counter,
                 "target_slot": self._spare,
                 "kind": work.kind,
+                "profile": dict(chosen.profile),
+                **chosen.terms,
             }
         yield {"result": result}
 

@@ -11,6 +11,7 @@ import pwd
 import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from posagent import wire, worker
@@ -159,19 +160,28 @@ Call = Callable[[str, dict[str, Any], Callable[[Message], None], str], Callable[
 
 
 class ApiServer:
-    """The API socket. Only root, the agent's own user and members of `admin_groups` may do more than look.
+    """The API socket. Only root, the agent's own user and members of `admin_groups` may do more than look; members of
+    `verb_groups[verb]` may that verb besides.
 
     Nobody can lock the others out: a user other than root and the agent's own has few connections, one that asks
     nothing for `IDLE_S` is dropped, and root always gets in.
     """
 
     def __init__(
-        self, path: str, loop: Loop, call: Call, *, admin_groups: Collection[str], open_verbs: Collection[str]
+        self,
+        path: str,
+        loop: Loop,
+        call: Call,
+        *,
+        admin_groups: Collection[str],
+        open_verbs: Collection[str],
+        verb_groups: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
         self._loop = loop
         self._call = call
         self._admin_groups = admin_groups
         self._open_verbs = open_verbs
+        self._verb_groups = verb_groups
         self._clients: set[_Client] = set()
         self._sweeping = False
         Path(path).unlink(missing_ok=True)
@@ -216,28 +226,20 @@ class ApiServer:
             self._loop.call_later(IDLE_S - max(waits), self._sweep)
 
     def allowed(self, verb: str, uid: int) -> bool:
-        return verb in self._open_verbs or uid in (0, os.getuid()) or self._is_admin(uid)
+        if verb in self._open_verbs or uid in (0, os.getuid()):
+            return True
+        return _is_member(uid, (*self._admin_groups, *self._verb_groups.get(verb, ())))
 
-    def _is_admin(self, uid: int) -> bool:
-        try:
-            user = pwd.getpwuid(uid)
-        except KeyError:
-            return False
-        for name in self._admin_groups:
-            try:
-                group = grp.getgrnam(name)
-            except KeyError:
-                continue
-            if user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem:
-                return True
-        return False
+    def read(self, line: bytes, uid: int) -> tuple[str, dict[str, Any]]:
+        """Verb and arguments of a line. Raises PosagentError: not understood, or not allowed."""
+        verb, args = wire.request_of(wire.decode(line))
+        if not self.allowed(verb, uid):
+            raise PosagentError("not_allowed", f"user {uid} may not {verb[:40]}")
+        return verb, args
 
-    def request(self, client: _Client, line: bytes) -> Callable[[], None]:
-        """Answer one line. Returns how to hang up on it."""
+    def request(self, client: _Client, verb: str, args: dict[str, Any]) -> Callable[[], None]:
+        """Have it answered. Returns how to hang up on it."""
         try:
-            verb, args = wire.request_of(wire.decode(line))
-            if not self.allowed(verb, client.uid):
-                raise PosagentError("not_allowed", f"user {client.uid} may not {verb[:40]}")
             return self._call(verb, args, client.reply, f"uid {client.uid}")
         except PosagentError as error:
             client.reply({"error": error.as_dict()})
@@ -249,6 +251,21 @@ class ApiServer:
     @property
     def loop(self) -> Loop:
         return self._loop
+
+
+def _is_member(uid: int, groups: Collection[str]) -> bool:
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    for name in groups:
+        try:
+            group = grp.getgrnam(name)
+        except KeyError:
+            continue
+        if user.pw_gid == group.gr_gid or user.pw_name in group.gr_mem:
+            return True
+    return False
 
 
 class _Client:
@@ -276,9 +293,21 @@ class _Client:
         self._stream.send(message)
 
     def _line(self, line: bytes) -> None:
+        """The next request takes the place of the last; a line that is none leaves that as it is."""
+        try:
+            verb, args = self._server.read(line, self.uid)
+        except PosagentError as error:
+            self.refuse(error)
+            return
         self._hang_up()
         self.idle_since = None
-        self._hang_up = self._server.request(self, line)
+        self._hang_up = self._server.request(self, verb, args)
+
+    def refuse(self, error: PosagentError) -> None:
+        if self.idle_since is None:
+            self._stream.send({"error": error.as_dict()})
+        else:
+            self.reply({"error": error.as_dict()})
 
     def _ended(self) -> None:
         self._hang_up()

@@ -62,6 +62,7 @@ def build(
     security_counter: int | None = None,
     expires_days: int = EXPIRES_DAYS,
     profile: Mapping[str, int] | None = None,
+    terms: Mapping[str, Any] | None = None,
     sources: Sequence[Path] = (),
     groups: Sequence[Path] = (),
     level: int = LEVEL,
@@ -75,7 +76,8 @@ def build(
     It holds a full payload and a delta from each image in `sources`, unless that would hardly be smaller; encrypted for
     the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time. `versions` (default:
     one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build repeatable;
-    `security_counter` defaults to the last build's. Raises Refusal `bad_request`, ReleaseError.
+    `security_counter` defaults to the last build's; `terms` are those of core.manifest. Raises Refusal `bad_request`,
+    ReleaseError.
     """
     now = files.now_s() if now_s is None else now_s
     if not 1 <= expires_days <= DAYS_MAX:
@@ -90,7 +92,8 @@ def build(
         chosen = versions or _next_versions(keys_dir)
         counter = chosen.security_counter if security_counter is None else security_counter
         public = [path.read_bytes() for path in groups]
-        draft = _draft(version, compatible, min_hw_rev, counter, dict(profile or {}))
+        told = {"profile": dict(profile or {}), **(terms or {})}
+        draft = _draft(version, compatible, min_hw_rev, counter, told)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
             made: list[tuple[Manifest, Path]] = []
             for number, source in enumerate((None, *sources)):
@@ -159,7 +162,7 @@ def _part(version: int, data: bytes) -> MetaFile:
 
 
 def _draft(
-    version: str, compatible: Sequence[str], min_hw_rev: int, security_counter: int, profile: dict[str, int]
+    version: str, compatible: Sequence[str], min_hw_rev: int, security_counter: int, told: dict[str, Any]
 ) -> Manifest:
     """What is known before the image is read, held to the same rules as a terminal's."""
     custom = {
@@ -172,7 +175,7 @@ def _draft(
         "header_sha256": "0" * 64,
         "image_size": 1,
         "image_sha256": "0" * 64,
-        "profile": profile,
+        **told,
     }
     try:
         return manifest.from_custom(TARGET, length=1, sha256="0" * 64, custom=custom)

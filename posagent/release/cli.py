@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from posagent.core import manifest
 from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.release import bundle, keys, payload, repository
 
@@ -84,9 +86,25 @@ def _bundle(group: Any) -> None:
     build.add_argument("--keys", type=Path, required=True, metavar="DIR")
     build.add_argument("--out", type=Path, required=True)
     build.add_argument("--expires-days", type=int, default=bundle.EXPIRES_DAYS, help="(%(default)s)")
+    build.add_argument("--condition", action="append", default=[], choices=manifest.CONDITIONS, help="may be repeated")
+    build.add_argument("--not-after", type=_day, default=0, metavar="DAY", help="then also outside of windows")
+    build.add_argument("--contains", action="append", default=[], metavar="WORD", help="such as application")
+    build.add_argument("--reason", choices=manifest.REASONS, default="", help="why it is needed")
+    build.add_argument("--profile", action="append", default=[], type=_rate, metavar="NAME=N", help="expected rates")
     build.add_argument("--level", type=int, choices=range(1, 20), default=payload.LEVEL, metavar="1..19")
     show = _command(group, "show", "Say what a bundle holds; it may be signed by anybody.", _show)
     show.add_argument("file", type=Path)
+
+
+def _day(text: str) -> int:
+    """Seconds since 1970 at the end of a day, YYYY-MM-DD, in UTC. Raises ValueError."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) + 86400
+
+
+def _rate(text: str) -> tuple[str, int]:
+    """Raises ValueError."""
+    name, _, number = text.partition("=")
+    return name, int(number)
 
 
 def _repo(group: Any) -> None:
@@ -117,6 +135,13 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         expires_days=args.expires_days,
         sources=args.sources,
         groups=args.groups,
+        profile=dict(args.profile),
+        terms={
+            "conditions": args.condition,
+            "not_after": args.not_after,
+            "contents": args.contains,
+            "reason": args.reason,
+        },
         level=args.level,
         on_progress=_progress if sys.stderr.isatty() else None,
     )

@@ -12,15 +12,23 @@ import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from mmap import mmap
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from posagent.core.payload import ANCHOR_BYTES, BLOCK_BYTES, OPERATION_BYTES_MAX, Extent, spans
 
 BORDER = 1
 """Neighbours on each side of a vanished block: what a changed block was made of often reaches into them."""
+WINDOW_BYTES = 48 << 20
+"""Of the old image's vanished blocks, compared at once: bsdiff takes seventeen times as much memory."""
 ZEROS = bytes(BLOCK_BYTES)
-Image = bytes | mmap
+
+
+class Image(Protocol):
+    """Bytes of an image, in slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes: ...
 
 
 class Step(NamedTuple):
@@ -110,8 +118,28 @@ def copied(copies: Sequence[tuple[int, int]], blocks_max: int) -> Iterator[list[
         yield pairs
 
 
-def difference(new: bytes, old: bytes) -> tuple[list[Step], bytes, bytes]:
-    """How `new` comes from `old`: steps, the bytes to add, the new bytes, both in the order of the steps."""
+def difference(new: bytes, old: bytes, window_bytes: int = WINDOW_BYTES) -> tuple[list[Step], bytes, bytes]:
+    """How `new` comes from `old`: steps, the bytes to add, the new bytes, both in the order of the steps.
+
+    Where `old` is larger than a window, both are cut into as many parts, each compared with its like alone: what moved
+    farther is not found.
+    """
+    steps: list[Step] = []
+    added, fresh = bytearray(), bytearray()
+    count = max(1, -(-len(old) // window_bytes))
+    places = [
+        tuple(slice(len(data) * part // count, len(data) * (part + 1) // count) for data in (new, old))
+        for part in range(count)
+    ]
+    for wanted, source in places:
+        found, add, rest = _difference(new[wanted], old[source])
+        steps += [step._replace(at=step.at + source.start) for step in found]
+        added += add
+        fresh += rest
+    return steps, bytes(added), bytes(fresh)
+
+
+def _difference(new: bytes, old: bytes) -> tuple[list[Step], bytes, bytes]:
     import bsdiff4.core as bsdiff  # only where a delta is built
 
     control, add, fresh = bsdiff.diff(old, new)

@@ -31,6 +31,7 @@ TRIALS = 12
 """So many frames tell the level."""
 FILE_END_BYTES = 66 << 10
 """So near to the end of a file LZ4 has another way."""
+SCAN_BYTES = 1 << 20
 PACKED_MAX = FRAME_BYTES_MAX + FRAME_BYTES_MAX // 128
 
 
@@ -86,15 +87,25 @@ def find(image: Image, kind: CodecKind, level: int) -> Frames | None:
 
 
 def _zstd(image: Image, codec: Codec) -> Iterator[Frame]:
-    at = image.find(ZSTD_MAGIC)
-    while at >= 0:
-        try:
-            plain, size = codec.unpack(*_near(image, at))
-        except ValueError:
-            at = image.find(ZSTD_MAGIC, at + 1)
-            continue
-        yield Frame(at, size, len(plain), _digest(image[at : at + size]))
-        at = image.find(ZSTD_MAGIC, at + size)
+    end = 0
+    for at in _places(image, ZSTD_MAGIC):
+        if at >= end:
+            try:
+                plain, size = codec.unpack(*_near(image, at))
+            except ValueError:
+                continue
+            end = at + size
+            yield Frame(at, size, len(plain), _digest(image[at:end]))
+
+
+def _places(image: Image, word: bytes) -> Iterator[int]:
+    """Wherever the word is."""
+    for start in range(0, len(image), SCAN_BYTES):
+        piece = image[start : start + SCAN_BYTES + len(word) - 1]
+        at = piece.find(word)
+        while at >= 0:
+            yield start + at
+            at = piece.find(word, at + 1)
 
 
 def _lz4(image: Image, codec: Codec) -> Iterator[Frame]:

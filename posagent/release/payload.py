@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import mmap
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -89,8 +88,8 @@ def encode(
     `release_io` for an empty image, OSError.
     """
     with ExitStack() as stack:
-        new = stack.enter_context(_mapped(image))
-        old = None if source is None else stack.enter_context(_mapped(source))
+        new = _File(image, stack)
+        old = None if source is None else _File(source, stack)
         planned, codecs = (_full(new, level, data_bytes), ()) if old is None else _delta(new, old)
         data = out.with_name(out.name + ".data")
         operations, done = [], 0
@@ -103,7 +102,7 @@ def encode(
                 done += _size(operation, new)
                 if on_progress is not None:
                     on_progress(done, len(new))
-        sizes = {"image_size": len(new), "source_size": len(old or b"")}
+        sizes = {"image_size": len(new), "source_size": 0 if old is None else len(old)}
         header = Header(**sizes, operations=tuple(operations), codecs=codecs)
         head = encode_header(header)
         with out.open("wb") as whole, data.open("rb") as stored_data:
@@ -117,19 +116,32 @@ def encode(
             sha256=sha256,
             header_sha256=hashlib.sha256(head).hexdigest(),
             image_size=len(new),
-            image_sha256=hashlib.sha256(new).hexdigest(),
+            image_sha256=new.sha256(),
             source_size=header.source_size,
-            source_sha256="" if old is None else hashlib.sha256(old).hexdigest(),
+            source_sha256="" if old is None else old.sha256(),
         )
 
 
-@contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
-    with path.open("rb") as stream:
-        if not os.fstat(stream.fileno()).st_size:
+class _File:
+    """An image file, read piece by piece: a mapping of it would count as the builder's memory."""
+
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        self._descriptor = stack.enter_context(path.open("rb", buffering=0)).fileno()
+        self._size = os.fstat(self._descriptor).st_size
+        if not self._size:
             raise ReleaseError("release_io", f"{path} is empty")
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as image:
-            yield image
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, stop, _ = place.indices(self._size)
+        return os.pread(self._descriptor, stop - start, start)
+
+    def sha256(self) -> str:
+        with open(self._descriptor, "rb", closefd=False) as stream:
+            stream.seek(0)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _in_order(planned: Iterable[Packing]) -> Iterator[Packed]:

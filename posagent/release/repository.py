@@ -1,8 +1,9 @@
 """Publishes a bundle in a directory that any web server can serve: `bundles/` and one pointer a channel.
 
-`channels/CHANNEL.json` is `{"format":1,"version","bundle":"bundles/NAME","length","sha256"}`. It is advice and not
-signed: it tells a terminal what to fetch and when the download is whole. Whether the bundle is installed is decided by
-the signatures in it; a forged pointer can only waste bytes or hide an update until the terminal's metadata expires.
+`channels/CHANNEL.json` is `{"format":1,"version","bundle":"bundles/NAME","length","sha256","payloads":[{"from","bytes",
+"image_bytes"}]}` and core.manifest's terms. It is advice and not signed: it tells a terminal what to fetch and when the
+download is whole. Whether the bundle is installed is decided by the signatures in it; a forged pointer can only waste
+bytes or hide an update until the terminal's metadata expires.
 Rules: bundle names hold their digest, so that none changes under a resumed download; bundle first, then pointer.
 """
 
@@ -17,6 +18,7 @@ from posagent.core.errors import BundleError, Refusal
 from posagent.release import bundle, files
 
 CHANNEL = "stable"
+TERMS = ("conditions", "not_after", "contents", "reason")
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
@@ -39,6 +41,11 @@ def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str
         "bundle": name,
         "length": found["length"],
         "sha256": found["sha256"],
+        "payloads": [
+            {"from": one.get("source_sha256", ""), "bytes": one["length"], "image_bytes": one["image_size"]}
+            for one in found["manifests"]
+        ],
+        **{name: value for name, value in found["manifests"][0].items() if name in TERMS},
     }
     with files.coded():
         for folder in ("bundles", "channels"):

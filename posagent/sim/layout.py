@@ -234,13 +234,40 @@ def _write_environment(layout: Layout) -> None:
         )
 
 
-def set_power(layout: Layout, *, battery: int | None = None, mains: bool | None = None) -> None:
-    """Change what the power tree says: battery percent, charger on or off."""
+def set_power(
+    layout: Layout,
+    *,
+    battery: int | None = None,
+    mains: bool | None = None,
+    status: str | None = None,
+    full_wh: float | None = None,
+    design_wh: float | None = None,
+    cycles: int | None = None,
+    temperature_c: float | None = None,
+    voltage_v: float | None = None,
+    draw_w: float | None = None,
+) -> None:
+    """Change what the power tree says: battery percent, charger on or off; and of a battery that tells more, the rest.
+
+    The status follows the charger unless it is given. The kernel shows the draw without a sign: the status has it.
+    """
     for path, kind in ((layout.battery, "Battery"), (layout.mains, "Mains")):
         path.mkdir(parents=True, exist_ok=True)
         (path / "type").write_text(kind + "\n")
-    if battery is not None:
-        (layout.battery / "capacity").write_text(f"{battery}\n")
     if mains is not None:
         (layout.mains / "online").write_text(f"{int(mains)}\n")
-        (layout.battery / "status").write_text("Charging\n" if mains else "Discharging\n")
+        status = status or ("Charging" if mains else "Discharging")
+    told: dict[str, float | None] = {
+        "capacity": battery,
+        "energy_full": None if full_wh is None else full_wh * 1e6,
+        "energy_full_design": None if design_wh is None else design_wh * 1e6,
+        "cycle_count": cycles,
+        "temp": None if temperature_c is None else temperature_c * 10,
+        "voltage_now": None if voltage_v is None else voltage_v * 1e6,
+        "power_now": None if draw_w is None else abs(draw_w) * 1e6,
+    }
+    for name, value in told.items():
+        if value is not None:
+            (layout.battery / name).write_text(f"{round(value)}\n")
+    if status is not None:
+        (layout.battery / "status").write_text(status + "\n")

@@ -4,15 +4,15 @@
 
 For each pair of images (pairs.py) and each method (peers.py) slot b of a disk in a file gets the old image, memory is
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
-of the runs, memory is the largest. posagent is a fresh process each time, and reads back; it stands here three times:
-with a delta, with a full payload that finds nothing on the terminal, and without a delta on a terminal that runs the
-old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
+of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
+here three times: with a delta, with a full payload that finds nothing on the terminal, and without a delta on a
+terminal that runs the old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json
+and payload.svg.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import os
@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from posagent.core.payload import PREFIX_BYTES, header_length
+from posagent.core.pieces import joined
+from posagent.fetcher.wanted import GAP_BYTES, HEAD_BYTES
 from posagent.release import keys
 from posagent.sim import layout
 from posagent.sim.layout import Settings
@@ -70,8 +71,7 @@ loaded = config.load(sys.argv[1])
 verb = Installer(loaded, linux_ports(loaded)).verbs[sys.argv[2]]
 for message in verb({"bundle": sys.argv[3], "slot": "b", "update_id": "bench"}):
     pass
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"rss_mib": int(peak.split()[1]) / 1024, **message["result"]}))
+print(json.dumps(message["result"]))
 """
 
 
@@ -82,15 +82,6 @@ class Built:
     bundle: Path
     figures: dict[str, dict[str, float]]
     peak_mib: float
-
-    def overhead(self, kind: str) -> int:
-        """Bytes that every terminal fetches: the metadata, and the header of the payload of that kind."""
-        with tarfile.open(self.bundle, "r:") as tar:
-            targets = [one for one in tar.getmembers() if one.name.startswith("targets/")]
-            chosen = next(one for one in targets if (".from-" in one.name) is (kind == "delta"))
-            stream = tar.extractfile(chosen)
-            assert stream is not None
-            return targets[0].offset + header_length(stream.read(PREFIX_BYTES))
 
     @property
     def has_delta(self) -> bool:
@@ -142,8 +133,7 @@ class Posagent:
         self._terminal.installer.mkdir(exist_ok=True)
         (self._terminal.installer / "slots.json").write_text(json.dumps({"format": 1, "slots": records}))
         arguments = (str(self._terminal.config), verb, str(self._bundle))
-        taken = measured(sys.executable, "-c", VERB, *arguments, env={**os.environ, **UNIT_ENV})
-        return dataclasses.replace(taken, rss_mib=json.loads(taken.said)["rss_mib"])
+        return measured(sys.executable, "-c", VERB, *arguments, env={**os.environ, **UNIT_ENV})
 
     def row(self, runs: int, running: str, *, known: bool) -> dict[str, Any]:
         """All figures of an update with slot a at `running`."""
@@ -151,7 +141,9 @@ class Posagent:
         plan = self.verb("plan", running, known=known)
         check = self.verb("check", running, known=known)
         kind = json.loads(check.said)["kind"]
-        wanted = sum(length for _, length in json.loads(plan.said)["wanted"])
+        planned = json.loads(plan.said)
+        parts = [(0, HEAD_BYTES), *map(tuple, planned["wanted"] + planned["tables"])]
+        fetched = sum(length for _, length in joined(parts, GAP_BYTES))
         measures = measure(self._pair, self._disk, runs, lambda: self.verb("write", running, known=known))
         before = {
             f"{verb}_{name}": round(value, 3)
@@ -159,7 +151,7 @@ class Posagent:
             for name, value in (("s", taken.wall_s), ("cpu_s", taken.cpu_s), ("rss_mib", taken.rss_mib))
         }
         built = {**self.built.figures[kind], "build_peak_mib": self.built.peak_mib}
-        return {"kind": kind, "bytes": wanted + self.built.overhead(kind), **measures, **before, **built}
+        return {"kind": kind, "bytes": fetched, **measures, **before, **built}
 
 
 def measure(pair: Pair, disk: Disk, runs: int, apply: Callable[[], Taken]) -> dict[str, Any]:

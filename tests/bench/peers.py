@@ -274,11 +274,11 @@ def xdelta3(pair: Pair, disk: Disk, stack: ExitStack) -> Method:
 
 def zstd_patch(pair: Pair, disk: Disk, stack: ExitStack) -> Method:
     _needs("zstd")
-    options = ("-q", "-19", "--long=31", f"--patch-from={pair.old.resolve()}", str(pair.new), "-o")
-    patch = _kept(pair, "patch.zst", lambda out: run("zstd", *options, str(out)))
+    options = ("-q", "--ultra", "-22", "--long=31", f"--patch-from={pair.old.resolve()}", str(pair.new), "-o")
+    patch = _kept(pair, "patch-22.zst", lambda out: run("zstd", *options, str(out)))
     command = ("zstd", "-q", "-dc", "--long=31", f"--patch-from={pair.old.resolve()}", str(patch))
     note = "takes regular files only: the old image is read from a file"
-    return Method(name="zstd -19 --patch-from", bytes=patch.stat().st_size, apply=_piped(command, disk.b), note=note)
+    return Method(name="zstd -22 --patch-from", bytes=patch.stat().st_size, apply=_piped(command, disk.b), note=note)
 
 
 def bsdiff(pair: Pair, disk: Disk, stack: ExitStack) -> Method:

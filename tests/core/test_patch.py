@@ -39,6 +39,14 @@ def test_what_is_packed_comes_out_again(seed: int) -> None:
 
 
 @settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 5))
+def test_a_difference_found_window_by_window_makes_the_same(seed: int, windows: int) -> None:
+    new = related(OLD, seed)
+    found = delta.difference(new, OLD, -(-len(OLD) // windows))
+    assert patched(patch.packed(*found), OLD, len(new)) == new
+
+
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_a_difference_can_be_cut_into_pieces(seed: int, blocks: int) -> None:
     old = random.Random(seed).randbytes(9 * BLOCK_BYTES)

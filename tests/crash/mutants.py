@@ -41,13 +41,15 @@ Look = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
-    """`patches` are (object, attribute, new value); `look` are the scenario and device to explore, in this order."""
+    """`patches` are (object, attribute, new value); `look` are the scenario and device to explore, in this order;
+    `join` goes deeper, for faults that keep nothing in memory."""
 
     name: str
     what: str
     patches: Callable[[], list[Patch]]
     look: tuple[Look, ...]
     copies: int = 2
+    join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,12 @@ class Verdict:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(name: str, what: str, *look: Look, copies: int = 2) -> Callable[[Callable[[], list[Patch]]], None]:
+def mutant(
+    name: str, what: str, *look: Look, copies: int = 2, join: bool = False
+) -> Callable[[Callable[[], list[Patch]]], None]:
     def add(patches: Callable[[], list[Patch]]) -> None:
         MUTANTS[name] = Mutant(
-            name=name, what=what, patches=patches, look=look or (("good", "emmc-512"),), copies=copies
+            name=name, what=what, patches=patches, look=look or (("good", "emmc-512"),), copies=copies, join=join
         )
 
     return add
@@ -179,7 +183,10 @@ def _() -> list[Patch]:
 
 
 @mutant(
-    "tail-cut-in-its-block", "a torn tail is cut off right behind the last good record, in its block", ("good", "raw")
+    "tail-cut-in-its-block",
+    "a torn tail is cut off right behind the last good record, in its block",
+    ("good", "raw"),
+    join=True,
 )
 def _() -> list[Patch]:
     def cut(self: Any, rest: bytes, size: int) -> None:
@@ -340,7 +347,7 @@ def _() -> list[Patch]:
 @mutant("record-before-order", "a slot is declared good again although it was never read back", ("good", "emmc-512"))
 def _() -> list[Patch]:
     def begin_write(self: Any, slot: str, new: Any) -> None:
-        self._record(slot, dataclasses.replace(new, state=slots.SlotState.COMPLETE))
+        self._record(slot, dataclasses.replace(new, state=slots.SlotState.GOOD))
 
     def nothing(*_: Any) -> None:
         return None
@@ -528,7 +535,7 @@ def judge(name: str) -> Verdict:
     with stage.opened() as made:
         for target, attribute, value in chosen.patches():
             mock.patch.object(target, attribute, value).start()
-        bounds = Bounds(executions=EXECUTIONS_MAX, first_violation=True, join=False)
+        bounds = Bounds(executions=EXECUTIONS_MAX, first_violation=True, join=chosen.join)
         for scenario, profile in chosen.look:
             explorer = Explorer(made, SCENARIOS[scenario], PROFILES[profile], chosen.copies)
             report = explorer.explore(bounds)

@@ -36,7 +36,16 @@ class TestAnnouncement:
 
     def test_it_is_read(self) -> None:
         offer = _offer(json.dumps(self.GOOD).encode(), "https://x/r")
-        assert offer == {"version": "2.0.0", "url": "https://x/r/bundles/x.bundle", "length": 5, "sha256": "a" * 64}
+        told = {"payloads": [], "conditions": [], "not_after": 0, "contents": [], "reason": ""}
+        found = {"version": "2.0.0", "url": "https://x/r/bundles/x.bundle", "length": 5, "sha256": "a" * 64}
+        assert offer == {**found, **told}
+
+    def test_what_is_announced_of_the_payloads_is_kept_as_far_as_it_is_known(self) -> None:
+        payloads = [{"from": "b" * 64, "bytes": 5, "image_bytes": 9, "more": 1}]
+        told = {"payloads": payloads, "conditions": ["confirm"], "contents": ["system"], "reason": "security"}
+        offer = _offer(json.dumps({**self.GOOD, **told}).encode(), "https://x/r")
+        assert offer["payloads"] == [{"from": "b" * 64, "bytes": 5, "image_bytes": 9}]
+        assert (offer["conditions"], offer["reason"]) == (["confirm"], "security")
 
     @pytest.mark.parametrize(
         "change",
@@ -54,6 +63,15 @@ class TestAnnouncement:
             {"length": "5"},
             {"sha256": "A" * 64},
             {"sha256": None},
+            {"payloads": {}},
+            {"payloads": [{"from": "x", "bytes": 1, "image_bytes": 1}]},
+            {"payloads": [{"from": "", "bytes": 0, "image_bytes": 1}]},
+            {"payloads": [{"from": "", "bytes": 1}]},
+            {"payloads": [[]]},
+            {"conditions": ["faith"]},
+            {"contents": "all"},
+            {"reason": "because"},
+            {"not_after": -1},
         ],
     )
     def test_a_strange_one_is_refused(self, change: dict[str, Any]) -> None:

@@ -153,6 +153,11 @@ def seeds(corpus: Path) -> None:
             data = (folder / "payload").read_bytes()
             size = payload.header_length(data[: payload.PREFIX_BYTES])
             unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=payload.PACKING)
+            for index, one in enumerate(payload.parse_header(data[:size], len(data)).operations):
+                if one.kind is payload.Kind.PATCH:
+                    made_bytes = sum(count for _, count in one.target) * payload.BLOCK_BYTES
+                    stored = data[one.offset : one.offset + one.length]
+                    (corpus / f"patch-{index}").write_bytes(b"\3" + made_bytes.to_bytes(2, "little") + stored)
             (corpus / f"header-{number}").write_bytes(b"\0" + data)
             (corpus / f"table-{number}").write_bytes(b"\1" + unpacker.decompress(data[payload.PREFIX_BYTES : size]))
     (corpus / "bundle").write_bytes(b"\2" + pack({"metadata/timestamp.json": b"{}", "targets/a.payload": b"P" * 700}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,3 +154,38 @@ def test_many_short_visits_leave_one_timer(bench: Bench) -> None:
         assert bench.answered(connection)
         connection.close()
     assert len(bench.loop._timers) == 1
+
+
+def test_a_line_that_is_no_request_leaves_the_one_under_way_as_it_is(bench: Bench) -> None:
+    """A payment application's hold would be gone for a slip of its pen."""
+    watching = bench.connect(SOMEBODY)
+    assert bench.answered(watching, "watch")
+    for line in (b"nonsense\n", b'{"verb": "update"}\n', b"[]\n"):
+        watching.send(line)
+        bench.turn()
+        assert b'"error"' in watching.recv(1000)
+    bench.pass_s(3 * IDLE_S)
+    assert is_open(watching) and bench.asked == [f"uid {SOMEBODY}"]
+    assert bench.answered(watching), "a request takes its place"
+    assert bench.asked == [f"uid {SOMEBODY}", f"uid {SOMEBODY} hung up", f"uid {SOMEBODY}"]
+
+
+def test_a_verb_may_have_groups_of_its_own(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: AGENT)
+    members = {"pay": 20, "admins": 30}
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "", members[name], [])))
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda uid: pwd.struct_passwd((f"u{uid}", "", uid, {1: 20, 2: 30, 3: 40}[uid], "", "", ""))
+    )
+    server = ApiServer(
+        str(short_path / "api.sock"),
+        Loop(Clock()),
+        lambda *_: lambda: None,
+        admin_groups=("admins",),
+        open_verbs=("status",),
+        verb_groups={"payment": ("pay",)},
+    )
+    allowed = {
+        uid: [verb for verb in ("status", "payment", "update") if server.allowed(verb, uid)] for uid in (1, 2, 3)
+    }
+    assert allowed == {1: ["status", "payment"], 2: ["status", "payment", "update"], 3: ["status"]}

@@ -1,0 +1,170 @@
+"""Everything that says when an update may go on and how long it takes: power, payments, people, the calendar.
+
+Owns: what is seen of the surroundings between two questions (battery trend, link, which gates were open). The rules are
+core's; nothing here is durable but the quiet hours (agent.habits).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from posagent.agent.habits import Habits
+from posagent.agent.payment import Payments
+from posagent.core import estimate, policy, schedule
+from posagent.core.energy import EnergyLimits
+from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
+from posagent.core.hours import Calendar
+from posagent.core.link import LinkRate
+from posagent.core.model import Gate, Observation, Situation, State, Update
+from posagent.core.ports import Clock, Power, PowerReading
+from posagent.core.trend import Trend
+from posagent.core.window import Moment, Plan, Wish, plan
+
+PLAN_S = 20.0
+"""A plan is good for so long, unless the update changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the present work is; not durable."""
+
+    bytes_done: int = 0
+    bytes_total: int = 0
+    step: str = ""
+
+
+class Conditions:
+    """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        power: Power,
+        limits: EnergyLimits,
+        payments: Payments | None = None,
+        calendar: Calendar | None = None,
+        habits: Habits | None = None,
+        terminal: str = "",
+        floor_s: float = 0.0,
+    ) -> None:
+        self._clock = clock
+        self._power = power
+        self._limits = limits
+        self._payments = payments
+        self._calendar = calendar
+        self._habits = habits
+        self._terminal = terminal
+        self._floor_s = floor_s
+        self._trend = Trend()
+        self._were_open: frozenset[str] | None = None
+        self._link: tuple[str, LinkRate] | None = None
+        self._planned: tuple[object, float, Plan] | None = None
+
+    def power(self) -> PowerReading:
+        reading = self._power.read()
+        self._trend = self._trend.after(self._clock.monotonic(), reading)
+        return reading
+
+    # gates
+
+    def gates(self, situation: Situation, seen: Observation | None, running: Running) -> tuple[Gate, ...]:
+        """All gates, open and closed. Those of the restart are only asked when it is near."""
+        forecast, update = self.forecast(situation, running), situation.update
+        need_s = forecast.together(INSTALL, ACTIVATE, SELFTEST, ROLLBACK).p90
+        near = situation.state in (State.INSTALL, State.ACTIVATE)
+        found = policy.gates(
+            self.power(), self._limits, seen, need_s=need_s, trend=self._trend, was_open=self._were_open, near=near
+        )
+        if self._payments is not None:
+            reconcile = update is not None and "reconcile" in update.conditions
+            found += (self._payments.gate(State.INSTALL, reconcile_first=reconcile),)
+            if near:
+                name = "payment_restart"
+                found += (self._payments.gate(State.ACTIVATE, reconcile_first=reconcile, name=name),)
+        if update is not None:
+            found += self._people(update, situation, forecast)
+        self._were_open = frozenset(gate.name for gate in found if gate.open)
+        return found
+
+    def _people(self, update: Update, situation: Situation, forecast: Forecast) -> tuple[Gate, ...]:
+        """Once it has begun, it goes on."""
+        if situation.state in estimate.CRITICAL:
+            return ()
+        now_s = self._clock.wall()
+        asked = (schedule.consent(update), self._time(update, situation, forecast, now_s))
+        return tuple(gate for gate in asked if gate is not None)
+
+    def _time(self, update: Update, situation: Situation, forecast: Forecast, now_s: float) -> Gate | None:
+        if self._calendar is None:
+            return schedule.deferral(update, now_s, self.shown)
+        if update.at_once and update.deferred_until <= now_s:
+            return schedule.at_once()
+        return schedule.window(self._plan(update, situation, forecast), now_s, self.shown)
+
+    # when, and how long
+
+    def plan(self, situation: Situation, running: Running) -> Plan | None:
+        """When the update in the situation begins, or one that would be asked for now; None where no window counts."""
+        if self._calendar is None:
+            return None
+        return self._plan(situation.update, situation, self.forecast(situation, running))
+
+    def _plan(self, update: Update | None, situation: Situation, forecast: Forecast) -> Plan:
+        assert self._calendar is not None
+        now_s, habits = self._clock.wall(), self._habits
+        key = (update.id, update.deferred_until, update.deferrals, situation.state) if update is not None else None
+        if self._planned is not None and self._planned[0] == key and 0 <= now_s - self._planned[1] < PLAN_S:
+            return self._planned[2]
+        wish = Wish(
+            terminal=self._terminal,
+            lead_s=forecast.together(INSTALL).p90,
+            outage_s=forecast.outage.p90,
+            rollback_s=forecast.together(ROLLBACK).p90,
+            not_before_s=(update.deferred_until or None) if update is not None else None,
+            not_after_s=(update.not_after or None) if update is not None else None,
+        )
+        floor_s = max(self._floor_s, update.requested_at if update is not None else 0.0)
+        idle_s = habits.idle_s if habits is not None else self._clock.monotonic()
+        quiet = habits.quiet if habits is not None else Habits.NOTHING
+        made = plan(wish, self._calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
+        self._planned = (key, now_s, made)
+        return made
+
+    def forecast(self, situation: Situation, running: Running) -> Forecast:
+        update = situation.update
+        return estimate.forecast(
+            situation,
+            profile=update.profile if update is not None else {},
+            running=running,
+            link=self._link_of(situation),
+            at_s=self._clock.monotonic(),
+        )
+
+    def _link_of(self, situation: Situation) -> LinkRate | None:
+        update = situation.update
+        if situation.state is not State.DOWNLOAD or update is None or self._link is None or self._link[0] != update.id:
+            return None
+        self._link[1].look(self._clock.monotonic())
+        return self._link[1]
+
+    def downloaded(self, situation: Situation, bytes_done: int) -> None:
+        """So much of the download is there now."""
+        update = situation.update
+        if update is None:
+            return
+        if self._link is None or self._link[0] != update.id:
+            self._link = (update.id, estimate.link_of(situation))
+        self._link[1].note(self._clock.monotonic(), bytes_done)
+
+    def shown(self, at_s: float) -> str:
+        """A moment as the clock on the terminal's wall shows it; with the day where that is not today."""
+        offset_s = self._calendar.zone.offset_s(at_s) if self._calendar is not None else 0
+        moment = datetime.datetime.fromtimestamp(at_s + offset_s, datetime.UTC)
+        today = datetime.datetime.fromtimestamp(self._clock.wall() + offset_s, datetime.UTC).date()
+        return f"{moment:%H:%M}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
+
+
+Note = Callable[[int], None]
