@@ -2,7 +2,9 @@
 
 A file system like squashfs or erofs is made of frames, each packed by itself. A delta that takes them apart needs the
 very library that the image was packed with, because another release packs the same data into other bytes. So a payload
-names codec and level, and the beginning of a digest of what they make of a sample: the known answer.
+names codec, level and release, and the beginning of a digest of what they make of a sample: the known answer. Another
+machine of the same release may pack otherwise (LZ4 does where words have 32 bits), another release may do so for a few
+frames only, which no sample would show.
 Never: the libraries; those are the platform's. Rules: a frame has a most, packed or not.
 """
 
@@ -18,6 +20,7 @@ from typing import Protocol
 FRAME_BYTES_MAX = 256 << 10
 """What a frame holds; larger ones would need more memory to pack than terminals have to spare."""
 LEVEL_MAX = 22
+VERSION_MAX = 1 << 24
 CODECS_MAX = 4
 ANSWER_BYTES = 16
 SAMPLE_BYTES = 192 << 10
@@ -35,6 +38,10 @@ class CodecKind(IntEnum):
 
 class Codec(Protocol):
     """One library at one level. What it gets may be of any bytes. May be used by several threads."""
+
+    @property
+    def version(self) -> int:
+        """Of the library: 10504 is 1.5.4."""
 
     def unpack(self, packed: bytes | bytearray, at: int) -> tuple[bytes, int]:
         """What the frame at `at` holds, at most FRAME_BYTES_MAX, and the frame's length. Raises ValueError."""
@@ -58,10 +65,20 @@ class CodecSpec:
 
     kind: CodecKind
     level: int
+    version: int
     answer: bytes
 
     def __str__(self) -> str:
-        return f"{self.kind.name.lower()} level {self.level}"
+        return f"{self.kind.name.lower()} {dotted(self.version)}, level {self.level}"
+
+
+def dotted(version: int) -> str:
+    return f"{version // 10_000}.{version // 100 % 100}.{version % 100}"
+
+
+def spec_of(kind: CodecKind, level: int, codec: Codec) -> CodecSpec:
+    """Of a codec that is here."""
+    return CodecSpec(kind, level, codec.version, known_answer(codec))
 
 
 def known_answer(codec: Codec) -> bytes:

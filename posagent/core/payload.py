@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from posagent.core.codec import ANSWER_BYTES, CODECS_MAX, LEVEL_MAX, CodecKind, CodecSpec
+from posagent.core.codec import ANSWER_BYTES, CODECS_MAX, LEVEL_MAX, VERSION_MAX, CodecKind, CodecSpec
 from posagent.core.errors import BundleError
 from posagent.core.manifest import LENGTH_MAX, Manifest
 from posagent.core.ports import ByteSource
@@ -131,7 +131,7 @@ def encode_header(header: Header) -> bytes:
     numbers += [one.kind for one in operations]
     codecs = header.codecs if any(one.kind is Kind.REPACK for one in operations) else ()
     if codecs:
-        numbers += [len(codecs), *(value for one in codecs for value in (one.kind, one.level))]
+        numbers += [len(codecs), *(value for one in codecs for value in (one.kind, one.level, one.version))]
     numbers += [one.length for one in operations if one.kind in STORED]
     numbers += _shares([one.target for one in operations])
     numbers += _gaps(extent for one in operations for extent in one.target)
@@ -198,7 +198,10 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     count = table.number(1, OPERATIONS_MAX)
     kinds = [Kind(table.number(0, max(Kind))) for _ in range(count)]
     codecs = range(table.number(1, CODECS_MAX) if Kind.REPACK in kinds else 0)
-    named = [(CodecKind(table.number(0, max(CodecKind))), table.number(0, LEVEL_MAX)) for _ in codecs]
+    named = [
+        (CodecKind(table.number(0, max(CodecKind))), table.number(0, LEVEL_MAX), table.number(0, VERSION_MAX))
+        for _ in codecs
+    ]
     lengths = [table.number(1, STORED_BYTES_MAX) if kind in STORED else 0 for kind in kinds]
     targets = table.placed(table.shares(count, 1), blocks(image_size))
     copied = [target for kind, target in zip(kinds, targets, strict=True) if kind is Kind.COPY]

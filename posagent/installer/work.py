@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from posagent.core.codec import Codec, Codecs, CodecSpec, known_answer, no_codecs
+from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
 from posagent.core.payload import (
@@ -228,11 +228,11 @@ class Work:
         if codec is None:
             raise BundleError("codec_differs", f"the delta needs {spec}, which is not here")
         try:
-            same = known_answer(codec) == spec.answer
+            here = spec_of(spec.kind, spec.level, codec)
         except ValueError:
-            same = False
-        if not same:
-            raise BundleError("codec_differs", f"the delta needs {spec}, which packs into other bytes here")
+            raise BundleError("codec_differs", f"the delta needs {spec}, which fails here") from None
+        if here != spec:
+            raise BundleError("codec_differs", f"the delta needs {spec}; here is {here}, perhaps another build")
         return codec
 
     def _is_there(self, operation: Operation, header: Header) -> bool:

@@ -43,6 +43,7 @@ class _Zstd:
         for call in (self._length, self._unpack, self._pack, self._bound):
             call.restype = _size
         self._content.restype = ctypes.c_ulonglong
+        self.version = int(library.ZSTD_versionNumber())
 
     def unpack(self, packed: Bytes, at: int) -> tuple[bytes, int]:
         if packed[at : at + len(ZSTD_MAGIC)] != ZSTD_MAGIC:
@@ -74,6 +75,7 @@ class _Lz4:
         self._unpack = library.LZ4_decompress_safe
         self._pack = library.LZ4_compress_HC_destSize if level else library.LZ4_compress_destSize
         self._state_bytes = library.LZ4_sizeofStateHC() if level else 0
+        self.version = int(library.LZ4_versionNumber())
         self._own = threading.local()
         """Of each thread: memory that need not be cleared each time."""
 

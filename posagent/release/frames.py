@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from posagent.core.codec import FRAME_BYTES_MAX, LEVEL_MAX, Codec, CodecKind, CodecSpec, known_answer
+from posagent.core.codec import FRAME_BYTES_MAX, LEVEL_MAX, Codec, CodecKind, CodecSpec, spec_of
 from posagent.core.payload import BLOCK_BYTES
 from posagent.core.repack import AHEAD_BYTES
 from posagent.platform import codecs
@@ -83,7 +83,7 @@ def find(image: Image, kind: CodecKind, level: int) -> Frames | None:
     if codec is None:
         return None
     found = _zstd(image, codec) if kind is CodecKind.ZSTD else _lz4(image, codec)
-    return Frames(image, codec, CodecSpec(kind, level, known_answer(codec)), list(found))
+    return Frames(image, codec, spec_of(kind, level, codec), list(found))
 
 
 def _zstd(image: Image, codec: Codec) -> Iterator[Frame]:
@@ -136,11 +136,11 @@ def with_level(frames: Frames, some: Sequence[Frame]) -> Frames:
         codec = codecs.find(frames.spec.kind, level)
         if codec is None or most * 2 > len(few):
             break
-        one = dataclasses.replace(frames, codec=codec, spec=CodecSpec(frames.spec.kind, level, b""))
+        one = dataclasses.replace(frames, codec=codec, spec=CodecSpec(frames.spec.kind, level, 0, b""))
         made = sum(tried(one, frame).after >= 0 for frame in few)
         if made > most:
             best, most = one, made
-    return dataclasses.replace(best, spec=dataclasses.replace(best.spec, answer=known_answer(best.codec)))
+    return dataclasses.replace(best, spec=spec_of(best.spec.kind, best.spec.level, best.codec))
 
 
 def tried(frames: Frames, frame: Frame) -> Frame:

@@ -20,6 +20,8 @@ from posagent.release.delta import Step
 class Doubling:
     """Packs up to four bytes: 'x', their number, and each of them; so that everything about it can be seen."""
 
+    version = 1
+
     def unpack(self, data: bytes | bytearray, at: int) -> tuple[bytes, int]:
         if data[at : at + 1] != b"x" or at + 2 + data[at + 1] > len(data):
             raise ValueError("no frame")
