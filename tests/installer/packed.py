@@ -14,6 +14,15 @@ import pytest
 TIME = "1700000000"
 UUID = "11111111-2222-3333-4444-555555555555"
 KINDS = ("squashfs", "squashfs-19", "erofs", "erofs-hc")
+OTHERS: dict[str, tuple[str, ...]] = {
+    "squashfs, large blocks": ("-comp", "zstd", "-b", "1M"),
+    "squashfs, gzip": ("-comp", "gzip"),
+    "squashfs, not packed": ("-noI", "-noD", "-noF", "-noX", "-comp", "zstd"),
+    "erofs, large clusters": ("-zlz4hc", "-C16384"),
+    "erofs, not packed": (),
+    "erofs, tails packed": ("-zlz4hc", "-Eztailpacking"),
+}
+"""Options of images that are compared as they are, or partly so."""
 
 
 def program(seed: int, size: int) -> bytes:
@@ -36,7 +45,7 @@ def tree(folder: Path, *, newer: bool) -> None:
     (folder / "noise").write_bytes(random.Random(9).randbytes(50_000))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def images(kind: str) -> tuple[bytes, bytes]:
     """The old and the new image; skips the test where the tool is missing."""
     return _image(kind, newer=False), _image(kind, newer=True)
@@ -51,12 +60,12 @@ def _image(kind: str, *, newer: bool) -> bytes:
         source.mkdir()
         tree(source, newer=newer)
         if tool == "mksquashfs":
-            level = kind.partition("-")[2] or "15"
-            words = [tool, str(source), str(out), "-comp", "zstd", "-Xcompression-level", level, "-noappend", "-quiet"]
+            options = OTHERS.get(kind, ("-comp", "zstd", "-Xcompression-level", kind.partition("-")[2] or "15"))
+            words = [tool, str(source), str(out), *options, "-noappend", "-quiet"]
             words += ["-no-progress", "-all-root", "-mkfs-time", TIME, "-all-time", TIME]
         else:
-            packer = "lz4hc" if kind.endswith("hc") else "lz4"
-            words = [tool, f"-z{packer}", f"-T{TIME}", f"-U{UUID}", "--quiet", str(out), str(source)]
+            options = OTHERS.get(kind, ("-zlz4hc" if kind.endswith("hc") else "-zlz4",))
+            words = [tool, *options, f"-T{TIME}", f"-U{UUID}", "--quiet", str(out), str(source)]
         made = subprocess.run(words, capture_output=True, text=True, check=False)
         if made.returncode:
             pytest.skip(f"{tool} cannot make this image here: {made.stderr.strip()}")

@@ -20,7 +20,7 @@ from posagent.release.compressed import _cut
 from posagent.release.frames import Frame
 from posagent.release.payload import encode
 from posagent.release.units import Unit
-from tests.installer.packed import KINDS, images
+from tests.installer.packed import KINDS, OTHERS, images
 from tests.installer.payloads import Shelf, payload, unsealed
 from tests.installer.store import Bytes
 
@@ -61,6 +61,12 @@ def test_the_new_image_comes_out_of_the_old_one_for_few_bytes(kind: str) -> None
     data, _ = payload(new, old)
     assert any(one.kind is Kind.REPACK for one in header(data).operations)
     assert len(data) < len(new) / 40
+    assert made(work(kind, [True])[0], len(new)) == new
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_images_that_are_packed_otherwise_come_out_too(kind: str) -> None:
+    new = images(kind)[1]
     assert made(work(kind, [True])[0], len(new)) == new
 
 
