@@ -6,6 +6,7 @@ builder makes (`seeds FOLDER`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import random
@@ -17,7 +18,7 @@ import atheris
 
 with atheris.instrument_imports(include=["posagent"]):
     from posagent.core import payload, pieces, repack
-    from posagent.core.codec import CodecKind
+    from posagent.core.codec import CodecKind, CodecSpec
     from posagent.core.errors import BundleError
     from posagent.core.patch import HEAD, PACKING, patched
     from posagent.core.payload import blocks, parse_header
@@ -87,12 +88,12 @@ def patch(data: bytes) -> None:
 def repacked(data: bytes) -> None:
     """Stored bytes of a repack operation, the source that it unpacks, and how much it shall make."""
     size, length = 1 + int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
-    layout(data[4 + length :], SOURCE[: length % 5] + data[4 : 4 + length], size)
+    layout(data[4 + length :], data[4 : 4 + length], size)
 
 
 def repacking(data: bytes) -> None:
     """The same with layout and streams packed here, so that what is in them is reached."""
-    parts, at = [], 1
+    parts, at = [], 3
     for _ in range(4):
         length = int.from_bytes(data[at : at + 2], "little")
         parts.append(data[at + 2 : at + 2 + length])
@@ -104,7 +105,7 @@ def repacking(data: bytes) -> None:
     ]
     head = HEAD.pack(data[0] if data else 0, *map(len, packed[1:]))
     stored = len(packed[0]).to_bytes(4, "little") + packed[0] + head + b"".join(packed[1:])
-    layout(stored, data[at:], 1 + len(data))
+    layout(stored, data[at:], 1 + int.from_bytes(data[1:3], "little"))
 
 
 def layout(stored: bytes, source: bytes, size: int) -> None:
@@ -138,9 +139,6 @@ def one(data: bytes) -> None:
 
 def seeds(corpus: Path) -> None:
     """Write the first inputs: what the builder makes, for each reader."""
-    from posagent.release import patch as patches
-    from posagent.release import repack as repacks
-    from posagent.release.delta import Step
     from posagent.release.payload import encode
     from tests.release.desk import pack
 
@@ -161,19 +159,40 @@ def seeds(corpus: Path) -> None:
             (corpus / f"header-{number}").write_bytes(b"\0" + data)
             (corpus / f"table-{number}").write_bytes(b"\1" + unpacker.decompress(data[payload.PREFIX_BYTES : size]))
     (corpus / "bundle").write_bytes(b"\2" + pack({"metadata/timestamp.json": b"{}", "targets/a.payload": b"P" * 700}))
-    for place, codec in enumerate(CODECS):
-        plain = bytes(range(64)) * 100
-        frame, taken = codec.pack(plain, 0, 4096)
-        made = [repack.MadeRun(3, 1, taken, taken, 0)]
-        table = repacks.encoded(repack.Layout(place, 3 + taken, [repack.SourceRun(0, 1)], made))
-        steps = patches.packed([Step(0, taken, 3)], bytes(taken), b"new")
-        sizes = (len(frame) + 2).to_bytes(2, "little") + len(frame).to_bytes(2, "little")
-        (corpus / f"repacked-{place}").write_bytes(b"\5" + sizes + frame + table + steps)
-        streams = [lzma.decompress(table[4:], lzma.FORMAT_RAW, filters=repack.PACKING)]
-        streams += [bytes([*payload.number(taken), 3, 0]), bytes(taken), b"new"]
-        joined = b"".join(len(one).to_bytes(2, "little") + one for one in streams)
-        (corpus / f"repacking-{place}").write_bytes(b"\6\1" + joined + frame)
+    packed_seeds(corpus)
     (corpus / "spooled").write_bytes(b"\4[[0,1000],[4096,5000]]")
+
+
+def packed_seeds(corpus: Path) -> None:
+    """Repack operations that are as they should be."""
+    from posagent.release import patch as patches
+    from posagent.release import repack as repacks
+    from posagent.release.delta import Step
+
+    for place, codec in enumerate(CODECS):
+        frame, taken = codec.pack(bytes(range(64)) * 100, 0, 4096)
+        run = repack.MadeRun(3, 1, taken, taken, 0)
+        table = repacks.encoded(repack.Layout(place, 3 + taken, [repack.SourceRun(0, 1)], [run]))
+        stored = table + patches.packed([Step(0, 0, 3), Step(0, taken, 0)], bytes(taken), b"new")
+        wanted = b"new" + frame
+        sizes = (len(wanted) - 1).to_bytes(2, "little") + len(frame).to_bytes(2, "little")
+        (corpus / f"repacked-{place}").write_bytes(b"\5" + sizes + frame + stored)
+        streams = [lzma.decompress(table[repack.HEAD_BYTES :], lzma.FORMAT_RAW, filters=repack.PACKING)]
+        streams += [b"".join(map(payload.number, (0, taken, 3, 0, 0, 0))), bytes(taken), b"new"]
+        joined = b"".join(len(one).to_bytes(2, "little") + one for one in streams)
+        (corpus / f"repacking-{place}").write_bytes(b"\6\2" + sizes[:2] + joined + frame)
+        operation = payload.Operation(
+            kind=payload.Kind.REPACK,
+            target=(payload.Extent(0, blocks(len(wanted))),),
+            sha256=hashlib.sha256(wanted).digest(),
+            source_sha256=hashlib.sha256().digest(),
+            anchor=b"anchored",
+            length=len(stored),
+        )
+        spec = CodecSpec(CodecKind.ZSTD, 1, 10504, b"known answer 16!")
+        sizes_of = {"image_size": len(wanted), "source_size": 0}
+        head = payload.encode_header(payload.Header(**sizes_of, operations=(operation,), codecs=(spec,)))
+        (corpus / f"header-repack-{place}").write_bytes(b"\0" + head + stored)
 
 
 if __name__ == "__main__":
