@@ -14,8 +14,6 @@ from posagent.core.model import Command, Event, Gate, Limits, Observation, Situa
 from posagent.core.ports import PowerReading
 from posagent.core.trend import Trend
 
-PowerLimits = EnergyLimits
-"""Its name before there was more to it than floors in percent."""
 _SLOT_FAULT = ("Call service; the terminal keeps working.", "请联系服务商；终端可继续使用。")
 
 
@@ -27,13 +25,16 @@ def gates(
     need_s: float = 0.0,
     trend: Trend | None = None,
     was_open: Collection[str] | None = None,
+    near: bool = False,
 ) -> tuple[Gate, ...]:
-    """All gates, open and closed, for `download` and `install`.
+    """All gates, open and closed, for `download` and `install`, and for the restart where that is `near`.
 
     `need_s` is how long (p90) the battery must last for install, restart, self-test and a rollback. `was_open` names
     the gates that were open when last asked; None where that is not known.
     """
-    asked = (("power_download", State.DOWNLOAD, 0.0), ("power_install", State.INSTALL, need_s))
+    asked = [("power_download", State.DOWNLOAD, 0.0), ("power_install", State.INSTALL, need_s)]
+    if near:
+        asked.append(("power_restart", State.ACTIVATE, need_s))
     power = (
         energy.gate(
             reading,
