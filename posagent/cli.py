@@ -55,9 +55,15 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="show progress until the end (default on a terminal)",
     )
+    update.add_argument("--now", action="store_true", help="do not wait for a maintenance window")
+    verb("estimate", "how long it takes, and for how long no payment can be taken")
+    defer = verb("defer", "put the update off")
+    defer.add_argument("hours", nargs="?", type=int, default=1, help="(%(default)s)")
+    verb("confirm", "agree that the update may be installed")
     verb("cancel", "stop the update, unless it is in its critical section")
     history = verb("history", "how earlier updates ended")
     history.add_argument("--count", type=int, default=20)
+    history.add_argument("--estimates", action="store_true", help="what was foretold, and what it took")
     verb("why", "why nothing happens now, or why the last update ended as it did")
     verb("watch", "status after every change, until interrupted")
     config = verb("config", "check a configuration file without starting anything")
@@ -120,7 +126,19 @@ class Command:
 
     def _history(self) -> int:
         answer = self._call("history", count=self._arguments.count)
-        return self._print(answer, texts.history_lines(answer, self._lang))
+        lines = texts.estimates_lines if self._arguments.estimates else texts.history_lines
+        return self._print(answer, lines(answer, self._lang))
+
+    def _estimate(self) -> int:
+        answer = self._call("estimate")
+        return self._print(answer, texts.estimate_lines(answer, self._lang))
+
+    def _defer(self) -> int:
+        answer = self._call("defer", hours=self._arguments.hours)
+        return self._print(answer, [texts.say("deferred", self._lang, texts.moment(answer["deferred_until"]))])
+
+    def _confirm(self) -> int:
+        return self._print(self._call("confirm"), [texts.say("confirmed", self._lang)])
 
     def _why(self) -> int:
         answer = self._call("why")
@@ -142,11 +160,11 @@ class Command:
 
         given = self._arguments
         if given.boot_test:
-            self._confirm(texts.say("doctor_boot_test", self._lang))
+            self._sure(texts.say("doctor_boot_test", self._lang))
             doctor.boot_test(given.config)
             return self._print({"restarting": True}, [texts.say("doctor_restarts", self._lang)])
         if given.watchdog_test:
-            self._confirm(texts.say("doctor_watchdog_test", self._lang))
+            self._sure(texts.say("doctor_watchdog_test", self._lang))
             for ending in (signal.SIGHUP, signal.SIGTERM):  # whoever hangs up meanwhile: all is given back, as after ^C
                 signal.signal(ending, signal.default_int_handler)
             found = doctor.watchdog_test(given.config, self._bites_within)
@@ -156,7 +174,7 @@ class Command:
         self._print(answer, texts.doctor_lines(answer, self._lang))
         return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
 
-    def _confirm(self, what: str) -> None:
+    def _sure(self, what: str) -> None:
         """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""
         print(what, file=sys.stderr)
         print(texts.say("doctor_sure", self._lang), end="", file=sys.stderr, flush=True)
@@ -177,7 +195,7 @@ class Command:
         source = self._arguments.source
         if source and "://" not in source:
             source = str(Path(source).resolve())  # the agent runs in another directory
-        started = self._call("update", source=source)
+        started = self._call("update", source=source, now=self._arguments.now)
         follow = self._arguments.follow
         if follow is False or (follow is None and not self._live):
             line = texts.say("started", self._lang, started["id"], started["version"] or "?")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from posagent.core import hours
 from posagent.core.errors import ConfigError
 from posagent.tables import Reader
 
@@ -224,6 +225,25 @@ class PaymentConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WindowConfig:
+    """When updates are installed, by the clock on the wall of `time_zone` (docs/when.md). `install` are windows such as
+    "mon-fri 22:00-06:00", `blackout` days without any such as "12-20..12-27". At `daily_restart` ("03:00") the agent
+    restarts the terminal, and an update takes that restart's place. `quiet_hours` are learned from the payments. With
+    none of these, updates begin at once. Terminals of a fleet begin up to `spread_s` apart."""
+
+    time_zone: str = "UTC"
+    install: tuple[str, ...] = ()
+    blackout: tuple[str, ...] = ()
+    daily_restart: str = ""
+    quiet_hours: bool = False
+    spread_s: int = _between(0, 86400, 3600)
+
+    @property
+    def counts(self) -> bool:
+        return bool(self.install or self.blackout or self.daily_restart or self.quiet_hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     terminal: TerminalConfig
     slots: SlotsConfig
@@ -237,6 +257,7 @@ class Config:
     console: ConsoleConfig = ConsoleConfig()
     api: ApiConfig = ApiConfig()
     payment: PaymentConfig = PaymentConfig()
+    window: WindowConfig = WindowConfig()
 
     @property
     def api_socket(self) -> str:
@@ -282,6 +303,16 @@ def _cross_check(config: Config, reader: Reader) -> None:
                 raise reader.complain(
                     "config_missing_key", f"selftest.checks[{index}].{key}", f"needed for {check.kind}"
                 )
+    for key, texts, parse_one in (
+        ("install", config.window.install, hours.parse_window),
+        ("blackout", config.window.blackout, hours.parse_blackout),
+        ("daily_restart", [config.window.daily_restart] if config.window.daily_restart else [], hours.parse_daily),
+    ):
+        for text in texts:
+            try:
+                parse_one(text)
+            except ValueError as error:
+                raise reader.complain("config_bad_value", f"window.{key}", str(error)) from None
     url = config.fetch.repository_url
     if url and not url.startswith(("https://", "http://") if config.fetch.allow_http else "https://"):
         raise reader.complain(

@@ -18,18 +18,31 @@ from collections.abc import Sequence  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
 from posagent import log  # noqa: E402
+from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
 from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.conditions import Conditions  # noqa: E402
+from posagent.agent.daily import DailyRestart  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
+from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
+from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session, SessionLimits  # noqa: E402
 from posagent.core.energy import EnergyLimits  # noqa: E402
-from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
-from posagent.core.model import Decision, Event, Limits, Observation  # noqa: E402
+from posagent.core.errors import EXIT_CODES, ConfigError, PosagentError  # noqa: E402
+from posagent.core.hours import (  # noqa: E402
+    Calendar,
+    FixedZone,
+    Zone,
+    parse_blackout,
+    parse_daily,
+    parse_window,
+)
+from posagent.core.model import Decision, Event, Limits, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
@@ -37,6 +50,7 @@ from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
+from posagent.platform.zone import IanaZone  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
 TROUBLE = frozenset({Event.WRITE_FAILED, Event.ARM_FAILED, Event.REBOOT_FAILED, Event.TESTS_LOST, Event.MARK_FAILED})
@@ -76,6 +90,25 @@ def power_limits_of(config: Config) -> EnergyLimits:
     )
 
 
+def calendar_of(config: Config) -> tuple[Calendar | None, Zone]:
+    """When updates may be installed, None for at any time; and the zone. Raises ConfigError."""
+    window = config.window
+    try:
+        zone = IanaZone(window.time_zone) if window.time_zone != "UTC" else FixedZone()
+    except ValueError as error:
+        raise ConfigError("config_bad_value", f"window.time_zone: {error}") from None
+    if not window.counts:
+        return None, zone
+    calendar = Calendar(
+        zone=zone,
+        windows=tuple(map(parse_window, window.install)),
+        blackouts=tuple(map(parse_blackout, window.blackout)),
+        daily_restart_min=parse_daily(window.daily_restart) if window.daily_restart else None,
+        spread_s=float(window.spread_s),
+    )
+    return calendar, zone
+
+
 class Resident:
     """The agent's parts, wired."""
 
@@ -90,14 +123,48 @@ class Resident:
         """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
+        calendar, zone = calendar_of(config)
+        habits = Habits(self._files, f"{config.terminal.state_dir}/quiet.json", self._clock, zone)
+        self._payments = Payments(
+            clock=self._clock,
+            timers=self._loop,
+            rules=PaymentRules(
+                required=config.payment.application == "required",
+                lease_s_max=config.payment.lease_s_max,
+                grace_s=config.payment.grace_s,
+            ),
+            outlook=lambda: outlook.of(self._engine, self._clock.monotonic()),
+            on_change=lambda: self._held(),
+            on_noted=habits.note,
+            on_answer=lambda answer: outlook.answered(self._engine, self._api, answer),
+        )
         self._engine = Engine(
             journal=Journal(self._files, config.journal_path),
-            power=SysfsPower(config.power.supply_dir),
+            conditions=Conditions(
+                clock=self._clock,
+                power=SysfsPower(config.power.supply_dir),
+                limits=power_limits_of(config),
+                payments=self._payments,
+                calendar=calendar,
+                habits=habits,
+                terminal=config.terminal.id,
+                floor_s=float(config.trust.image_built_at),
+            ),
             clock=self._clock,
             limits=limits_of(config),
-            power_limits=power_limits_of(config),
             on_change=self._changed,
-            on_progress=lambda: self._api.changed(),
+            on_progress=lambda: self._told(),
+        )
+        self._daily = (
+            DailyRestart(
+                engine=self._engine,
+                timers=self._loop,
+                clock=self._clock,
+                calendar=calendar,
+                may=lambda: self._payments.gate(State.ACTIVATE),
+            )
+            if calendar is not None and calendar.daily_restart_min is not None
+            else None
         )
         workers = Workers(
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
@@ -119,13 +186,16 @@ class Resident:
             jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors
-        self._api = AgentApi(engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id)
+        self._api = AgentApi(
+            engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id, payments=self._payments
+        )
         self._server = ApiServer(
             config.api_socket,
             self._loop,
             self._api.call,
             admin_groups=config.api.admin_groups,
             open_verbs=LOOK_VERBS,
+            verb_groups={"payment": config.api.payment_groups},
         )
         self._watchdog = SystemWatchdog(
             systemd=config.watchdog.systemd,
@@ -185,6 +255,8 @@ class Resident:
             state = self._engine.situation.state.value
             self._log.info("started", state=state, booted=observation.booted, tries=tries)
             self._engine.start(observation)
+            if self._daily is not None:
+                self._daily.begin()
 
         def failed(error: PosagentError) -> None:
             self._log.error("observe_failed", code=error.code, detail=error.detail)
@@ -212,7 +284,17 @@ class Resident:
         else:
             self._inhibitor.release()
             self._stop_if_asked()
+        self._told()
+
+    def _told(self) -> None:
+        """Whoever looks on hears of it."""
         self._api.changed()
+        self._payments.tell()
+
+    def _held(self) -> None:
+        """A payment application holds, or releases."""
+        self._engine.look_again()
+        self._told()
 
     def _stop_if_asked(self) -> None:
         """Outside of a critical section, or when the terminal is about to restart anyway."""

@@ -86,6 +86,26 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "doctor_sure": ("Type yes to go on: ", "输入 yes 继续："),
     "doctor_restarts": ("restarting; then run: posagent doctor", "正在重启；之后请运行：posagent doctor"),
     "doctor_bites": ("not petted any more: a reset within {} s", "已停止喂狗：应在 {} 秒内复位"),
+    "begins": ("begins at {} UTC", "开始时间：{} UTC"),
+    "total": ("in all about {}, at most {}", "总计约 {}，最多 {}"),
+    "outage": ("no payments for about {}, at most {}", "不能收款约 {}，最多 {}"),
+    "phase": ("{} about {}, at most {}", "{}：约 {}，最多 {}"),
+    "over_in": ("over in about {}, at most {}", "约 {} 后完成，最多 {}"),
+    "since": ("for {} so far", "已持续 {}"),
+    "go": ("GO: it can begin now", "可以开始"),
+    "wait": ("WAIT: not yet", "等待：暂不能开始"),
+    "bytes": ("to fetch: {} MB", "需下载：{} MB"),
+    "contains": ("contains: {}", "内容：{}"),
+    "reason": ("why: {}", "原因：{}"),
+    "security": ("closes a security hole", "修复安全漏洞"),
+    "approval": ("its approval ends", "认证即将到期"),
+    "faults": ("repeated faults of this version", "当前版本多次出现故障"),
+    "feature": ("something new", "新功能"),
+    "notice": ("asked for by the fleet server", "服务器通知"),
+    "deferred": ("put off until {} UTC", "已推迟至 {} UTC"),
+    "confirmed": ("confirmed; it begins as soon as nothing else stands in the way", "已确认；条件满足后即开始"),
+    "no_estimates": ("no estimate was held against an update yet", "尚无预估记录"),
+    "foretold": ("  {}: foretold {} (at most {}), took {}", "  {}：预估 {}（最多 {}），实际 {}"),
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
@@ -154,6 +174,8 @@ def status_lines(status: Answer, lang: str) -> list[str]:
     lines = [f"{say('terminal', lang)}: {status['terminal']}", state_line(status, lang)]
     lines += [slot_line(name, slot, lang) for name, slot in status["slots"].items()]
     lines.append(power_line(status["power"], lang))
+    if status.get("estimate"):
+        lines += estimate_lines(status["estimate"], lang, short=True)
     if status["update"] is not None:
         lines.append(f"{say('update', lang)}: {progress_line(status, lang)}")
         if refused := status["update"].get("refused"):
@@ -222,8 +244,47 @@ def evidence_lines(outcome: Answer, lang: str) -> list[str]:
     return lines
 
 
+def moment(at_s: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(at_s, datetime.UTC):%Y-%m-%d %H:%M}"
+
+
+def span(name: str, seconds: Answer, lang: str, *before: object) -> str:
+    """A text with how long it takes in half of all cases, and in nine of ten."""
+    return say(name, lang, *before, *(duration(seconds[key], lang) for key in ("p50", "p90")))
+
+
+def estimate_lines(estimate: Answer, lang: str, *, short: bool = False) -> list[str]:
+    lines = [] if short else [span("phase", one, lang, name) for name, one in estimate["phases"].items()]
+    lines += [span("total", estimate["total"], lang), span("outage", estimate["outage"], lang)]
+    if estimate.get("begins_at") is not None:
+        lines.append(say("begins", lang, moment(estimate["begins_at"])))
+    if estimate.get("moved"):
+        lines.append(localized(estimate, "moved", lang))
+    return lines
+
+
+def estimates_lines(answer: Answer, lang: str) -> list[str]:
+    """What was foretold of past updates, beside what it took."""
+    lines = []
+    for outcome in answer["history"]:
+        if outcome.get("estimates"):
+            lines.append(outcome_line(outcome, lang))
+            lines += [
+                say("foretold", lang, name, *(duration(one[key], lang) for key in ("p50", "p90", "took_s")))
+                for name, one in outcome["estimates"].items()
+            ]
+    return lines or [say("no_estimates", lang)]
+
+
 def why_lines(answer: Answer, lang: str) -> list[str]:
     lines = []
+    if answer["state"] != "idle":
+        text = localized(answer, "doing", lang)
+        if answer.get("since_s") is not None:
+            text += f", {say('since', lang, duration(answer['since_s'], lang))}"
+        lines.append(text)
+        if answer.get("ends_in") is not None:
+            lines.append(span("over_in", answer["ends_in"], lang))
     for reason in answer["why"]:
         lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
         if localized(reason, "remedy", lang):
@@ -237,11 +298,17 @@ def why_lines(answer: Answer, lang: str) -> list[str]:
 def check_lines(answer: Answer, lang: str) -> list[str]:
     offer = answer["offer"]
     if offer is None:
-        lines = [say("no_offer", lang, answer["booted_version"] or "?")]
-    else:
-        lines = [say("offer", lang, offer["version"], f"{offer['length'] / 1e6:.1f}")]
-        lines.append(say("staged" if offer["staged"] else "streamed", lang))
-    return lines + gate_lines(answer["gates"], lang)
+        return [say("no_offer", lang, answer["booted_version"] or "?"), *gate_lines(answer["gates"], lang)]
+    lines = [say("offer", lang, offer["version"], f"{offer['length'] / 1e6:.1f}")]
+    if offer["reason"]:
+        lines.append(say("reason", lang, say(offer["reason"], lang)))
+    if offer["contents"]:
+        lines.append(say("contains", lang, ", ".join(offer["contents"])))
+    lines.append(say("bytes", lang, f"{answer['bytes'] / 1e6:.2f}"))
+    lines.append(say("staged" if offer["staged"] else "streamed", lang))
+    if answer["estimate"] is not None:
+        lines += estimate_lines(answer["estimate"], lang)
+    return [*lines, say(answer["verdict"], lang), *gate_lines(answer["gates"], lang)]
 
 
 def history_lines(answer: Answer, lang: str) -> list[str]:

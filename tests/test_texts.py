@@ -12,6 +12,7 @@ import pytest
 
 from posagent import texts
 from posagent.core.errors import CATALOGUE, PosagentError
+from posagent.core.manifest import REASONS
 from posagent.core.model import OutcomeKind, State
 from posagent.core.ports import ResetCause
 from posagent.sim.inprocess import InProcessTerminal
@@ -43,7 +44,7 @@ def words_asked_for() -> Iterator[str]:
     """Names that stand in the code as `say("name", …)` or as a branch of it."""
     for module in ("texts.py", "cli.py", "console/session.py"):
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("say"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("say", "span")):
                 name = node.args[0]
                 for part in (name.body, name.orelse) if isinstance(name, ast.IfExp) else (name,):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str):
@@ -54,7 +55,8 @@ def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
     by_value = (
         {kind.value for kind in OutcomeKind}
         | {"running", "on_trial", "good", "bad", "writing", "complete"}
-        | {"delta", "full"}
+        | {"delta", "full", "go", "wait"}
+        | set(REASONS)
     )
     causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}
     assert set(words_asked_for()) | by_value | causes == texts.WORDS.keys()
@@ -145,8 +147,8 @@ def test_a_closed_gate_says_in_both_languages_what_to_do(
         status, "en"
     )
     assert any("充电器" in line for line in texts.status_lines(status, "zh"))
-    assert texts.why_lines(why, "en")[1] == "  next step: Put the terminal on its charger."
-    assert CHINESE.search(texts.why_lines(why, "zh")[1])
+    assert "  next step: Put the terminal on its charger." in texts.why_lines(why, "en")
+    assert all(CHINESE.search(line) for line in texts.why_lines(why, "zh"))
 
 
 def test_power_that_is_not_known_is_said_to_be_unknown() -> None:
@@ -197,14 +199,17 @@ def test_the_progress_bar_grows_to_its_full_width_and_no_further() -> None:
 
 def test_nothing_to_tell_is_told() -> None:
     assert texts.history_lines({"history": []}, "zh") == ["尚无升级记录"]
-    assert texts.why_lines({"why": []}, "en") == ["nothing stands in the way"]
+    assert texts.why_lines({"state": "idle", "why": []}, "en") == ["nothing stands in the way"]
     assert texts.check_lines({"offer": None, "booted_version": "1.0.0", "gates": []}, "en") == [
         "nothing newer than 1.0.0 is offered"
     ]
-    offer = {"version": "2.0.0", "length": 12_345_678, "staged": True}
-    assert texts.check_lines({"offer": offer, "gates": []}, "zh") == [
+    offer = {"version": "2.0.0", "length": 12_345_678, "staged": True, "reason": "", "contents": []}
+    answer = {"offer": offer, "gates": [], "bytes": 1_200_000, "estimate": None, "verdict": "go"}
+    assert texts.check_lines(answer, "zh") == [
         "可升级版本：2.0.0（12.3 MB）",
+        "需下载：1.20 MB",
         "先完整下载，再安装",
+        "可以开始",
     ]
-    said = texts.check_lines({"offer": {**offer, "staged": False}, "gates": []}, "en")
-    assert said[1].startswith("there is no room for all of it")
+    said = texts.check_lines({**answer, "offer": {**offer, "staged": False}}, "en")
+    assert said[2].startswith("there is no room for all of it")

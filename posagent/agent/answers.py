@@ -47,7 +47,7 @@ def _number(value: object) -> int:
 
 def _progress(data: Mapping[str, Any]) -> Progress:
     done, total, step = data.get("bytes_done", 0), data.get("bytes_total") or 0, data.get("step", "")
-    return Progress(_number(done), _number(total), str(step))
+    return Progress(bytes_done=_number(done), bytes_total=_number(total), step=str(step))
 
 
 def _nothing(data: Mapping[str, Any]) -> Mapping[str, Any]:

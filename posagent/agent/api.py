@@ -10,28 +10,26 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import posagent
-from posagent.agent import answers, views
+from posagent.agent import answers, assessment, status, why
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.payment import Payments
-from posagent.core import estimate
 from posagent.core.errors import PosagentError, Refusal
-from posagent.core.model import Event, Gate, Observation, Occurrence, OutcomeKind, State, closed
+from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
-from posagent.core.states import SPECS
 
 Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
 
-LOOK_VERBS = ("status", "why", "help", "history", "check", "watch", "follow")
+LOOK_VERBS = ("status", "why", "estimate", "help", "history", "check", "watch", "follow")
 """Verbs that change nothing."""
 
 VERBS: Mapping[str, str] = {
     "status": "what runs here, what the update does, which gates are closed",
-    "check": "ask the repository whether there is something newer",
+    "check": "is there something newer: what it is, how long it takes, and whether it can begin",
+    "estimate": "how long the update still takes, and for how long no payment can be taken",
     "update": "fetch and install: from the repository, a URL or a local file",
     "cancel": "stop the update, unless it is in its critical section",
     "defer": "put the update off for some hours",
@@ -44,8 +42,6 @@ VERBS: Mapping[str, str] = {
     "help": "this list",
 }
 
-TOLD = ("kind", "refused", "streamed", "bytes_fetched", "bytes_refetched")
-"""Of the update under way, as core.model has it."""
 _SOURCE_CHARACTERS_MAX = 2048
 DEFER_HOURS_MAX = 12
 
@@ -71,8 +67,9 @@ class AgentApi:
         self._terminal = terminal
         self._new_id = new_id
         self._watchers: list[Callable[[], None]] = []
+        self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
-            self._payment = payments.line
+            self._payment, self._alarms = payments.line, payments.problems
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
@@ -94,55 +91,7 @@ class AgentApi:
     # what can be asked
 
     def status(self) -> dict[str, Any]:
-        engine = self._engine
-        situation, seen, power = engine.situation, engine.observation, engine.power()
-        return {
-            "terminal": self._terminal,
-            "agent_version": posagent.__version__,
-            "state": situation.state.value,
-            "meaning": SPECS[situation.state].meaning,
-            "meaning_zh": SPECS[situation.state].meaning_zh,
-            "critical": engine.critical,
-            "expected_s": None if engine.waits_for else estimate.critical_s(situation),
-            "booted": seen.booted if seen else None,
-            "slots": {name: views.slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
-            if seen
-            else {},
-            "update": self._update_under_way(),
-            "gates": [views.gate(gate) for gate in engine.gates()],
-            "power": {
-                "battery_percent": power.battery_percent,
-                "charging": power.charging,
-                "mains": power.mains,
-            },
-            "last_outcome": situation.last_outcome,
-            "failure": situation.failure,
-            "problems": self._problems(),
-        }
-
-    def _update_under_way(self) -> dict[str, Any] | None:
-        update, progress = self._engine.situation.update, self._engine.progress
-        if update is None:
-            return None
-        live = progress.bytes_total > 0
-        return {
-            "id": update.id,
-            "version": update.version,
-            "phase": self._engine.situation.state.value,
-            "step": progress.step,
-            "bytes_done": progress.bytes_done if live else update.bytes_done,
-            "bytes_total": progress.bytes_total if live else update.bytes_total,
-            "target": update.target,
-            "attempts": dict(self._engine.situation.attempts),
-            **{name: getattr(update, name) for name in TOLD},
-        }
-
-    def _problems(self) -> list[dict[str, Any]]:
-        seen = self._engine.observation
-        contradictions = [
-            {"code": "slot_changed", "detail": text, "remedy": ""} for text in (seen.contradictions if seen else ())
-        ]
-        return [problem.as_dict() for problem in self._engine.problems.values()] + contradictions
+        return status.of(self._engine, self._terminal, self._alarms())
 
     def _status(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         reply({"result": self.status()})
@@ -160,26 +109,12 @@ class AgentApi:
         return _no_hang_up
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": {"state": self._engine.situation.state.value, "why": self._reasons(), **self._last()}})
+        reply({"result": why.answer(self._engine, self._alarms())})
         return _no_hang_up
 
-    def _last(self) -> dict[str, Any]:
-        return {"last_outcome": self._engine.situation.last_outcome}
-
-    def _reasons(self) -> list[dict[str, Any]]:
-        """Why not now, most pressing first: critical section, closed gates, trouble being retried, last failure."""
-        situation = self._engine.situation
-        reasons: list[dict[str, Any]] = []
-        if self._engine.critical:
-            reasons.append(self._critical().as_dict())
-        elif situation.update is not None:
-            reasons += [views.closed_gate(gate) for gate in closed(self._engine.gates(), situation.state)]
-        if situation.failure is not None:
-            reasons.append(PosagentError.from_dict(situation.failure).as_dict())
-        last = situation.last_outcome
-        if situation.state is State.IDLE and last is not None and last["outcome"] != OutcomeKind.COMMITTED.value:
-            reasons.append(PosagentError.from_dict(last).as_dict())
-        return reasons + self._problems()
+    def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        reply({"result": status.estimated(self._engine)})
+        return _no_hang_up
 
     def _watch(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return self._subscribe(lambda: reply({"progress": self.status()}))
@@ -201,15 +136,7 @@ class AgentApi:
             raise Refusal("busy", "the fetcher is busy with the download")
 
         def answered(offer: Mapping[str, Any] | None) -> None:
-            reply(
-                {
-                    "result": {
-                        "offer": offer,
-                        "booted_version": self._booted_version(),
-                        "gates": [views.gate(gate) for gate in self._engine.gates()],
-                    }
-                }
-            )
+            reply({"result": assessment.of(self._engine, offer)})
 
         return self._look(answered, reply)
 
@@ -231,13 +158,18 @@ class AgentApi:
         return seen.slots[seen.booted].version if seen else ""
 
     def _update(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
-        source = args.get("source", "")
+        source, at_once = args.get("source", ""), args.get("now") is True
         if not isinstance(source, str) or len(source) > _SOURCE_CHARACTERS_MAX or not source.isprintable():
             raise PosagentError("bad_request", "source must be a URL or an absolute path")
+        waiting = self._engine.situation.update
+        if at_once and not source and waiting is not None and not self._engine.critical:
+            self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": {"at_once": True}}))
+            reply({"result": {"id": waiting.id, "version": waiting.version}})
+            return _no_hang_up
         if source:
             if not source.startswith(("/", "https://", "http://")):
                 raise PosagentError("bad_request", "source must be a URL or an absolute path")
-            return self._begin({"url": source}, reply, caller)
+            return self._begin({"url": source, "at_once": at_once}, reply, caller)
         self._ask(
             Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": self._beginning({"url": ""}, caller)}), dry=True
         )
@@ -245,7 +177,7 @@ class AgentApi:
         def offered(offer: Mapping[str, Any] | None) -> None:
             if offer is None:
                 raise Refusal("no_update")
-            self._begin(offer, reply, caller)
+            self._begin({**offer, "at_once": at_once}, reply, caller)
 
         return self._look(offered, reply)
 
@@ -264,6 +196,8 @@ class AgentApi:
             "previous": seen.booted,
             "requested_at": round(self._engine.now(), 3),
             "requested_by": caller,
+            "at_once": bool(offer.get("at_once")),
+            **{name: offer[name] for name in ("conditions", "not_after", "contents", "reason") if name in offer},
         }
 
     def _seen(self) -> Observation:
@@ -337,32 +271,6 @@ class AgentApi:
         if decision is None:
             raise Refusal("busy")
         if decision.refusal == "critical_section":
-            raise self._critical()
+            raise why.critical(self._engine)
         if decision.refusal is not None:
             raise Refusal(decision.refusal)
-
-    def _critical(self) -> Refusal:
-        situation, waits_for = self._engine.situation, self._engine.waits_for
-        spec, seconds = SPECS[situation.state], estimate.critical_s(situation)
-        if waits_for:
-            return self._critical_but_waiting(waits_for[0])
-        return Refusal(
-            "critical_section",
-            f"{spec.meaning}: about {seconds:.0f} s to go",
-            detail_zh=f"{spec.meaning_zh}：约剩 {seconds:.0f} 秒",
-            state=situation.state.value,
-            expected_s=seconds,
-        )
-
-    def _critical_but_waiting(self, gate: Gate) -> Refusal:
-        """How long it takes is up to whoever can open the gate."""
-        state = self._engine.situation.state
-        return Refusal(
-            "critical_section",
-            f"{SPECS[state].meaning}: waiting for: {gate.reason}",
-            detail_zh=f"{SPECS[state].meaning_zh}，等待条件：{gate.reason_zh}",
-            remedy=gate.remedy,
-            remedy_zh=gate.remedy_zh,
-            state=state.value,
-            expected_s=None,
-        )

@@ -7,7 +7,7 @@ core's; nothing here is durable but the quiet hours (agent.habits).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from posagent.agent.habits import Habits
@@ -61,6 +61,7 @@ class Conditions:
         self._trend = Trend()
         self._were_open: frozenset[str] | None = None
         self._link: tuple[str, LinkRate] | None = None
+        self._fetched = 0
         self._planned: tuple[object, float, Plan] | None = None
 
     def power(self) -> PowerReading:
@@ -133,11 +134,12 @@ class Conditions:
         self._planned = (key, now_s, made)
         return made
 
-    def forecast(self, situation: Situation, running: Running) -> Forecast:
+    def forecast(self, situation: Situation, running: Running, work: Mapping[str, float] | None = None) -> Forecast:
         update = situation.update
         return estimate.forecast(
             situation,
             profile=update.profile if update is not None else {},
+            work=work,
             running=running,
             link=self._link_of(situation),
             at_s=self._clock.monotonic(),
@@ -147,7 +149,7 @@ class Conditions:
         update = situation.update
         if situation.state is not State.DOWNLOAD or update is None or self._link is None or self._link[0] != update.id:
             return None
-        self._link[1].look(self._clock.monotonic())
+        self._link[1].note(self._clock.monotonic(), self._fetched)  # so that silence counts
         return self._link[1]
 
     def downloaded(self, situation: Situation, bytes_done: int) -> None:
@@ -157,6 +159,7 @@ class Conditions:
             return
         if self._link is None or self._link[0] != update.id:
             self._link = (update.id, estimate.link_of(situation))
+        self._fetched = bytes_done
         self._link[1].note(self._clock.monotonic(), bytes_done)
 
     def shown(self, at_s: float) -> str:
@@ -165,6 +168,3 @@ class Conditions:
         moment = datetime.datetime.fromtimestamp(at_s + offset_s, datetime.UTC)
         today = datetime.datetime.fromtimestamp(self._clock.wall() + offset_s, datetime.UTC).date()
         return f"{moment:%H:%M}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
-
-
-Note = Callable[[int], None]

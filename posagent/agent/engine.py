@@ -7,14 +7,17 @@ who asked is told, otherwise the process ends and the next start recovers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from posagent.agent.conditions import Conditions
+from posagent.agent.conditions import Progress as Progress
 from posagent.agent.journal import Journal
-from posagent.core import policy
+from posagent.core import drift
 from posagent.core.errors import PosagentError
+from posagent.core.estimate import Forecast, Running
 from posagent.core.machine import decide
 from posagent.core.model import (
     Command,
@@ -28,12 +31,20 @@ from posagent.core.model import (
     Situation,
     State,
 )
-from posagent.core.policy import PowerLimits
-from posagent.core.ports import Clock, Power, PowerReading
+from posagent.core.ports import Clock, PowerReading
 from posagent.core.recovery import recover
 from posagent.core.states import SPECS
+from posagent.core.window import Plan
 
 PHASE_SECONDS_MAX = 3600.0
+FORETELL_S = 10.0
+MEASURED: Mapping[Event, State] = {
+    Event.FETCHED: State.DOWNLOAD,
+    Event.ACCEPTED: State.VERIFY,
+    Event.SLOT_COMPLETE: State.INSTALL,
+    Event.TESTS_PASSED: State.SELFTEST,
+    Event.MARKED_GOOD: State.COMMIT,
+}
 TELL_S = 0.25
 STEPS = 20
 """A download or install journals its progress this many times at most."""
@@ -47,15 +58,6 @@ class Actors(Protocol):
     def do(self, command: Command, after: Event, situation: Situation) -> None: ...
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far the present work is; not durable."""
-
-    bytes_done: int = 0
-    bytes_total: int = 0
-    step: str = ""
-
-
 class Engine:
     """Holds the journal and the present observation; everything else is derived."""
 
@@ -63,18 +65,16 @@ class Engine:
         self,
         *,
         journal: Journal,
-        power: Power,
+        conditions: Conditions,
         clock: Clock,
         limits: Limits,
-        power_limits: PowerLimits,
         on_change: Callable[[Decision], None],
         on_progress: Callable[[], None],
     ) -> None:
         self._journal = journal
-        self._power = power
+        self._conditions = conditions
         self._clock = clock
         self._limits = limits
-        self._power_limits = power_limits
         self._on_change = on_change
         self._on_progress = on_progress
         self._told_at = 0.0
@@ -84,6 +84,10 @@ class Engine:
         self._held_at: float | None = None
         """Since when the present work waits for a gate."""
         self._working = False
+        self._told: tuple[str, Forecast, tuple[str, str] | None] | None = None
+        self._began = clock.monotonic()
+        self._before = 0
+        """Bytes that were done before this process went on with them."""
         self.problems: dict[str, PosagentError] = {}
         if journal.damage is not None:
             self.report_problem(PosagentError("journal_damaged", journal.damage))
@@ -116,6 +120,12 @@ class Engine:
         return self._facts().closed_gates(self.situation.state)
 
     @property
+    def waits_s(self) -> float:
+        """Seconds for which a gate that the present work waits for stays closed for certain."""
+        moments = [gate.opens_at for gate in self.waits_for if gate.opens_at is not None]
+        return max((moment - self.now() for moment in moments), default=0.0)
+
+    @property
     def waiting(self) -> tuple[Occurrence, ...]:
         """Events that wait for the decision under way."""
         return tuple(self._waiting)
@@ -128,10 +138,56 @@ class Engine:
         return self._clock.wall()
 
     def power(self) -> PowerReading:
-        return self._power.read()
+        return self._conditions.power()
 
     def gates(self) -> tuple[Gate, ...]:
-        return policy.gates(self._power.read(), self._power_limits, self.observation)
+        return self._conditions.gates(self.situation, self.observation, self._running())
+
+    def forecast(self, work: Mapping[str, float] | None = None) -> Forecast:
+        """How long the update still takes; in `idle`, one with so much `work` (bytes) would."""
+        return self._conditions.forecast(self.situation, self._running(), work)
+
+    @property
+    def moved(self) -> tuple[str, str] | None:
+        """Why the estimate moved by more than a quarter since it was last told, in English and Chinese."""
+        update = self.situation.update
+        if update is None:
+            return None
+        forecast = self.forecast()
+        if self._told is None or self._told[0] != update.id:
+            self._told = (update.id, forecast, None)
+        elif reason := drift.moved(self._told[1], forecast):
+            self._told = (update.id, forecast, reason)
+        return self._told[2]
+
+    def plan(self) -> Plan | None:
+        """When the installation begins, as far as the calendar decides."""
+        return self._conditions.plan(self.situation, self._running())
+
+    def since_s(self) -> float | None:
+        """For how many seconds the present state has lasted, as far as this process has seen it."""
+        if self._entered is None or self._entered[0] is not self.situation.state:
+            return None
+        return self._clock.monotonic() - self._began
+
+    def look_again(self) -> None:
+        """Something outside may have opened a gate: whoever waits for one looks at once."""
+        if self._held_at is not None and not self._deciding:
+            self.post(Occurrence(event=Event.DUE))
+
+    def _running(self) -> Running:
+        """How far the present phase is, without what it waited for gates."""
+        if self._entered is None or self._entered[0] is not self.situation.state:
+            return Running()
+        until = self._clock.monotonic() if self._held_at is None else self._held_at
+        update = self.situation.update
+        before = min(self._before, self.progress.bytes_total) if update is not None else 0
+        return Running(
+            elapsed_s=max(until - self._entered[1], 0.0),
+            units_done=self.progress.bytes_done,
+            units_total=self.progress.bytes_total,
+            units_before=before,
+        )
 
     def start(self, seen: Observation) -> None:
         """Begin after a start of the process: the hardware has been looked at."""
@@ -165,7 +221,7 @@ class Engine:
 
     def _step(self, occurrence: Occurrence) -> Decision:
         before = self.situation
-        decision = decide(before, self._measured(occurrence), self._facts())
+        decision = decide(before, self._foretold(self._measured(occurrence)), self._facts())
         if decision.record is not None:
             self._journal.append(decision.record)
         self._keep_time(occurrence.event, before.state, decision)
@@ -183,7 +239,7 @@ class Engine:
         if decision.commands:
             self._working = decision.commands != (Command.WATCH,)
         if state is not before:
-            self._entered, self._held_at = (state, now), None
+            self._entered, self._held_at, self._began, self._before = (state, now), None, now, 0
             self.progress = Progress()
         elif event is Event.DUE and decision.record is None and decision.commands:
             self._held_at = now if self._held_at is None else self._held_at
@@ -195,8 +251,13 @@ class Engine:
     def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
         """A worker got so far: shown at once, journalled in a few steps so that attempts count from there. What is done
         again, because a power cut took it, is no progress."""
-        self.progress = Progress(bytes_done, bytes_total, step)
+        if self.progress.bytes_total == 0 and self.situation.attempts.get(command.value):
+            self._before = bytes_done  # whoever goes on begins with what was there
+        self.progress = Progress(bytes_done=bytes_done, bytes_total=bytes_total, step=step)
         update = self.situation.update
+        if command is Command.FETCH:
+            self._conditions.downloaded(self.situation, bytes_done)
+            self._foretell_download()
         known = update.bytes_done if update is not None else 0
         step_bytes = bytes_total / STEPS if bytes_total else STEP_BYTES
         if bytes_done - known > step_bytes or (bytes_total and bytes_done == bytes_total > known):
@@ -209,19 +270,51 @@ class Engine:
             self._told_at = self._clock.monotonic()
             self._on_progress()
 
+    def _foretell_download(self) -> None:
+        """After ten seconds the link has shown itself: what is foretold then is held against what it takes."""
+        update, running = self.situation.update, self._running()
+        if update is None or "download" in update.predicted or running.elapsed_s < FORETELL_S:
+            return
+        left = self.forecast().phases["download"]
+        told = {"at": running.elapsed_s, "p50": running.elapsed_s + left.p50, "p90": running.elapsed_s + left.p90}
+        changes = {"predicted": {**update.predicted, "download": _rounded(told)}}
+        self.post(Occurrence(event=Event.PROGRESSED, data={"update": changes}))
+
+    def _foretold(self, occurrence: Occurrence) -> Occurrence:
+        """Adds, when all is downloaded and checked, what the rest will take."""
+        update = self.situation.update
+        if occurrence.event is not Event.ACCEPTED or update is None:
+            return occurrence
+        data = dict(occurrence.data)
+        changes = dict(data.get("update", {}))
+        known = dataclasses.replace(update, **{k: v for k, v in changes.items() if k in ("profile", "image_size")})
+        ahead = self._conditions.forecast(
+            dataclasses.replace(self.situation, state=State.READY, update=known), Running(), None
+        )
+        phases = {name: ahead.phases[name] for name in ("install", "activate", "selftest", "commit")}
+        told = {
+            name: _rounded({"at": 0.0, "p50": span.p50, "p90": span.p90})
+            for name, span in {**phases, "outage": ahead.outage}.items()
+        }
+        changes["predicted"] = {**update.predicted, **told}
+        return Occurrence(event=occurrence.event, data={**data, "update": changes})
+
     def _measured(self, occurrence: Occurrence) -> Occurrence:
         """Adds how long the phase took, for the estimate of the next update."""
-        state = {
-            Event.FETCHED: State.DOWNLOAD,
-            Event.SLOT_COMPLETE: State.INSTALL,
-            Event.TESTS_PASSED: State.SELFTEST,
-            Event.MARKED_GOOD: State.COMMIT,
-        }.get(occurrence.event)
+        state = MEASURED.get(occurrence.event)
         if state is None or self._entered is None or self._entered[0] is not state:
             return occurrence
         seconds = round(self._clock.monotonic() - self._entered[1], 3)
-        measured = {state.value: {"seconds": seconds, "bytes": float(self.progress.bytes_total)}}
-        return Occurrence(event=occurrence.event, data={**occurrence.data, "measured": measured})
+        size = float(max(self.progress.bytes_total - self._before, 0))
+        return self._with_time(occurrence, state, seconds, size)
+
+    def _with_time(self, occurrence: Occurrence, state: State, seconds: float, size: float = 0.0) -> Occurrence:
+        """With what the phase took, for the next estimate and to be held against the last one."""
+        update, data = self.situation.update, dict(occurrence.data)
+        data["measured"] = {state.value: {"seconds": seconds, "bytes": size}}
+        if update is not None:
+            data["update"] = {**data.get("update", {}), "took_s": {**update.took_s, state.value: seconds}}
+        return Occurrence(event=occurrence.event, data=data)
 
     def _with_boot_time(self, occurrence: Occurrence) -> Occurrence:
         """Adds how long the restart took by the wall clock, where that is plausible."""
@@ -231,5 +324,8 @@ class Engine:
         seconds = self.now() - update.armed_at
         if not 0 < seconds < PHASE_SECONDS_MAX:
             return occurrence
-        measured: Mapping[str, Any] = {State.ACTIVATE.value: {"seconds": round(seconds, 3)}}
-        return Occurrence(event=occurrence.event, data={**occurrence.data, "measured": measured})
+        return self._with_time(occurrence, State.ACTIVATE, round(seconds, 3))
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 1) for name, value in values.items()}

@@ -10,16 +10,20 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
+
+from posagent.core.errors import PosagentError
 
 LINE_BYTES_MAX = 1024
 
 HELP = """\
 status            what runs here and what the update does
 why               why nothing happens now
+estimate          how long it takes
 unlock ROLE       prove an engineer's key; roles: look, update
 logout            lock again
 with role look:   check, history
-with role update: check, history, update [SOURCE], cancel
+with role update: check, history, update [SOURCE] [--now], cancel, defer [HOURS], confirm
 --json behind a command answers in one line of JSON
 To unlock: sign the challenge line on the laptop and paste the signature here:
   echo 'CHALLENGE' | ssh-keygen -Y sign -n posagent-console -f KEY-cert.pub"""
@@ -61,6 +65,22 @@ def command_of(text: str) -> Command | None:
     json = "--json" in words
     words = [word for word in words if word != "--json"]
     return Command(verb=words[0].lower(), words=tuple(words[1:]), json=json) if words else None
+
+
+def args_of(command: Command) -> dict[str, Any]:
+    """The API's arguments in a command's words. Raises PosagentError `bad_request`."""
+    words = list(command.words)
+    if command.verb == "update":
+        at_once = "--now" in words
+        sources = [word for word in words if word != "--now"]
+        if len(sources) > 1:
+            raise PosagentError("bad_request", "update takes one source")
+        return {"source": "".join(sources), "now": at_once}
+    if command.verb == "defer" and len(words) == 1 and words[0].isdecimal():
+        return {"hours": int(words[0][:4])}
+    if words:
+        raise PosagentError("bad_request", f"{command.verb} takes no words")
+    return {}
 
 
 class Editor:

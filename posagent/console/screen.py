@@ -22,6 +22,12 @@ def answer_lines(verb: str, answer: Message, lang: str) -> list[str]:
             return texts.check_lines(answer, lang)
         case "history":
             return texts.history_lines(answer, lang)
+        case "estimate":
+            return texts.estimate_lines(answer, lang)
+        case "defer":
+            return [texts.say("deferred", lang, texts.moment(answer["deferred_until"]))]
+        case "confirm":
+            return [texts.say("confirmed", lang)]
         case _:
             return [texts.say("cancelled_now", lang)]
 

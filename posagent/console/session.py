@@ -1,7 +1,7 @@
 """One conversation on the serial line: prompt, commands, unlocking, progress; locked again in the end.
 
-Rules: without an unlocked session only status, why and help answer. A session ends by time, idleness, number of
-actions, logout or hang-up, and that never touches an update under way; a question that is not answered yet ends with
+Rules: without an unlocked session only status, why, estimate and help answer. A session ends by time, idleness, number
+of actions, logout or hang-up, and that never touches an update under way; a question that is not answered yet ends with
 it, so that no answer reaches whoever comes next. Output is lines with \\r\\n.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from posagent import texts
 from posagent.console.auth import CHALLENGE_S, ROLES, Gatekeeper, proven
-from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, command_of
+from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, args_of, command_of
 from posagent.console.question import Api, Question
 from posagent.console.screen import Progress, answer_lines
 from posagent.core.deadline import Deadline
@@ -24,7 +23,7 @@ from posagent.core.ports import Clock, Job, Message, Timers, Worker
 PROMPT = b"posagent> "
 ANSWER_BYTES_MAX = 8192
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "help", "unlock", "logout"})
+OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout"})
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 
 
@@ -187,11 +186,7 @@ class Session:
 
     def _ask(self, command: Command) -> None:
         """A verb of the API; `update` is followed until a key is pressed."""
-        args: dict[str, Any] = {}
-        if command.verb == "update" and command.words:
-            args["source"] = command.words[0]
-        elif command.words:
-            raise PosagentError("bad_request", f"{command.verb} takes no words")
+        args = args_of(command)
         if command.verb == "cancel":
             self._give_up()  # an update that still asks for its offer must not begin after this
         question = Question(

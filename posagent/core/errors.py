@@ -145,6 +145,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("selftest_deadline", _F, _N, "The self-test did not end in time.", *_SERVICE),
     ("commit_lost", _F, _N, "The terminal fell back before the new version was confirmed.", *_SERVICE),
     ("no_way_back", _F, _N, "The new version failed, but there is no good one to go back to: it keeps running.", "Call service with this code now, or install another version.", "请立即将此代码告知服务商，或安装其他版本。"),
+    ("restart_put_off", _F, _B, "Payments have put off the daily restart for hours; the next one is tomorrow.", "Nothing to do; restart the terminal by hand if it has to be today.", "无需操作；如需当天重启请手动重启终端。"),
     ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),

@@ -6,6 +6,7 @@ its own: the situation is the journal's, and `decide` is a function of its argum
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from posagent.core.model import (
     OutcomeKind,
     Situation,
     State,
+    Update,
     fold,
 )
 from posagent.core.states import IGNORED, TABLE, Row
@@ -34,6 +36,8 @@ COUNTED = frozenset(Command) - {
     Command.RESTART,
 }
 """Commands whose starts are counted as attempts."""
+
+OUTAGE = ("activate", "selftest", "commit")
 
 CARRIED = ("update", "begins", "failure", "measured", "progressed")
 """Parts of an event's data that become part of the record."""
@@ -134,6 +138,8 @@ def _unfinished(why: Mapping[str, Any], trouble: Mapping[str, Any], row: Row) ->
 def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind: OutcomeKind) -> dict[str, Any]:
     update = situation.update
     assert update is not None, "an outcome without an update"
+    if "took_s" in record.get("update", {}):
+        update = dataclasses.replace(update, took_s=record["update"]["took_s"])
     failure = record.get("failure") or (situation.failure if kind is not OutcomeKind.COMMITTED else None) or {}
     if kind is OutcomeKind.ROLLED_BACK and not update.tried:
         kind = OutcomeKind.FAILED  # the new version was never started: there was nothing to go back from
@@ -147,4 +153,19 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         "from_version": update.from_version,
         "at": round(facts.now, 3),
         "started_at": update.requested_at,
+        **({"restarted": True} if update.armed or update.tried else {}),
+        **({"estimates": estimates} if (estimates := _held_against(update)) else {}),
+    }
+
+
+def _held_against(update: Update) -> dict[str, dict[str, float]]:
+    """What was foretold of each phase beside the seconds it took."""
+    took_s = dict(update.took_s)
+    outage = [took_s[name] for name in OUTAGE if name in took_s]
+    if len(outage) == len(OUTAGE):
+        took_s["outage"] = sum(outage)
+    return {
+        name: {"p50": told["p50"], "p90": told["p90"], "took_s": round(took_s[name], 1)}
+        for name, told in update.predicted.items()
+        if name in took_s
     }

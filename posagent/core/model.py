@@ -9,93 +9,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from posagent.core import measured as measuring
 from posagent.core.ports import ResetCause
+from posagent.core.words import Command as Command
+from posagent.core.words import Event as Event
+from posagent.core.words import OutcomeKind as OutcomeKind
+from posagent.core.words import State as State
 
 HISTORY_MAX = 20
 DETAIL_CHARACTERS_MAX = 300
 EVIDENCE = ("checks", "log")
 """Parts of a failure that only the last outcome keeps."""
-
-
-class State(StrEnum):
-    IDLE = "idle"
-    DOWNLOAD = "download"
-    VERIFY = "verify"
-    READY = "ready"
-    INSTALL = "install"
-    ACTIVATE = "activate"
-    SELFTEST = "selftest"
-    COMMIT = "commit"
-    ROLLBACK = "rollback"
-
-
-class Event(StrEnum):
-    # people and servers
-    UPDATE_REQUESTED = "update_requested"
-    CANCEL_REQUESTED = "cancel_requested"
-    DEFER_REQUESTED = "defer_requested"
-    CONSENT_GIVEN = "consent_given"
-    # time
-    DUE = "due"
-    DEADLINE = "deadline"
-    RESTART_DUE = "restart_due"
-    # workers
-    PROGRESSED = "progressed"
-    FETCHED = "fetched"
-    FETCH_FAILED = "fetch_failed"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    CHECK_FAILED = "check_failed"
-    SLOT_COMPLETE = "slot_complete"
-    WRITE_FAILED = "write_failed"
-    ARMED = "armed"
-    ARM_FAILED = "arm_failed"
-    REBOOT_FAILED = "reboot_failed"
-    TESTS_PASSED = "tests_passed"
-    TESTS_FAILED = "tests_failed"
-    TESTS_LOST = "tests_lost"
-    MARKED_GOOD = "marked_good"
-    MARKED_BAD = "marked_bad"
-    MARK_FAILED = "mark_failed"
-    # what the hardware says when the agent starts (see core.recovery)
-    SETTLED = "settled"
-    TRIAL_FOUND = "trial_found"
-    SLOT_CHANGED = "slot_changed"
-    STRANDED = "stranded"
-    FELL_BACK = "fell_back"
-    BOOTED_TARGET = "booted_target"
-    BOOTED_PREVIOUS = "booted_previous"
-
-
-class Command(StrEnum):
-    """What the engine does after a decision is durable. Every command is idempotent."""
-
-    WATCH = "watch"  # look again later: raises DUE
-    STOP = "stop"  # hang up on the worker
-    DISCARD = "discard"  # delete the bundle; between updates, what a power cut has left of the last one
-    REFRESH = "refresh"  # booted slot is good: refill its tries, apply its floor; then DUE
-    SETTLE = "settle"  # ask the hardware's story again: the update that it did not fit is over
-    RESTART = "restart"  # the terminal's daily one
-    RETURN = "return"  # power cuts used up a good slot's tries: start it again
-    FETCH = "fetch"
-    CHECK = "check"
-    INSTALL = "install"
-    ARM = "arm"
-    REBOOT = "reboot"
-    RUN_TESTS = "run_tests"
-    MARK_GOOD = "mark_good"
-    MARK_BAD = "mark_bad"
-
-
-class OutcomeKind(StrEnum):
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled_back"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +37,7 @@ class Update:
 
     From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
     said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
-    `deferrals`.
+    `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
@@ -150,6 +76,8 @@ class Update:
     consent_at: float = 0.0
     deferred_until: float = 0.0
     deferrals: int = 0
+    predicted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    took_s: Mapping[str, float] = field(default_factory=dict)
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False
@@ -235,8 +163,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese. One that is
-    asked `again` must also hold right before the restart."""
+    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese. `opens_at` is
+    the moment, where it is known, before which it stays closed."""
 
     name: str
     needed_for: State
@@ -245,15 +173,13 @@ class Gate:
     reason_zh: str
     remedy: str = ""
     remedy_zh: str = ""
-    again: bool = False
+    opens_at: float | None = None
 
 
 def closed(gates: Iterable[Gate], state: State) -> tuple[Gate, ...]:
     """Those that keep the work of that state from beginning; `ready` waits for what the installation needs."""
     work = State.INSTALL if state is State.READY else state
-    return tuple(
-        gate for gate in gates if not gate.open and (gate.needed_for is work or (gate.again and work is State.ACTIVATE))
-    )
+    return tuple(gate for gate in gates if gate.needed_for is work and not gate.open)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,7 +243,9 @@ def _fields(kind: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fold_update(update: Update | None, data: Mapping[str, Any]) -> Update | None:
-    fields = {name: tuple(one) if isinstance(one, list) else one for name, one in _fields(Update, data).items()}
+    fields: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in _fields(Update, data).items()
+    }
     if update is None:
         needed = ("id", "source", "spool", "target", "previous")
         return Update(**fields) if all(name in data for name in needed) else None

@@ -14,8 +14,6 @@ from posagent.core.model import Command, Event, Gate, Limits, Observation, Situa
 from posagent.core.ports import PowerReading
 from posagent.core.trend import Trend
 
-PowerLimits = EnergyLimits
-"""Its name before there was more to it than floors in percent."""
 _SLOT_FAULT = ("Call service; the terminal keeps working.", "请联系服务商；终端可继续使用。")
 
 
@@ -27,13 +25,16 @@ def gates(
     need_s: float = 0.0,
     trend: Trend | None = None,
     was_open: Collection[str] | None = None,
+    near: bool = False,
 ) -> tuple[Gate, ...]:
-    """All gates, open and closed, for `download` and `install`.
+    """All gates, open and closed, for `download` and `install`, and for the restart where that is `near`.
 
     `need_s` is how long (p90) the battery must last for install, restart, self-test and a rollback. `was_open` names
     the gates that were open when last asked; None where that is not known.
     """
-    asked = (("power_download", State.DOWNLOAD, 0.0), ("power_install", State.INSTALL, need_s))
+    asked = [("power_download", State.DOWNLOAD, 0.0), ("power_install", State.INSTALL, need_s)]
+    if near:
+        asked.append(("power_restart", State.ACTIVATE, need_s))
     power = (
         energy.gate(
             reading,
@@ -64,6 +65,8 @@ def _slot_gate(seen: Observation | None) -> Gate:
     )
 
 
+WAITS_S_MAX = 900.0
+"""The clock may be set, and people change their minds: whoever does so asks the agent anyway."""
 LINK_SETTLES_S = 2.0
 """Until the new link can be used."""
 _WORK: Mapping[State, tuple[Command, ...]] = {
@@ -89,14 +92,14 @@ TROUBLE = frozenset(
 )
 
 
-def wait_s(situation: Situation, after: Event, limits: Limits) -> float:
+def wait_s(situation: Situation, after: Event, limits: Limits, waits_s: float = 0.0) -> float:
     """Seconds until the agent looks again (raises DUE), after an event that asked it to watch.
 
-    A closed gate is asked again regularly; trouble waits twice as long with every attempt, or as long as the server
-    asked for; everything else goes on at once.
+    A closed gate is asked again regularly, less often while one of them stays closed for `waits_s` more seconds;
+    trouble waits twice as long with every attempt, or as long as the server asked for; everything else goes on at once.
     """
     if after is Event.DUE:
-        return limits.gate_recheck_s
+        return max(limits.gate_recheck_s, min(waits_s, WAITS_S_MAX))
     if after not in TROUBLE:
         return 0.0
     started = max((situation.attempts.get(command, 0) for command in _WORK[situation.state]), default=0)

@@ -116,7 +116,8 @@ def unpacked(source: bytes | bytearray, runs: Sequence[SourceRun], codec: Codec)
 def packed(plain: bytearray, runs: Sequence[MadeRun], size: int, codec: Codec) -> bytearray:
     """The operation's `size` bytes, of what the patch made. Raises BundleError, ValueError."""
     made, at, end = bytearray(), 0, len(plain)
-    plain += bytes(AHEAD_BYTES)
+    if any(not run.each for run in runs):
+        plain += bytes(AHEAD_BYTES)
     for run in runs:
         made += plain[at : at + run.before]
         at += run.before

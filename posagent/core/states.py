@@ -106,6 +106,11 @@ def _tries_again(source: State) -> Row:
     return Row(on=_E.BOOTED_PREVIOUS, source=source, to=_S.ACTIVATE, do=(_C.WATCH,), when=guards.lost_power)
 
 
+def _refuses(on: Event, state: State, code: str, when: Guard | None = None) -> Row:
+    """Nothing changes; whoever asked is told why."""
+    return Row(on=on, source=state, to=state, when=when, refuse=code, durable=False)
+
+
 def _waits(state: State) -> Row:
     return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=guards.gates_closed, durable=False)
 
@@ -115,7 +120,7 @@ _LOOK_AGAIN: Mapping[State, tuple[Command, ...]] = {_S.DOWNLOAD: (), _S.VERIFY: 
 TABLE: tuple[Row, ...] = (
     # idle
     Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.REFRESH,)),
-    Row(on=_E.CANCEL_REQUESTED, source=_S.IDLE, to=_S.IDLE, refuse="nothing_to_cancel", durable=False),
+    _refuses(_E.CANCEL_REQUESTED, _S.IDLE, "nothing_to_cancel"),
     Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), when=guards.returned),
     Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), durable=False),
     # download
@@ -140,14 +145,7 @@ TABLE: tuple[Row, ...] = (
     # ready: the last place where cancelling is allowed
     _waits(_S.READY),
     Row(on=_E.DUE, source=_S.READY, to=_S.INSTALL, do=(_C.INSTALL,)),
-    Row(
-        on=_E.UPDATE_REQUESTED,
-        source=_S.READY,
-        to=_S.READY,
-        when=guards.same_bundle,
-        refuse="same_bundle",
-        durable=False,
-    ),
+    _refuses(_E.UPDATE_REQUESTED, _S.READY, "same_bundle", guards.same_bundle),
     Row(
         on=_E.UPDATE_REQUESTED,
         source=_S.READY,
@@ -240,37 +238,26 @@ TABLE: tuple[Row, ...] = (
         for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)
     ),
     # every critical state: refused, with the reason
-    *(
-        Row(on=_E.CANCEL_REQUESTED, source=state, to=state, refuse="critical_section", durable=False)
-        for state, spec in SPECS.items()
-        if spec.critical
-    ),
+    *(_refuses(_E.CANCEL_REQUESTED, state, "critical_section") for state, spec in SPECS.items() if spec.critical),
     # until then people may put it off, and agree
     *(
         row
         for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)
         for row in (
-            Row(
-                on=_E.DEFER_REQUESTED,
-                source=state,
-                to=state,
-                when=guards.defer_spent,
-                refuse="defer_spent",
-                durable=False,
-            ),
+            _refuses(_E.DEFER_REQUESTED, state, "defer_spent", guards.defer_spent),
             Row(on=_E.DEFER_REQUESTED, source=state, to=state, do=_LOOK_AGAIN[state]),
             Row(on=_E.CONSENT_GIVEN, source=state, to=state, do=_LOOK_AGAIN[state]),
         )
     ),
-    Row(on=_E.DEFER_REQUESTED, source=_S.IDLE, to=_S.IDLE, refuse="nothing_to_cancel", durable=False),
-    Row(on=_E.CONSENT_GIVEN, source=_S.IDLE, to=_S.IDLE, refuse="nothing_asked", durable=False),
+    _refuses(_E.DEFER_REQUESTED, _S.IDLE, "nothing_to_cancel"),
+    _refuses(_E.CONSENT_GIVEN, _S.IDLE, "nothing_asked"),
     *(
         row
         for state, spec in SPECS.items()
         if spec.critical
         for row in (
-            Row(on=_E.DEFER_REQUESTED, source=state, to=state, refuse="critical_section", durable=False),
-            Row(on=_E.CONSENT_GIVEN, source=state, to=state, refuse="nothing_asked", durable=False),
+            _refuses(_E.DEFER_REQUESTED, state, "critical_section"),
+            _refuses(_E.CONSENT_GIVEN, state, "nothing_asked"),
         )
     ),
     # the terminal's daily restart; an update on its way goes on after it
@@ -280,11 +267,7 @@ TABLE: tuple[Row, ...] = (
         if not spec.critical
     ),
     # one update at a time; only `ready` gives way to a newer bundle
-    *(
-        Row(on=_E.UPDATE_REQUESTED, source=state, to=state, refuse="busy", durable=False)
-        for state in State
-        if state not in (_S.IDLE, _S.READY)
-    ),
+    *(_refuses(_E.UPDATE_REQUESTED, state, "busy") for state in State if state not in (_S.IDLE, _S.READY)),
     # before the trial boot, every start first makes sure that the running version stays startable
     *(
         row

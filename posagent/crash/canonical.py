@@ -171,6 +171,8 @@ def _situation(situation: Situation) -> str:
     value: dict[str, Any] = model.snapshot(situation)["snapshot"]
     counted = _COUNTS[situation.state]
     value.pop("measured")  # for the estimate only
+    value.pop("measurements", None)
+    value.pop("measurements", None)
     value.pop("failure")  # as the reason in an outcome, it is told, and decides nothing
     value["outcomes"] = [{name: one[name] for name in ("id", "outcome", "version")} for one in value["outcomes"]]
     if value["update"] is not None:

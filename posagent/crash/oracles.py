@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from posagent.core.energy import EnergyLimits
 from posagent.core.model import Command, Decision, Limits, Observation, OutcomeKind, Situation, State, Update
-from posagent.core.policy import PowerLimits
 from posagent.core.ports import PowerReading
 from posagent.crash.stage import BLOCKS, CHECKPOINT_BYTES, FACTORY, Image
 
@@ -89,7 +89,7 @@ class Life:
     cuts: int = 0
     booted: Image | None = None
     reading: PowerReading = field(default_factory=PowerReading)
-    power_floor_percent: int = PowerLimits().install_percent_min
+    power_floor_percent: int = EnergyLimits().install_percent_min
 
     def started(self, image: Image | None, slot: str) -> Image:
         """The bootloader started a slot with this content."""

@@ -21,7 +21,7 @@ from posagent.release.delta import Step
 from posagent.release.frames import Frame, Frames
 from posagent.release.units import Difference, Part, Unit
 
-SOURCE_PLAIN_BYTES = 2 << 20
+SOURCE_PLAIN_BYTES = 1280 << 10
 """Of what is read of the old image, unpacked."""
 USE_BYTES_MIN = 48
 """A unit of the old image that gives less is not read."""

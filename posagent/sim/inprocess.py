@@ -13,13 +13,14 @@ from typing import Any, Self
 from posagent import config as configuration
 from posagent.agent.actors import UpdateActors
 from posagent.agent.api import AgentApi
+from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.config import Config
+from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
-from posagent.core.policy import PowerLimits
 from posagent.core.ports import Files, Message, Power, ResetCause, Verb
 from posagent.fetcher.download import ROOM_BYTES_MIN, ClosableSource, Fetcher
 from posagent.fetcher.http import Client
@@ -140,10 +141,9 @@ class VirtualTerminal:
         self._woken(journal)
         engine = Engine(
             journal=journal,
-            power=parts.power,
+            conditions=self._conditions(),
             clock=self.time,
             limits=parts.limits,
-            power_limits=PowerLimits(),
             on_change=self._decided,
             on_progress=lambda: self.api.changed(),
         )
@@ -173,6 +173,10 @@ class VirtualTerminal:
         actors.observe(begin, failed)
         while not looked:
             self.step()
+
+    def _conditions(self) -> Conditions:
+        """What the agent sees of its surroundings."""
+        return Conditions(clock=self.time, power=self._parts.power, limits=EnergyLimits())
 
     def _new_id(self) -> str:
         """One more than any the journal knows: never the same twice, and the same in every repetition."""

@@ -22,12 +22,23 @@ JSON = st.recursive(
 )
 SLOT = {"state": "good", "version": "1", "digest": "", "counter": 0, "tries_left": 3, "unconfirmed": False}
 SEEN: dict[str, Any] = {"booted": "a", "order": ["a", "b"], "slots": {"a": SLOT, "b": SLOT}, "floor": 1}
+TERMS: dict[str, Any] = {"conditions": ["confirm"], "not_after": 9, "contents": ["system"], "reason": "security"}
 GOOD: dict[str, dict[str, Any]] = {
     "observe": SEEN,
     "fetch": {"bundle": "/spool/b", "length": 1, "complete": True, "bytes_refetched": 0},
-    "check": {"kind": "delta", "version": "2", "digest": "d", "image_size": 5},
+    "check": {"kind": "delta", "version": "2", "digest": "d", "image_size": 5, "profile": {"restart_s": 9}, **TERMS},
     "run": {"passed": False, "deadline": False, "checks": [{"name": "n", "passed": False, "detail": "d"}]},
-    "look": {"offer": {"version": "2", "url": "/b", "length": 5, "sha256": "d", "staged": True}},
+    "look": {
+        "offer": {
+            "version": "2",
+            "url": "/b",
+            "length": 5,
+            "sha256": "d",
+            "room": 9,
+            "payloads": [{"from": "", "bytes": 5, "image_bytes": 9}],
+            **TERMS,
+        }
+    },
 }
 
 
@@ -64,7 +75,7 @@ def test_good_answers_are_understood() -> None:
     assert (failure["code"], failure["detail"]) == ("selftest_failed", "n: d")
     assert answers.read("look", {"result": {"offer": None}}) is None
     assert answers.read("look", {"result": GOOD["look"]}) == GOOD["look"]["offer"]
-    assert answers.read("fetch", {"progress": {"bytes_done": 5, "bytes_total": None}}) == Progress(5, 0, "")
+    assert answers.read("fetch", {"progress": {"bytes_done": 5, "bytes_total": None}}) == Progress(bytes_done=5)
     with pytest.raises(PosagentError, match="slot_io: EIO"):
         answers.read("write", {"error": {"code": "slot_io", "detail": "EIO"}})
 

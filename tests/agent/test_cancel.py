@@ -95,7 +95,8 @@ def test_the_very_bundle_that_waits_is_not_taken_again(in_process: Make, desk: D
     set_power(terminal.layout, battery=20, mains=False)
     bundle = desk.bundles["2.0.0"]
     offer = {"version": "2.0.0", "length": bundle.stat().st_size, "sha256": hashlib.sha256(bundle.read_bytes())}
-    offer |= {"url": str(bundle), "staged": True, "sha256": hashlib.sha256(bundle.read_bytes()).hexdigest()}
+    offer |= {"url": str(bundle), "room": 1 << 30, "sha256": hashlib.sha256(bundle.read_bytes()).hexdigest()}
+    offer |= {"payloads": [], "conditions": [], "contents": [], "not_after": 0, "reason": ""}
     terminal._actors._workers.fetcher._verbs["look"] = lambda _: iter([{"result": {"offer": offer}}])  # type: ignore
 
     def ask() -> list[Message]:

@@ -13,6 +13,7 @@ from posagent.installer import service
 from posagent.release import bundle
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.texts import status_lines
+from tests.agent.test_deltas import fetched
 from tests.conftest import HARDWARE, Desk
 from tests.installer.packed import images
 
@@ -50,7 +51,7 @@ def test_a_delta_between_compressed_images_is_fetched_and_installed(
     terminal.run_until(lambda one: one.state is State.READY)
     update = terminal.ask("status")["update"]
     assert (update["kind"], update["refused"]) == ("delta", "")
-    assert update["bytes_fetched"] < 80_000 < source.stat().st_size / 3
+    assert fetched(terminal) < 80_000 < source.stat().st_size / 3
     terminal.run_until(lambda one: one.state not in (State.READY, State.INSTALL))
     new = images("squashfs")[1]
     assert terminal.layout.slot("b").read_bytes()[: len(new)] == new
@@ -67,4 +68,4 @@ def test_a_terminal_that_packs_otherwise_says_so_and_takes_the_full_payload(
     status = terminal.ask("status")
     assert (status["update"]["kind"], status["update"]["refused"]) == ("full", "codec_differs")
     assert any("[codec_differs]" in line for line in status_lines(status, "en"))
-    assert 80_000 < status["update"]["bytes_fetched"] < source.stat().st_size
+    assert 80_000 < fetched(terminal) < source.stat().st_size

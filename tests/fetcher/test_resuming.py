@@ -264,7 +264,9 @@ class TestLook:
         (tmp_path / "root/channels/pilot.json").write_text(json.dumps(pointer))
         looking = fetcher(tmp_path, repository_url=f"{web.url}/", channel="pilot")
         offer = finish(looking.look({}))["offer"]
-        told = {"version": "2.0.0", "length": SIZE, "sha256": digest, "staged": True}
+        assert offer.pop("room") > SIZE
+        told = {"version": "2.0.0", "length": SIZE, "sha256": digest, "payloads": []}
+        told |= {"conditions": [], "contents": [], "not_after": 0, "reason": ""}
         assert offer == {**told, "url": f"{web.url}/big.bundle"}
         assert finish(looking.fetch({"id": "u1", "source": offer["url"], **offer}))["length"] == SIZE
 

@@ -12,7 +12,7 @@ import pytest
 from posagent.config import PowerConfig
 from posagent.core.energy import EnergyLimits
 from posagent.core.model import State
-from posagent.core.policy import PowerLimits, gates
+from posagent.core.policy import gates
 from posagent.core.ports import PowerReading
 from posagent.platform.power import SysfsPower
 from posagent.sim import layout
@@ -64,7 +64,7 @@ def test_binary_garbage_and_a_missing_tree_are_unknown(tmp_path: Path) -> None:
 
 
 def closed(reading: PowerReading, **limits: object) -> set[str]:
-    found = gates(reading, PowerLimits(**limits), None)  # type: ignore[arg-type]
+    found = gates(reading, EnergyLimits(**limits), None)  # type: ignore[arg-type]
     return {gate.name for gate in found if not gate.open and gate.name != "boot_control"}
 
 
@@ -87,7 +87,7 @@ def test_a_terminal_without_a_battery_must_be_configured_so() -> None:
 
 def test_every_closed_gate_has_a_remedy_in_both_languages() -> None:
     for reading in (PowerReading(), PowerReading(battery_percent=1, mains=False), PowerReading(battery_percent=1)):
-        for gate in gates(reading, PowerLimits(install_needs_charger=True), None):
+        for gate in gates(reading, EnergyLimits(install_needs_charger=True), None):
             assert gate.open or (gate.remedy and gate.remedy_zh and gate.reason_zh)
             assert gate.needed_for in (State.DOWNLOAD, State.INSTALL)
 

@@ -1,0 +1,58 @@
+"""The terminal's one daily restart (PCI: memory is initialised anew at least once a day), where the agent makes it.
+
+Rules: an update's own restart takes its place: on a day on which the terminal has restarted for an update, and while
+one is planned to begin soon or is under way, there is none. A payment under way puts it off by minutes, not longer
+than `PUT_OFF_S_MAX`: then it waits for the next day, and the status says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posagent.agent.engine import Engine
+from posagent.core.errors import PosagentError
+from posagent.core.hours import DAY_S, Calendar, spells
+from posagent.core.model import Event, Gate, Occurrence, State
+from posagent.core.ports import Clock, Timers
+
+AGAIN_S = 60.0
+PUT_OFF_S_MAX = 3 * 3600.0
+JOINS_S = 2 * 3600.0
+"""An update that is planned to begin so soon restarts the terminal itself."""
+
+
+class DailyRestart:
+    """`may` is the gate of the payment applications; `begin` it when the hardware is known."""
+
+    def __init__(
+        self, *, engine: Engine, timers: Timers, clock: Clock, calendar: Calendar, may: Callable[[], Gate]
+    ) -> None:
+        self._engine, self._timers, self._clock = engine, timers, clock
+        self._calendar, self._may = calendar, may
+
+    def begin(self) -> None:
+        now_s = self._clock.wall()
+        ahead = spells(self._calendar.zone, now_s - DAY_S, now_s + 2 * DAY_S)
+        moment = next((one for one in self._calendar.restarts_s(ahead) if one > now_s), None)
+        if moment is not None:
+            self._timers.call_later(moment - now_s, lambda: self._due(moment))
+
+    def _due(self, moment: float) -> None:
+        now_s = self._clock.wall()
+        if self._taken(moment) or now_s - moment > PUT_OFF_S_MAX:
+            if now_s - moment > PUT_OFF_S_MAX:
+                self._engine.report_problem(PosagentError("restart_put_off"))
+            self.begin()
+        elif self._engine.critical or not self._may().open or now_s < moment:
+            self._timers.call_later(max(AGAIN_S, moment - now_s), lambda: self._due(moment))
+        else:
+            self._engine.post(Occurrence(event=Event.RESTART_DUE))
+
+    def _taken(self, moment: float) -> bool:
+        """An update has restarted the terminal around that moment, or is about to."""
+        situation = self._engine.situation
+        last, plan = situation.last_outcome, self._engine.plan()
+        if last is not None and abs(float(last.get("at", 0)) - moment) < JOINS_S and last.get("restarted"):
+            return True
+        soon = plan is not None and plan.start_s is not None and plan.start_s - self._clock.wall() < JOINS_S
+        return situation.state is State.READY and soon

@@ -1,0 +1,107 @@
+"""What the agent says of itself: the answer to `status`, and its estimate (docs/how-it-works.md shows them)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import posagent
+from posagent.agent import views
+from posagent.agent.engine import Engine
+from posagent.core import estimate
+from posagent.core.errors import PosagentError
+from posagent.core.estimate import ROLLBACK, Forecast
+from posagent.core.model import State
+from posagent.core.spread import Span
+from posagent.core.states import SPECS
+
+
+def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[str, Any]:
+    """Everything at one glance; `alarms` are problems beside the engine's own."""
+    situation, seen, power = engine.situation, engine.observation, engine.power()
+    return {
+        "terminal": terminal,
+        "agent_version": posagent.__version__,
+        "state": situation.state.value,
+        "meaning": SPECS[situation.state].meaning,
+        "meaning_zh": SPECS[situation.state].meaning_zh,
+        "critical": engine.critical,
+        "expected_s": expected_s(engine),
+        "booted": seen.booted if seen else None,
+        "slots": {name: views.slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
+        if seen
+        else {},
+        "update": _update(engine),
+        "estimate": None if situation.state is State.IDLE else estimated(engine),
+        "gates": [views.gate(gate) for gate in engine.gates()],
+        "power": {
+            "battery_percent": power.battery_percent,
+            "charging": power.charging,
+            "mains": power.mains,
+        },
+        "last_outcome": situation.last_outcome,
+        "failure": situation.failure,
+        "problems": problems(engine, alarms),
+    }
+
+
+def expected_s(engine: Engine) -> float | None:
+    """Seconds until the critical section ends; None outside of it, and while it waits for a gate."""
+    if engine.waits_for or engine.situation.state not in estimate.CRITICAL:
+        return None
+    return max(round(engine.forecast().total.p50, 1), 1.0)
+
+
+def estimated(engine: Engine) -> dict[str, Any]:
+    """How long it takes from now on, in seconds (`p50` in half of all cases, `p90` in nine of ten): each phase ahead,
+    the `total`, and the `outage` in which no payment can be taken; `begins_at` where the calendar decides, and why the
+    total `moved` lately."""
+    plan = engine.plan()
+    told = {**spans(engine.forecast()), "begins_at": None if plan is None else plan.start_s}
+    if engine.moved is not None:
+        told |= {"moved": engine.moved[0], "moved_zh": engine.moved[1]}
+    return told
+
+
+def spans(forecast: Forecast) -> dict[str, Any]:
+    """The phases ahead; going back only where it is all that is left."""
+    ahead = {name: span for name, span in forecast.phases.items() if name != ROLLBACK} or forecast.phases
+    return {
+        "phases": {name: _span(span) for name, span in ahead.items()},
+        "total": _span(forecast.total),
+        "outage": _span(forecast.outage),
+    }
+
+
+def _span(span: Span) -> dict[str, float]:
+    return {"p50": round(span.p50, 1), "p90": round(span.p90, 1)}
+
+
+def _update(engine: Engine) -> dict[str, Any] | None:
+    update, progress = engine.situation.update, engine.progress
+    if update is None:
+        return None
+    live = progress.bytes_total > 0
+    return {
+        "id": update.id,
+        "version": update.version,
+        "phase": engine.situation.state.value,
+        "step": progress.step,
+        "bytes_done": progress.bytes_done if live else update.bytes_done,
+        "bytes_total": progress.bytes_total if live else update.bytes_total,
+        "bytes_refetched": update.bytes_refetched,
+        "kind": update.kind,
+        "refused": update.refused,
+        "streamed": update.streamed,
+        "target": update.target,
+        "attempts": dict(engine.situation.attempts),
+    }
+
+
+def problems(engine: Engine, alarms: Sequence[PosagentError]) -> list[dict[str, Any]]:
+    """Trouble that belongs to no update."""
+    seen = engine.observation
+    contradictions = [
+        {"code": "slot_changed", "detail": text, "remedy": ""} for text in (seen.contradictions if seen else ())
+    ]
+    return [problem.as_dict() for problem in (*engine.problems.values(), *alarms)] + contradictions
