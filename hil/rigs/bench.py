@@ -18,7 +18,7 @@ from labgrid import Environment
 from labgrid.driver import ExecutionError
 from pexpect import EOF, TIMEOUT
 
-from hil.repository import Repository
+from hil.repository import LOOPBACK, Repository
 from hil.terminal import NotOnThisRig
 from posagent.core.errors import PosagentError
 
@@ -35,10 +35,17 @@ BATTERY = "/sys/module/test_power/parameters"
 
 
 class LabgridRig:
-    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered; the terminal knows
-    this machine as `host`."""
+    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered, on the address
+    `bind` of this machine, which the terminal knows as `host`."""
 
-    def __init__(self, base: Path, target: Any, make_bundle: Callable[[Path, str, str], Path], host: str) -> None:
+    def __init__(
+        self,
+        base: Path,
+        target: Any,
+        make_bundle: Callable[[Path, str, str], Path],
+        host: str,
+        bind: str = LOOPBACK,
+    ) -> None:
         self._base = base
         self._make_bundle = make_bundle
         self.field = ""
@@ -46,7 +53,7 @@ class LabgridRig:
         self._target = target
         self._power = self._target.get_driver("PowerProtocol")
         self._shell = self._target.get_driver("ShellDriver", activate=False)
-        self._repository = Repository(base / "served", host)
+        self._repository = Repository(base / "served", host, bind=bind)
 
     def close(self) -> None:
         self._repository.close()
@@ -169,7 +176,8 @@ def from_environment(base: Path, path: Path) -> LabgridRig:
         subprocess.run([command, out, version, fault], check=True)
         return out
 
-    rig = LabgridRig(base, environment.get_target("terminal"), make_bundle, options("terminal", "host"))
+    host = options("terminal", "host")
+    rig = LabgridRig(base, environment.get_target("terminal"), make_bundle, host, bind=host)
     rig.field = options("terminal", "field")
     rig.power_on()
     return rig
