@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
     base = Path(tempfile.mkdtemp(prefix="rig-"))
     name = request.config.getoption("--rig")
-    module, _, kind = RIGS.get(name, "hil.rigs.bench:from_environment").partition(":")
+    module, _, kind = RIGS.get(name, "hil.rigs.bench:BenchRig").partition(":")
     rig = getattr(importlib.import_module(module), kind)(*([base] if name in RIGS else [base, Path(name)]))
     try:
         yield rig

@@ -23,7 +23,8 @@ class Terminal(Protocol):
     def power_cut(self, off_s: float) -> None:
         """Take the power away without warning and give it back after `off_s` seconds."""
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None: ...
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        """What the terminal sees of battery and charger from now on, also after a power cut. Raises NotOnThisRig."""
 
     def set_clock_offset(self, seconds: int) -> None:
         """From the next start on the terminal's clock is this far off."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from labgrid.driver import ExecutionError
 from pexpect import EOF, TIMEOUT
 
 from hil.repository import LOOPBACK, Repository
+from hil.rigs.options import Options
 from hil.terminal import NotOnThisRig
 from posagent.core.errors import PosagentError
 
@@ -31,7 +31,6 @@ WATCH = (
     """ && echo state' 'seen || echo state' 'lost"""
 )
 """For an interactive bash; the words are quoted so that their echo is not taken for them."""
-BATTERY = "/sys/module/test_power/parameters"
 
 
 class LabgridRig:
@@ -48,8 +47,6 @@ class LabgridRig:
     ) -> None:
         self._base = base
         self._make_bundle = make_bundle
-        self.field = ""
-        """The laptop's end of the field line."""
         self._target = target
         self._power = self._target.get_driver("PowerProtocol")
         self._shell = self._target.get_driver("ShellDriver", activate=False)
@@ -74,12 +71,8 @@ class LabgridRig:
         time.sleep(off_s)
         self.power_on()
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None:
-        if battery_percent is not None:
-            self.run(f"echo {battery_percent} >{BATTERY}/battery_capacity")
-        if charger is not None:
-            online, status = ("on", "charging") if charger else ("off", "discharging")
-            self.run(f"cd {BATTERY}; echo {online} | tee ac_online usb_online; echo {status} >battery_status")
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        raise NotOnThisRig("nobody can set this terminal's battery")
 
     def set_clock_offset(self, seconds: int) -> None:
         raise NotOnThisRig("a bench cannot set the board's clock")
@@ -156,7 +149,7 @@ class LabgridRig:
         return outcome
 
     def field_line(self) -> str:
-        return self.field
+        raise NotOnThisRig("there is no field line")
 
     def engineer_ca(self) -> Path:
         raise NotOnThisRig("the desk's key for engineers does not belong on a bench")
@@ -166,18 +159,20 @@ class LabgridRig:
         return self._repository.offer(made)
 
 
-def from_environment(base: Path, path: Path) -> LabgridRig:
-    """The terminal that a labgrid environment describes; bench.yaml says which options it needs."""
-    environment = Environment(str(path))
-    options = environment.config.get_target_option
-    command = options("terminal", "make_bundle")
+class BenchRig(LabgridRig):
+    """The terminal that a labgrid environment describes, switched on; bench.yaml says which options it needs."""
 
-    def make_bundle(out: Path, version: str, fault: str) -> Path:
-        subprocess.run([command, out, version, fault], check=True)
-        return out
+    def __init__(self, base: Path, path: Path) -> None:
+        environment = Environment(str(path))
+        self._options = options = Options.of(environment.config.get_targets()["terminal"].get("options", {}))
+        target = environment.get_target("terminal")
+        super().__init__(base, target, options.bundle, options.host, bind=options.host)
+        if options.set_power:  # an earlier scenario may have left it nearly empty
+            self.set_power(battery_percent=90, charger=True)
+        self.power_on()
 
-    host = options("terminal", "host")
-    rig = LabgridRig(base, environment.get_target("terminal"), make_bundle, host, bind=host)
-    rig.field = options("terminal", "field")
-    rig.power_on()
-    return rig
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        self._options.power(battery_percent, charger)
+
+    def field_line(self) -> str:
+        return self._options.field

@@ -13,6 +13,14 @@ from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
 
 HOST = "10.0.2.2"
+BATTERY = "/sys/module/test_power/parameters"
+
+
+def power_command(battery_percent: int, charger: bool) -> str:
+    """For the root shell: the kernel's fake battery and both of its chargers."""
+    online, status = ("on", "charging") if charger else ("off", "discharging")
+    values = {"battery_capacity": battery_percent, "ac_online": online, "usb_online": online, "battery_status": status}
+    return " && ".join(f"echo {value} >{BATTERY}/{name}" for name, value in values.items())
 
 
 class QemuRig(LabgridRig):
@@ -24,6 +32,11 @@ class QemuRig(LabgridRig):
         self._machine = driver.machine = Machine(start.fresh(base / "card.img"), base)
         super().__init__(base, target, variant.build, HOST)
         self.power_on()
+
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        said, code = self.run(power_command(battery_percent, charger))
+        if code:
+            raise RuntimeError(f"the battery was not set: {code}: {said}")
 
     def set_clock_offset(self, seconds: int) -> None:
         self._machine.clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + seconds))

@@ -36,7 +36,7 @@ class SimulatedRig:
     def power_cut(self, off_s: float) -> None:
         self._terminal.control("cut", off_s=off_s)
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None:
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
         layout.set_power(self._terminal.layout, battery=battery_percent, mains=charger)
 
     def set_clock_offset(self, seconds: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from hil.repository import Repository
+from hil.rigs.options import Options
+from hil.terminal import NotOnThisRig
 
 # where updates are served
 
@@ -24,3 +27,41 @@ def test_updates_are_served_on_the_given_address_alone(tmp_path: Path) -> None:
             urllib.request.urlopen(url.replace("127.0.0.2", "127.0.0.1"))
     finally:
         served.close()
+
+
+# the bench
+
+
+def command(path: Path, code: int = 0) -> str:
+    """A program of a bench, which notes what it was called with."""
+    path.write_text(f'#!/bin/sh\necho "$@" >>{path}.calls\nexit {code}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def bench(**more: str) -> Options:
+    return Options.of({"host": "192.168.7.1", "field": "/dev/field", "make_bundle": "/bin/false"} | more)
+
+
+def test_a_bench_sets_the_battery_by_its_command(tmp_path: Path) -> None:
+    options = bench(set_power=command(tmp_path / "set-power"))
+    options.power(20, False)
+    options.power(90, True)
+    assert (tmp_path / "set-power.calls").read_text() == "20 off\n90 on\n"
+
+
+def test_a_bench_without_a_supply_to_program_skips_what_needs_one() -> None:
+    with pytest.raises(NotOnThisRig, match="battery"):
+        bench().power(20, False)
+
+
+def test_a_battery_that_could_not_be_set_fails_the_scenario(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        bench(set_power=command(tmp_path / "set-power", code=1)).power(20, False)
+
+
+def test_options_that_are_missing_or_unknown_are_refused() -> None:
+    with pytest.raises(ValueError, match="make_bundle"):
+        Options.of({"host": "192.168.7.1", "field": "/dev/field"})
+    with pytest.raises(ValueError, match="setpower"):
+        bench(setpower="/bin/true")
