@@ -21,7 +21,9 @@ class Options:
     host: str
     field: str
     make_bundle: str
+    factory: str
     set_power: str = ""
+    engineer_ca: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Options:
@@ -34,6 +36,10 @@ class Options:
         except TypeError as error:
             raise ValueError(f"hil/rigs/bench.yaml says what is needed: {error}") from None
 
+    def reset(self) -> None:
+        """Back to the factory state, with the power off. Raises CalledProcessError."""
+        subprocess.run([self.factory], check=True)
+
     def bundle(self, out: Path, version: str, fault: str) -> Path:
         """A bundle with that version and fault. Raises CalledProcessError."""
         subprocess.run([self.make_bundle, out, version, fault], check=True)
@@ -44,3 +50,9 @@ class Options:
         if not self.set_power:
             raise NotOnThisRig("the bench has no command that sets the battery's level")
         subprocess.run([self.set_power, str(battery_percent), "on" if charger else "off"], check=True)
+
+    def desk(self) -> Path:
+        """The key that certifies engineers on this terminal. Raises NotOnThisRig."""
+        if not self.engineer_ca:
+            raise NotOnThisRig("the bench has no key that certifies engineers")
+        return Path(self.engineer_ca)

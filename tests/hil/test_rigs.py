@@ -40,7 +40,9 @@ def command(path: Path, code: int = 0) -> str:
 
 
 def bench(**more: str) -> Options:
-    return Options.of({"host": "192.168.7.1", "field": "/dev/field", "make_bundle": "/bin/false"} | more)
+    return Options.of(
+        {"host": "192.168.7.1", "field": "/dev/field", "make_bundle": "/bin/false", "factory": "/bin/true"} | more
+    )
 
 
 def test_a_bench_sets_the_battery_by_its_command(tmp_path: Path) -> None:
@@ -58,6 +60,19 @@ def test_a_bench_without_a_supply_to_program_skips_what_needs_one() -> None:
 def test_a_battery_that_could_not_be_set_fails_the_scenario(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         bench(set_power=command(tmp_path / "set-power", code=1)).power(20, False)
+
+
+def test_a_terminal_that_is_not_back_in_its_factory_state_is_not_tried(tmp_path: Path) -> None:
+    bench(factory=command(tmp_path / "factory")).reset()
+    assert (tmp_path / "factory.calls").read_text() == "\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        bench(factory=command(tmp_path / "broken", code=1)).reset()
+
+
+def test_engineers_come_to_a_bench_only_with_a_key_made_for_it() -> None:
+    assert bench(engineer_ca="/srv/bench/ca").desk() == Path("/srv/bench/ca")
+    with pytest.raises(NotOnThisRig, match="engineers"):
+        bench().desk()
 
 
 def test_options_that_are_missing_or_unknown_are_refused() -> None:
