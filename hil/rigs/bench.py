@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class LabgridRig:
             raise PosagentError.from_dict(answer)
         return answer
 
-    def _wait(self, reached: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+    def wait(self, reached: Callable[[Mapping[str, Any]], object], timeout_s: float) -> dict[str, Any]:
         deadline, last = time.monotonic() + timeout_s, "nothing"
         while time.monotonic() < deadline:
             try:
@@ -144,7 +144,7 @@ class LabgridRig:
         raise TimeoutError(f"{state} not reached in {timeout_s:.0f} s; last: {last}")
 
     def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
-        status = self._wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, timeout_s)
+        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, timeout_s)
         outcome: dict[str, Any] = status["last_outcome"]
         return outcome
 

@@ -7,20 +7,12 @@ from pathlib import Path
 
 from labgrid import Environment
 
-from hil.image import start, variant
+from hil.image import power, start, variant
 from hil.machine import Machine
 from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
 
 HOST = "10.0.2.2"
-BATTERY = "/sys/module/test_power/parameters"
-
-
-def power_command(battery_percent: int, charger: bool) -> str:
-    """For the root shell: the kernel's fake battery and both of its chargers."""
-    online, status = ("on", "charging") if charger else ("off", "discharging")
-    values = {"battery_capacity": battery_percent, "ac_online": online, "usb_online": online, "battery_status": status}
-    return " && ".join(f"echo {value} >{BATTERY}/{name}" for name, value in values.items())
 
 
 class QemuRig(LabgridRig):
@@ -34,7 +26,7 @@ class QemuRig(LabgridRig):
         self.power_on()
 
     def set_power(self, *, battery_percent: int, charger: bool) -> None:
-        said, code = self.run(power_command(battery_percent, charger))
+        said, code = self.run(power.command(battery_percent, charger))
         if code:
             raise RuntimeError(f"the battery was not set: {code}: {said}")
 

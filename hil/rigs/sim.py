@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ class SimulatedRig:
 
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         return self._terminal.ask(verb, **args)
+
+    def wait(self, reached: Callable[[Mapping[str, Any]], object], timeout_s: float) -> dict[str, Any]:
+        return self._terminal.wait(lambda status: bool(reached(status)), timeout_s)
 
     def wait_state(self, state: str, timeout_s: float) -> None:
         self._terminal.wait(lambda status: status["state"] == state and status["booted"] is not None, timeout_s)

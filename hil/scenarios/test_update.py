@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from posagent.core.errors import PosagentError
 UPDATE_S = 1500
 """Three trials of a version that never answers take their time on a slow machine."""
 STATE_S = 300
+HELD_S = 8
+"""Longer than any rig's `gate_recheck_s`: whatever waits for a gate has asked it again meanwhile."""
 
 
 def update(terminal: Terminal) -> str:
@@ -25,6 +29,20 @@ def committed(terminal: Terminal, name: str) -> None:
     """Wait until that update has ended as it should."""
     outcome = terminal.wait_outcome(name, UPDATE_S)
     assert outcome["outcome"] == "committed", outcome
+
+
+def held(terminal: Terminal, state: str) -> None:
+    """It waits in that state for power, cannot say how long, and goes on waiting."""
+
+    def waits(status: Mapping[str, Any]) -> bool:
+        closed = [gate["gate"] for gate in status["gates"] if not gate["open"]]
+        return (status["state"], status["expected_s"], closed) == (state, None, ["power_install"])
+
+    update = terminal.wait(waits, STATE_S)["update"]
+    with pytest.raises(TimeoutError):
+        terminal.wait(lambda status: not waits(status) or status["update"] != update, HELD_S)
+    status = terminal.ask("status")
+    assert waits(status) and status["update"] == update, status
 
 
 @pytest.mark.short
@@ -123,7 +141,7 @@ def test_a_low_battery_keeps_the_installation_waiting(terminal: Terminal) -> Non
     terminal.set_power(battery_percent=20, charger=False)
     terminal.publish("2.0.0")
     name = update(terminal)
-    terminal.wait_state("ready", STATE_S)
+    held(terminal, "ready")
     assert terminal.ask("cancel") == {"cancelled": True}
     assert terminal.wait_outcome(name, 60)["outcome"] == "cancelled"
     with pytest.raises(PosagentError, match="nothing_to_cancel"):
@@ -137,7 +155,7 @@ def test_a_battery_that_sinks_during_the_installation_does_not_spoil_it(terminal
     terminal.wait_state("install", STATE_S)
     terminal.set_power(battery_percent=20, charger=False)
     terminal.power_cut(0.5)  # from now on the installation has to wait
-    terminal.wait_state("install", STATE_S)
+    held(terminal, "install")
     terminal.set_power(battery_percent=90, charger=True)
     committed(terminal, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hil.image import power
 from hil.repository import Repository
 from hil.rigs.options import Options
 from hil.terminal import NotOnThisRig
@@ -80,3 +82,20 @@ def test_options_that_are_missing_or_unknown_are_refused() -> None:
         Options.of({"host": "192.168.7.1", "field": "/dev/field"})
     with pytest.raises(ValueError, match="setpower"):
         bench(setpower="/bin/true")
+
+
+# the battery in QEMU
+
+
+def test_the_battery_in_qemu_is_the_same_after_a_power_cut() -> None:
+    *now, later = power.command(20, False).split(" && ")
+    assert "echo 20 >/sys/module/test_power/parameters/battery_capacity" in now
+    program, variable, words = shlex.split(later)
+    assert (program, variable) == ("fw_setenv", "hil_power")
+    assert words.split() == [
+        "test_power.battery_capacity=20",
+        "test_power.ac_online=off",
+        "test_power.usb_online=off",
+        "test_power.battery_status=discharging",
+    ]
+    assert " ${hil_power};" in (Path(power.__file__).parent / "uboot.env").read_text()
