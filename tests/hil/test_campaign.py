@@ -54,6 +54,9 @@ class Said(Machine):
         self._pieces = list(pieces)
         self.typed = b""
 
+    def on(self) -> None:
+        """It says the same, on or off."""
+
     def read(self, timeout_s: float, bytes_max: int = 1 << 16) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
 
@@ -95,6 +98,39 @@ def test_the_agent_is_watched_as_soon_as_there_is_a_shell() -> None:
     guest = Guest(machine)
     assert guest.until(guest.decided, 5)
     assert machine.typed == b"posagent watch --json\n"
+
+
+def test_the_agent_has_decided_when_it_first_knew_its_slots_since_the_power_came() -> None:
+    machine = Said(b"boot: slot b\r\n", b'{"state": "idle", "booted": null}\r\n', STATUS, b"boot: slot a\r\n", STATUS)
+    guest = Guest(machine)
+    told = []
+    for _ in range(5):
+        guest.pump(0)
+        told.append(guest.decided_at)
+    assert told[:2] == [None, None]
+    assert told[2] is not None and told[2] == told[3] == told[4]
+    assert (guest.decided_starts, guest.starts) == (1, 2)
+    guest.power_on()
+    assert (guest.decided_at, guest.starts) == (None, 0)
+
+
+# the end of a life
+
+
+@pytest.mark.parametrize(("fault", "kind", "code", "slot"), [(fault, *end) for fault, end in life.ENDS.items()])
+def test_an_update_has_to_end_in_its_outcome_with_its_code_and_in_its_slot(
+    fault: str, kind: str, code: str, slot: str
+) -> None:
+    outcome = {"outcome": kind, "code": code, "cause": None}
+    assert life.misses(fault, outcome, slot) == []
+    assert "interrupted" in life.misses(fault, outcome | {"code": "interrupted"}, slot)[0]
+    assert len(life.misses(fault, outcome | {"outcome": "failed"}, "ab".replace(slot, ""))) == 2
+
+
+def test_an_update_that_is_refused_is_the_terminals_fault_and_not_the_rigs() -> None:
+    machine = Said(b"root@terminal:~# ", b'posagent update\r\n{"code": "no_update"}\r\n:END:\r\n')
+    with pytest.raises(life.Stuck, match="no_update"):
+        life.begin(Guest(machine))
 
 
 # the log of writes
