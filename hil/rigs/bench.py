@@ -25,10 +25,10 @@ from posagent.core.errors import PosagentError
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
 POLL_S = 0.3
-SEEN, LOST = "state seen", "state lost"
+SEEN, LOST = "status seen", "status lost"
 WATCH = (
-    """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout {seconds} posagent watch --json)"""
-    """ && echo state' 'seen || echo state' 'lost"""
+    """grep -qm1 {pattern} < <(timeout {seconds} posagent watch --json)"""
+    """ && echo status' 'seen || echo status' 'lost"""
 )
 """For an interactive bash; the words are quoted so that their echo is not taken for them."""
 
@@ -123,14 +123,24 @@ class LabgridRig:
         raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
 
     def wait_state(self, state: str, timeout_s: float) -> None:
-        """The terminal itself watches: some states last shorter than a question takes. When it restarts, the console
-        asks for a login again, and so do we."""
+        self._watch(f'"state": "{state}".*"booted": "', timeout_s)
+
+    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
+        """Asking again and again would take the terminal half of its time."""
+        self._watch(f'"last_outcome": {{.*"id": "{update_id}"', timeout_s)
+        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, COMMAND_S)
+        outcome: dict[str, Any] = status["last_outcome"]
+        return outcome
+
+    def _watch(self, pattern: str, timeout_s: float) -> None:
+        """Until that is in the status. The terminal itself watches: some states last shorter than a question takes.
+        When it restarts, the console asks for a login again, and so do we."""
         deadline, last = time.monotonic() + timeout_s, "nothing"
         while (left := deadline - time.monotonic()) > 0:
             try:
                 self._target.activate(self._shell)
                 console = self._shell.console
-                console.sendline(WATCH.format(state=state, seconds=int(left) + 1))
+                console.sendline(WATCH.format(pattern=shlex.quote(pattern), seconds=int(left) + 1))
                 found, *_ = console.expect([SEEN, LOST, self._shell.login_prompt], timeout=left)
                 if found == 0:
                     return
@@ -141,12 +151,7 @@ class LabgridRig:
             if found == 2:
                 self._forget_shell()
             time.sleep(POLL_S)
-        raise TimeoutError(f"{state} not reached in {timeout_s:.0f} s; last: {last}")
-
-    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
-        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, timeout_s)
-        outcome: dict[str, Any] = status["last_outcome"]
-        return outcome
+        raise TimeoutError(f"{pattern} not seen in {timeout_s:.0f} s; last: {last}")
 
     def field_line(self) -> str:
         raise NotOnThisRig("there is no field line")
