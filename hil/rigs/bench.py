@@ -37,6 +37,9 @@ class LabgridRig:
     """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered, on the address
     `bind` of this machine, which the terminal knows as `host`."""
 
+    transcript: Path | None = None
+    """What the main console has said since the rig began, where somebody writes it down."""
+
     def __init__(
         self,
         base: Path,

@@ -22,6 +22,7 @@ class QemuRig(LabgridRig):
         target = Environment(str(Path(__file__).parent / "qemu.yaml")).get_target("terminal")
         driver = target.get_driver(machine.VirtualMachineDriver, activate=False)
         self._machine = driver.machine = Machine(start.fresh(base / "card.img"), base)
+        self.transcript = self._machine.transcript
         super().__init__(base, target, variant.build, HOST)
         self.power_on()
 
