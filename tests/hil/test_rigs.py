@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import urllib.error
@@ -99,3 +100,48 @@ def test_the_battery_in_qemu_is_the_same_after_a_power_cut() -> None:
         "test_power.battery_status=discharging",
     ]
     assert " ${hil_power};" in (Path(power.__file__).parent / "uboot.env").read_text()
+
+
+# whether a machine can build the virtual terminal
+
+
+def possible(*words: str | Path, **more: str) -> tuple[list[str], int]:
+    command = [Path(power.__file__).parent / "possible.sh", *words]
+    said = subprocess.run(command, capture_output=True, text=True, env=os.environ | more, check=False)
+    return said.stdout.splitlines(), said.returncode
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [("ID=debian\nVERSION_ID=13\n", "debian 13"), ("ID=else\nVERSION_ID=12\n", "else 12"), (None, "another system")],
+)
+def test_another_release_is_told_as_what_the_machine_lacks(tmp_path: Path, release: str | None, told: str) -> None:
+    file = tmp_path / "os-release"
+    if release is not None:
+        file.write_text(release)
+    said, code = possible("machine", file)
+    assert code == 1 and f"hil: lacks Debian 12, of which the image is made; this is {told}" in said
+
+
+@pytest.mark.parametrize(
+    ("apt", "code", "lacking"),
+    [
+        ("echo \"'http://x/pool/u-boot_2023.01.dsc' u-boot_2023.01.dsc\"", 0, []),
+        ("echo 'E: Unable to find a source package for u-boot' >&2; exit 100", 1, ["source"]),
+        ("echo 'E: the lists are damaged' >&2; exit 100", 2, []),
+    ],
+)
+def test_only_what_is_lacking_is_told_so_and_trouble_stays_trouble(
+    tmp_path: Path, apt: str, code: int, lacking: list[str]
+) -> None:
+    for name, text in (("apt-get", apt), ("python", "echo 3.11")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    said, ended = possible("means", tmp_path / "python", PATH=path, B="/nowhere")
+    assert (ended, [line.split()[2] for line in said if line.startswith("hil: lacks")]) == (code, lacking)
+
+
+def test_another_python_is_told_as_what_the_machine_lacks(tmp_path: Path) -> None:
+    said, code = possible("means", tmp_path / "no-python", B="/nowhere")
+    assert code != 0 and said[0].startswith("hil: lacks Python 3.11 in .venv")
