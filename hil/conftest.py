@@ -18,7 +18,7 @@ from hil.terminal import NotOnThisRig, Terminal
 
 RIGS = {"sim": "hil.rigs.sim:SimulatedRig", "qemu": "hil.rigs.qemu:QemuRig"}
 """Imported when used: labgrid is only there for the rigs that need it."""
-SCENARIO_S = 1800
+SCENARIO_S = 3600
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

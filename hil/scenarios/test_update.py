@@ -12,9 +12,10 @@ from hil.laptop import Laptop
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
-UPDATE_S = 1500
+UPDATE_S = 2700
 """Three trials of a version that never answers take their time on a slow machine."""
-STATE_S = 300
+STATE_S = 900
+"""A whole image is fetched, checked and written in QEMU on a busy machine."""
 HELD_S = 8
 """Longer than any rig's `gate_recheck_s`: whatever waits for a gate has asked it again meanwhile."""
 
