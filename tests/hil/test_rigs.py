@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import urllib.error
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from hil.image import power
+from hil.image import power, variant
 from hil.repository import Repository
+from hil.rigs import options, sim
 from hil.rigs.options import Options
 from hil.terminal import NotOnThisRig
 
@@ -49,9 +52,9 @@ def bench(**more: str) -> Options:
 
 
 def test_a_bench_sets_the_battery_by_its_command(tmp_path: Path) -> None:
-    options = bench(set_power=command(tmp_path / "set-power"))
-    options.power(20, False)
-    options.power(90, True)
+    rig = bench(set_power=command(tmp_path / "set-power"))
+    rig.power(20, False)
+    rig.power(90, True)
     assert (tmp_path / "set-power.calls").read_text() == "20 off\n90 on\n"
 
 
@@ -78,11 +81,25 @@ def test_engineers_come_to_a_bench_only_with_a_key_made_for_it() -> None:
         bench().desk()
 
 
+def test_the_file_to_copy_for_a_bench_names_every_option() -> None:
+    text = (
+        (Path(options.__file__).parent / "bench.yaml").read_text().partition("options:")[2].partition("resources:")[0]
+    )
+    assert set(re.findall(r"^ +(?:# )?(\w+):", text, re.MULTILINE)) == {one.name for one in fields(Options)}
+
+
 def test_options_that_are_missing_or_unknown_are_refused() -> None:
     with pytest.raises(ValueError, match="make_bundle"):
         Options.of({"host": "192.168.7.1", "field": "/dev/field"})
     with pytest.raises(ValueError, match="setpower"):
         bench(setpower="/bin/true")
+
+
+# faults
+
+
+def test_the_simulator_and_qemu_know_the_same_faults() -> None:
+    assert sim.FAULTS.keys() == variant.FAULTS.keys()
 
 
 # the battery in QEMU
