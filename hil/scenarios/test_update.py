@@ -39,6 +39,7 @@ def held(terminal: Terminal, state: str) -> None:
         closed = [gate["gate"] for gate in status["gates"] if not gate["open"]]
         return (status["state"], status["expected_s"], closed) == (state, None, ["power_install"])
 
+    terminal.wait_state(state, STATE_S)
     update = terminal.wait(waits, STATE_S)["update"]
     with pytest.raises(TimeoutError):
         terminal.wait(lambda status: not waits(status) or status["update"] != update, HELD_S)
