@@ -15,6 +15,7 @@ from __future__ import annotations
 import lzma
 import struct
 from collections.abc import Iterator
+from typing import Protocol
 
 from posagent.core.errors import BundleError
 from posagent.core.payload import NUMBER_BYTES_MAX
@@ -30,7 +31,15 @@ _LOW, _HIGH = (int.from_bytes(bytes([byte]) * SUM_BYTES, "little") for byte in (
 _ZEROS = bytes(PIECE_BYTES)
 
 
-def patched(stored: bytes, source: bytes | bytearray, size: int) -> bytearray:
+class Source(Protocol):
+    """Bytes, in slices."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> bytes | bytearray: ...
+
+
+def patched(stored: bytes, source: Source, size: int) -> bytearray:
     """The `size` bytes that `stored` makes of `source`. Raises BundleError `payload_corrupt`."""
     try:
         return _Patch(stored, source, size).make()
@@ -39,7 +48,7 @@ def patched(stored: bytes, source: bytes | bytearray, size: int) -> bytearray:
 
 
 class _Patch:
-    def __init__(self, stored: bytes, source: bytes | bytearray, size: int) -> None:
+    def __init__(self, stored: bytes, source: Source, size: int) -> None:
         self._count, *lengths = HEAD.unpack_from(stored)
         if self._count > STEPS_MAX or HEAD.size + sum(lengths) != len(stored):
             raise _corrupt("has not the length it claims")

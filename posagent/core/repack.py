@@ -16,6 +16,8 @@ Rules: the size of everything is known before it is made. What is made is checke
 from __future__ import annotations
 
 import lzma
+from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ PLAIN_BYTES_MAX = OPERATION_BYTES_MAX
 """What is unpacked, and what the patch makes."""
 RUNS_MAX = 1 << 12
 FRAMES_MAX = 1 << 12
+KEPT_BYTES = 256 << 10
+"""Of unpacked frames, in memory."""
 AHEAD_BYTES = 128 << 10
 """A packer that takes what fits is shown no more. LZ4 has another way for less than 64 KiB."""
 HEAD_BYTES = 4
@@ -66,7 +70,9 @@ def repacked(stored: bytes, source: bytes | bytearray, size: int, codecs: Sequen
         begin = HEAD_BYTES + int.from_bytes(stored[:HEAD_BYTES], "little")
         layout = parse_layout(stored[HEAD_BYTES:begin])
         codec = codecs[layout.codec]
-        plain = patched(stored[begin:], unpacked(source, layout.source, codec), layout.plain)
+        unpacked = Unpacked(source, layout.source, codec)
+        plain = patched(stored[begin:], unpacked, layout.plain)
+        del source, unpacked  # or they would be there while it is packed
         return packed(plain, layout.made, size, codec)
     except (lzma.LZMAError, IndexError, ValueError) as error:
         raise _corrupt(f"cannot be unpacked: {error}") from None
@@ -95,22 +101,55 @@ def _columns(values: Sequence[int], count: int) -> Iterator[tuple[int, ...]]:
     return zip(*(values[at * rows : (at + 1) * rows] for at in range(count)), strict=True)
 
 
-def unpacked(source: bytes | bytearray, runs: Sequence[SourceRun], codec: Codec) -> bytearray:
-    """What the patch reads: the source with the frames of the `runs` unpacked. Raises BundleError, ValueError."""
-    made, at = bytearray(), 0
-    for before, frames in runs:
-        made += source[at : at + before]
-        at += before
-        for _ in range(frames):
-            if len(made) > PLAIN_BYTES_MAX:
-                raise _corrupt("unpacks too much")
-            plain, length = codec.unpack(source, at)
-            made += plain
-            at += length
-    if at > len(source) or len(made) + len(source) - at > PLAIN_BYTES_MAX + FRAME_BYTES_MAX:
-        raise _corrupt("unpacks too much, or beside the source")
-    made += source[at:]
-    return made
+class Unpacked:
+    """What the patch reads: the source with the frames of the `runs` unpacked, each when it is read, and the last ones
+    kept. Raises BundleError, ValueError."""
+
+    def __init__(self, source: bytes | bytearray, runs: Sequence[SourceRun], codec: Codec) -> None:
+        self._source, self._codec = source, codec
+        self._starts, self._places = [0], [0]
+        """Where what is there begins, here and in the source: in turn bytes as they are and a frame."""
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        made = at = 0
+        for before, frames in runs:
+            made, at = made + before, at + before
+            for _ in range(frames):
+                if made > PLAIN_BYTES_MAX:
+                    raise _corrupt("unpacks too much")
+                plain, length = codec.unpack(source, at)
+                self._starts += [made, made + len(plain)]
+                self._places += [at, at + length]
+                made, at = made + len(plain), at + length
+        self._length = made + len(source) - at
+        if at > len(source) or self._length > PLAIN_BYTES_MAX + FRAME_BYTES_MAX:
+            raise _corrupt("unpacks too much, or beside the source")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: slice) -> bytes:
+        at, stop, _ = place.indices(self._length)
+        taken = []
+        while at < stop:
+            number = bisect_right(self._starts, at) - 1
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else self._length
+            begin, some = self._starts[number], min(stop, end)
+            if number % 2:
+                taken.append(self._frame(number)[at - begin : some - begin])
+            else:
+                first = self._places[number] + at - begin
+                taken.append(bytes(self._source[first : first + some - at]))
+            at = some
+        return taken[0] if len(taken) == 1 else b"".join(taken)
+
+    def _frame(self, number: int) -> bytes:
+        found = self._kept.pop(number, None)
+        if found is None:
+            found = self._codec.unpack(self._source, self._places[number])[0]
+        self._kept[number] = found
+        while len(self._kept) > 1 and sum(map(len, self._kept.values())) > KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return found
 
 
 def packed(plain: bytearray, runs: Sequence[MadeRun], size: int, codec: Codec) -> bytearray:

@@ -62,9 +62,9 @@ def made(
     size = header.size(operation)
     if operation.kind is Kind.ZERO:
         return _zeros(size)
-    source = source_of(operation, header, running)
+    source = [source_of(operation, header, running)]
     if operation.kind is Kind.COPY:
-        return source
+        return source.pop()
     stored = payload.pread(operation.offset, operation.length)
     if len(stored) != operation.length:
         raise _corrupt(operation, "is cut short")
@@ -86,10 +86,13 @@ def is_made(operation: Operation, there: Bytes) -> bool:
     return hashlib.sha256(there).digest() == operation.sha256
 
 
-def _patched(kind: Kind, stored: bytes, source: Bytes, size: int, codecs: Sequence[Codec]) -> Bytes:
+def _patched(kind: Kind, stored: bytes, source: list[Bytes], size: int, codecs: Sequence[Codec]) -> Bytes:
+    """`source` is taken out of its list: nobody else may hold it when its memory is needed."""
     from posagent.core import patch, repack  # a full payload needs none
 
-    return repack.repacked(stored, source, size, codecs) if kind is Kind.REPACK else patch.patched(stored, source, size)
+    if kind is Kind.REPACK:
+        return repack.repacked(stored, source.pop(), size, codecs)
+    return patch.patched(stored, source.pop(), size)
 
 
 def _unpacked(stored: bytes, size: int, operation: Operation) -> bytes:

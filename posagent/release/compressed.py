@@ -22,7 +22,7 @@ from posagent.release.frames import Frames
 from posagent.release.repack import Building, Packed
 from posagent.release.units import Difference, Unit, new_units, old_units
 
-PLAIN_BYTES = 768 << 10
+PLAIN_BYTES = 640 << 10
 """Of what an operation packs: it is in the terminal's memory, beside what it is made of."""
 CUT_SHARE = 0.75
 """An operation of at least so much of its most is cut where that costs least."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from posagent.core.codec import FRAME_BYTES_MAX, CodecKind, known_answer
 from posagent.core.errors import BundleError
 from posagent.core.payload import number
-from posagent.core.repack import PACKING, RUNS_MAX, Layout, MadeRun, SourceRun, packed, parse_layout, repacked, unpacked
+from posagent.core.repack import PACKING, RUNS_MAX, Layout, MadeRun, SourceRun, Unpacked, packed, parse_layout, repacked
 from posagent.platform import codecs
 from posagent.release import patch, repack
 from posagent.release.delta import Step
@@ -48,7 +48,10 @@ def stored(layout: Layout, steps: list[Step], add: bytes = b"", new: bytes = b""
 def test_frames_are_unpacked_patched_and_packed_again() -> None:
     source = b"raw" + b"x\x02ab" + b"x\x02cd" + b"end"
     layout = Layout(0, 11, [SourceRun(3, 2)], [MadeRun(3, 2, 8, 4, 0)])
-    assert unpacked(source, layout.source, CODEC) == b"rawaabbccddend"
+    found = Unpacked(source, layout.source, CODEC)
+    whole = b"rawaabbccddend"
+    assert len(found) == len(whole)
+    assert all(found[at:end] == whole[at:end] for at in range(len(whole)) for end in range(at, len(whole) + 1))
     data = stored(layout, [Step(0, 7, 4)], bytes(7), b"eeff")
     assert repacked(data, source, 11, [CODEC]) == b"rawx\x02abx\x02ef"
     assert repacked(data, source, 9, [CODEC]) == b"rawx\x02abx\x02", "the last frame is cut"
