@@ -64,7 +64,9 @@ class UpdateActors:
         update = situation.update
         match command:
             case Command.WATCH:
-                self._watch(policy.wait_s(situation, after, self._engine.limits) * (1 + self._jitter()))
+                self._watch(
+                    policy.wait_s(situation, after, self._engine.limits, self._engine.waits_s) * (1 + self._jitter())
+                )
             case Command.STOP:
                 self.stop()
             case Command.REFRESH:

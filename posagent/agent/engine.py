@@ -120,6 +120,12 @@ class Engine:
         return self._facts().closed_gates(self.situation.state)
 
     @property
+    def waits_s(self) -> float:
+        """Seconds for which a gate that the present work waits for stays closed for certain."""
+        moments = [gate.opens_at for gate in self.waits_for if gate.opens_at is not None]
+        return max((moment - self.now() for moment in moments), default=0.0)
+
+    @property
     def waiting(self) -> tuple[Occurrence, ...]:
         """Events that wait for the decision under way."""
         return tuple(self._waiting)

@@ -161,7 +161,8 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese."""
+    """A condition for starting: `reason` and `remedy` are for the person there, in English and Chinese. `opens_at` is
+    the moment, where it is known, before which it stays closed."""
 
     name: str
     needed_for: State
@@ -170,6 +171,7 @@ class Gate:
     reason_zh: str
     remedy: str = ""
     remedy_zh: str = ""
+    opens_at: float | None = None
 
 
 def closed(gates: Iterable[Gate], state: State) -> tuple[Gate, ...]:

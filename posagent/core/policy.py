@@ -65,6 +65,8 @@ def _slot_gate(seen: Observation | None) -> Gate:
     )
 
 
+WAITS_S_MAX = 900.0
+"""The clock may be set, and people change their minds: whoever does so asks the agent anyway."""
 LINK_SETTLES_S = 2.0
 """Until the new link can be used."""
 _WORK: Mapping[State, tuple[Command, ...]] = {
@@ -90,14 +92,14 @@ TROUBLE = frozenset(
 )
 
 
-def wait_s(situation: Situation, after: Event, limits: Limits) -> float:
+def wait_s(situation: Situation, after: Event, limits: Limits, waits_s: float = 0.0) -> float:
     """Seconds until the agent looks again (raises DUE), after an event that asked it to watch.
 
-    A closed gate is asked again regularly; trouble waits twice as long with every attempt, or as long as the server
-    asked for; everything else goes on at once.
+    A closed gate is asked again regularly, less often while one of them stays closed for `waits_s` more seconds;
+    trouble waits twice as long with every attempt, or as long as the server asked for; everything else goes on at once.
     """
     if after is Event.DUE:
-        return limits.gate_recheck_s
+        return max(limits.gate_recheck_s, min(waits_s, WAITS_S_MAX))
     if after not in TROUBLE:
         return 0.0
     started = max((situation.attempts.get(command, 0) for command in _WORK[situation.state]), default=0)

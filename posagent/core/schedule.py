@@ -52,7 +52,14 @@ WORDS: Mapping[str, tuple[Text, Text]] = {
 """Reason and remedy by why it waits."""
 
 
-def _gate(name: str, key: str, is_open: bool, values: Mapping[str, object], said: Text | None = None) -> Gate:
+def _gate(
+    name: str,
+    key: str,
+    is_open: bool,
+    values: Mapping[str, object],
+    said: Text | None = None,
+    opens_at: float | None = None,
+) -> Gate:
     reason, remedy = WORDS[key]
     said = said or (reason[0].format_map(values), reason[1].format_map(values))
     return Gate(
@@ -63,6 +70,7 @@ def _gate(name: str, key: str, is_open: bool, values: Mapping[str, object], said
         reason_zh=said[1],
         remedy="" if is_open else remedy[0],
         remedy_zh="" if is_open else remedy[1],
+        opens_at=opens_at,
     )
 
 
@@ -75,7 +83,8 @@ def window(plan: Plan, now_s: float, shown: Callable[[float], str]) -> Gate:
         "needed": round(plan.needed_s / 60),
         "longest": round((plan.longest_s or 0) / 60),
     }
-    return _gate("window", plan.why, is_open, values, ("the time has come", "时间已到") if is_open else None)
+    said = ("the time has come", "时间已到") if is_open else None
+    return _gate("window", plan.why, is_open, values, said, None if is_open else start_s)
 
 
 def at_once() -> Gate:
@@ -87,7 +96,8 @@ def deferral(update: Update, now_s: float, shown: Callable[[float], str]) -> Gat
     """For terminals without windows; None where nobody put it off, or its deadline has passed."""
     if update.deferred_until <= now_s or 0 < update.not_after <= now_s:
         return None
-    return _gate("window", Why.DEFERRED, False, {"at": shown(update.deferred_until)})
+    until = update.deferred_until
+    return _gate("window", Why.DEFERRED, False, {"at": shown(until)}, opens_at=until)
 
 
 def consent(update: Update) -> Gate | None:
