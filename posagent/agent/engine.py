@@ -248,12 +248,17 @@ class Engine:
                 self._entered = (state, self._entered[1] + now - self._held_at)
             self._held_at = None
 
-    def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
+    def report_progress(self, told: Progress, command: Command, *, whole: bool = True) -> None:
         """A worker got so far: shown at once, journalled in a few steps so that attempts count from there. What is done
-        again, because a power cut took it, is no progress."""
+        again, because a power cut took it, is no progress. Where it does not do the `whole` of the work, the
+        announcement says how much that is, or nobody."""
+        bytes_done, bytes_total = told.bytes_done, told.bytes_total
+        if not whole:
+            expected = self.situation.update.bytes_expected if self.situation.update is not None else 0
+            bytes_total = max(bytes_total, expected) if expected else 0
         if self.progress.bytes_total == 0 and self.situation.attempts.get(command.value):
             self._before = bytes_done  # whoever goes on begins with what was there
-        self.progress = Progress(bytes_done=bytes_done, bytes_total=bytes_total, step=step)
+        self.progress = dataclasses.replace(told, bytes_total=bytes_total)
         update = self.situation.update
         if command is Command.FETCH:
             self._conditions.downloaded(self.situation, bytes_done)

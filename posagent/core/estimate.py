@@ -232,7 +232,12 @@ def _size_unknown(per_byte: Spread) -> Spread:
 def _sizes(update: Update | None) -> dict[str, float]:
     if update is None:
         return {}
-    return {DOWNLOAD: float(update.length or 0), VERIFY: float(update.length or 0), INSTALL: float(update.image_size)}
+    whole = float(update.length or 0)
+    return {
+        DOWNLOAD: float(update.bytes_expected) or whole,
+        VERIFY: whole,
+        INSTALL: float(update.image_size),
+    }
 
 
 def _journalled(situation: Situation) -> Running:

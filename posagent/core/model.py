@@ -30,6 +30,8 @@ class Update:
 
     `bytes_done` is the furthest that the present state's work ever got.
 
+    `bytes_expected` is what has to be fetched here, as announced; 0 where nobody said.
+
     `kind` is of the payload that is used, `delta` or `full`; `streamed` says that there was no room to fetch all of it
     before parts were put into the slot; `downloads` counts those given up because they were corrupt, in which
     `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came more than once in all.
@@ -50,6 +52,7 @@ class Update:
     version: str = ""
     from_version: str = ""
     length: int | None = None
+    bytes_expected: int = 0
     sha256: str = ""
     bundle: str = ""
     kind: str = ""
