@@ -34,6 +34,8 @@ DEFAULT_WEIGHT = 0.1
 PACE_SPREAD = 0.2
 """How far the rest's pace may differ from that so far, half way through (logarithm)."""
 
+READ_BACK_SHARE = 0.2
+"""Of an installation's time: all that was written is read back and compared."""
 CLOSING = 0.01
 """What a phase still takes, of the whole, when all its units had been done before."""
 
@@ -151,6 +153,12 @@ def critical_s(situation: Situation, running: Running | None = None) -> float | 
 def link_of(situation: Situation, kind: str = "") -> LinkRate:
     """The link as this terminal's earlier downloads have shown it."""
     return LinkRate(history=situation.measurements.get(DOWNLOAD, ()), kind=kind)
+
+
+def of_both_passes(done: float, total: float, reading_back: bool) -> float:
+    """How far an installation is, of `total`, when so much was written, or read back after all was written."""
+    written = (1 - READ_BACK_SHARE) * (total if reading_back else done)
+    return written + (READ_BACK_SHARE * done if reading_back else 0.0)
 
 
 def refined(whole: Spread, running: Running) -> Span:
