@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import calendar
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
 from posagent.sim.shops import SHOPS
 from tests.core.link_traces import LINKS
@@ -49,8 +51,6 @@ HOURS = (
     Hours(zone="Asia/Shanghai", daily_restart="03:{minute}"),
     Hours(zone="America/New_York", install=("22:00-06:00",), daily_restart="02:{minute}"),
 )
-SETTLES = {"supermarket": 22.5, "lunch_kiosk": 15.5, "restaurant": 0.75, "market_weekend": 16.0, "hotel": 1.5, "petrol_24h": 2.5}
-"""The hour at which the batch is settled, where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +70,14 @@ class Role:
     settles: bool
 
 
-def _dealt(kinds: list[str] | list[int], count: int, random: Random) -> list[str] | list[int]:
-    found: list = []
+T = TypeVar("T")
+
+
+def _dealt(kinds: Iterable[T], count: int, random: Random) -> list[T]:
+    found: list[T] = []
+    several = list(kinds)
     while len(found) < count:
-        hand = list(kinds)
-        random.shuffle(hand)
-        found += hand
+        found += random.sample(several, len(several))
     return found[:count]
 
 
@@ -84,11 +86,11 @@ def cast(days: int, seed: int) -> list[Role]:
     count = max(6, round(days / 21))
     random = Random(f"cast {seed}")
     links, ages, names = (_dealt(sorted(kinds), count, random) for kinds in (LINKS, AGES, SHOPS))
-    hours = _dealt(list(range(len(HOURS))), count, random)
+    hours = _dealt(HOURS, count, random)
     seasons = _dealt(sorted(SEASONS), count, random)
     roles = []
     for number in range(count):
-        found = HOURS[hours[number]]
+        found = hours[number]
         minute = random.randrange(0, 60)
         begin = SEASONS[seasons[number]]
         black = begin.date() + datetime.timedelta(days=random.randrange(3, 18))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -29,11 +29,11 @@ IDLE_S = 1800.0
 class WallClock:
     """Whether a moment is inside of the windows, by what the clock on the wall shows."""
 
-    def __init__(self, role: Role) -> None:
-        self.zone = ZoneInfo(role.hours.zone)
-        self._windows = [self._parsed(text) for text in role.hours.install]
+    def __init__(self, zone: str, windows: Sequence[str], blackout: Sequence[str]) -> None:
+        self.zone = ZoneInfo(zone)
+        self._windows = [self._parsed(text) for text in windows]
         self._black: set[datetime.date] = set()
-        for text in role.blackout:
+        for text in blackout:
             first, last = (datetime.date.fromisoformat(one) for one in text.split(".."))
             self._black |= {first + datetime.timedelta(days=step) for step in range((last - first).days + 1)}
 
@@ -109,7 +109,7 @@ class Judge:
     """Of one terminal."""
 
     def __init__(self, role: Role, battery: Battery, merchant: Merchant) -> None:
-        self.wall = WallClock(role)
+        self.wall = WallClock(role.hours.zone, role.hours.install, role.blackout)
         self._role, self._battery, self._merchant = role, battery, merchant
         self.starts: list[Start] = []
         self.violations: list[str] = []

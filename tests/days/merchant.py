@@ -22,7 +22,15 @@ class Merchant(PaymentApp):
     """With the clock on the wall of its `zone`, whatever that clock does."""
 
     def __init__(
-        self, *, zone: Zone, world: World, random: Random, shop: str, seed: int, time: VirtualTime, clock: TrueClock,
+        self,
+        *,
+        zone: Zone,
+        world: World,
+        random: Random,
+        shop: str,
+        seed: int,
+        time: VirtualTime,
+        clock: TrueClock,
         settles_at_s: int | None,
     ) -> None:
         self._zone = zone

@@ -27,6 +27,8 @@ TERMINALS_SD = 0.35
 """How far terminals of one model are from its profile (standard deviation of the logarithm)."""
 TIMES_SD = {"verify": 0.12, "install": 0.12, "restart": 0.1, "selftest": 0.2, "commit": 0.35, "quick": 0.4}
 SLOW_SHARE, SLOW = 1 / 30, (1.5, 3.0)
+PASSES = {"write": 0.83, "read_back": 0.16}
+"""Of an installation's time."""
 QUICK_S = 0.8
 """A verb that only looks, or writes a little."""
 
@@ -117,18 +119,20 @@ def costs_of(pace: Pace, fetched_s: Callable[[], float]) -> Callable[[str], Cost
 
     def by_bytes(what: str) -> Cost:
         whole: list[float] = []
-        done = 0
+        done, step = 0, ""
 
         def cost(message: Message) -> float:
-            nonlocal done
+            nonlocal done, step
             told = message.get("progress")
             if told is None or not told["bytes_total"]:
                 return 0.01 * whole[0] if whole else pace.quick_s()
             if not whole:
                 whole.append(pace.bytes_s(what, told["bytes_total"]))
-            share = max(told["bytes_done"] - done, 0) / told["bytes_total"]
+            if told["step"] != step:
+                done, step = 0, told["step"]
+            share: float = max(told["bytes_done"] - done, 0) / told["bytes_total"]
             done = told["bytes_done"]
-            return share * whole[0]
+            return share * whole[0] * PASSES.get(step, 1.0)
 
         return cost
 
