@@ -130,7 +130,7 @@ def energy(lives: Lives) -> str:
     place.set_xticks(range(len(AGES)), [f"{name.replace('_', ' ')}\n{age.full_wh} Wh" for name, age in AGES.items()])
     place.set_ylim(0, 104)
     place.set_ylabel("battery left at the end, %")
-    place.legend(frameon=False, loc="lower left")
+    place.legend(frameon=False, loc="center left")
     figure.tight_layout()
     return _svg(figure)
 
