@@ -18,7 +18,7 @@ from hil.terminal import NotOnThisRig, Terminal
 
 RIGS = {"sim": "hil.rigs.sim:SimulatedRig", "qemu": "hil.rigs.qemu:QemuRig"}
 """Imported when used: labgrid is only there for the rigs that need it."""
-SCENARIO_S = 1800
+SCENARIO_S = 3600
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
     base = Path(tempfile.mkdtemp(prefix="rig-"))
     name = request.config.getoption("--rig")
-    module, _, kind = RIGS.get(name, "hil.rigs.bench:from_environment").partition(":")
+    module, _, kind = RIGS.get(name, "hil.rigs.bench:BenchRig").partition(":")
     rig = getattr(importlib.import_module(module), kind)(*([base] if name in RIGS else [base, Path(name)]))
     try:
         yield rig

@@ -73,6 +73,7 @@ class Machine:
         """The laptop's end of the field line, a device path."""
         self._card, self._folder = card, folder
         self._payments, self._log = payments, log
+        self.transcript = folder / "console.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._console: socket.socket | None = None
         self._said = _Said()
@@ -82,7 +83,7 @@ class Machine:
             return
         said, path = self._folder / "qemu.log", self._folder / "console.sock"
         path.unlink(missing_ok=True)
-        transcript = f"logfile={self._folder / 'console.log'},logappend=on"
+        transcript = f"logfile={self.transcript},logappend=on"
         command = start.qemu(
             self._card,
             console=f"socket,path={path},server=on,wait=on,{transcript}",

@@ -2,7 +2,7 @@
 
 `python -m hil.record OUT` writes one JSON file: the boot environment, power supplies, what is left of a panic, of a
 watchdog's bite and of a power cut, the main console of one start, a session on the field line. It restarts the terminal
-several times, and needs the fake power supply of hil/image.
+several times. The terminal is that in QEMU, or with `--rig FILE` one on a bench; what its rig cannot do is left out.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Any
 from hil import network
 from hil.laptop import Laptop
 from hil.recording import packed
-from hil.rigs.bench import NO_ANSWER, LabgridRig
+from hil.rigs.bench import NO_ANSWER, BenchRig, LabgridRig
 from hil.rigs.qemu import QemuRig
+from hil.terminal import NotOnThisRig
 
 STATE_S = 300.0
 CONSOLE_LINES_MAX = 400
-POWER = {"on the charger": (90, True), "on the battery": (55, False), "nearly empty": (4, False)}
+POWER = {"nearly empty": (4, False), "on the battery": (55, False), "on the charger": (90, True)}
+"""The last is what the terminal goes on with."""
 RESETS: dict[str, str] = {"panic": "echo c >/proc/sysrq-trigger", "watchdog": "kill -SEGV 1"}
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _ID = re.compile(r"[0-9a-f-]{36}")
@@ -48,13 +50,15 @@ UNLOCKED_LINES = ("history --json", "cancel --json", "check nowhere --json", "lo
 def record(rig: LabgridRig, folder: Path) -> dict[str, Any]:
     """Everything, as values for JSON. Raises TimeoutError, RuntimeError."""
     rig.wait_state("idle", STATE_S)
-    return {
-        "console": _console(folder),
-        "environment": _environment(rig),
-        "power": {name: _power(rig, *levels) for name, levels in POWER.items()},
-        "starts": [_start(rig, cause) for cause in ("power", *RESETS, "power")],
-        "field": _field(rig, folder),
-    }
+    recorded: dict[str, Any] = {"environment": _environment(rig)}
+    if rig.transcript is not None:
+        recorded["console"] = _console(rig.transcript)
+    with contextlib.suppress(NotOnThisRig):
+        recorded["power"] = {name: _power(rig, *levels) for name, levels in POWER.items()}
+    recorded["starts"] = [_start(rig, cause) for cause in ("power", *RESETS, "power")]
+    with contextlib.suppress(NotOnThisRig):
+        recorded["field"] = _field(rig, folder)
+    return recorded
 
 
 def _said(rig: LabgridRig, command: str) -> str:
@@ -124,9 +128,9 @@ def _wait_for_another_start(rig: LabgridRig, before: str) -> None:
     raise TimeoutError(f"no restart in {STATE_S:.0f} s")
 
 
-def _console(folder: Path) -> list[str]:
+def _console(transcript: Path) -> list[str]:
     """The main console from U-Boot to the first prompt."""
-    lines = (folder / "console.log").read_bytes().decode(errors="replace").splitlines()
+    lines = transcript.read_bytes().decode(errors="replace").splitlines()
     return [line.rstrip() for line in lines[:CONSOLE_LINES_MAX]]
 
 
@@ -141,13 +145,20 @@ def _field(rig: LabgridRig, folder: Path) -> list[dict[str, Any]]:
         laptop.close()
 
 
+def _rig(folder: Path, environment: Path | None) -> LabgridRig:
+    if environment is not None:
+        return BenchRig(folder, environment)
+    network.enter()
+    return QemuRig(folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record a terminal on a rig.")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--rig", type=Path, metavar="FILE", help="a labgrid environment; without it, QEMU")
     given = parser.parse_args()
-    network.enter()
     with tempfile.TemporaryDirectory(prefix="record-") as folder:
-        rig = QemuRig(Path(folder))
+        rig = _rig(Path(folder), given.rig)
         try:
             recorded = record(rig, Path(folder))
         finally:

@@ -1,4 +1,7 @@
-"""Where a terminal on a rig looks for updates: a directory on this machine, served on the loopback."""
+"""Where a terminal on a rig looks for updates: a directory on this machine, served on one address of it.
+
+Never: on all addresses. A virtual terminal reaches the loopback; a board on a bench the address it is wired to.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from posagent.release import repository
 
+LOOPBACK = "127.0.0.1"
 PORT = 8000
 
 
@@ -23,19 +27,26 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class Repository:
-    """Serves from now until it is closed; the terminal knows this machine as `host`."""
+    """Serves from now until it is closed, on the address `bind`; the terminal knows this machine as `host`.
 
-    def __init__(self, directory: Path, host: str) -> None:
+    Raises OSError where this machine does not have that address. Port 0 is any that is free.
+    """
+
+    def __init__(self, directory: Path, host: str, *, bind: str = LOOPBACK, port: int = PORT) -> None:
         directory.mkdir()
         self._directory, self._host = directory, host
         handler = functools.partial(_Quiet, directory=str(directory))
-        self._server = _Server(("127.0.0.1", PORT), handler)
+        self._server = _Server((bind, port), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def offer(self, bundle: Path) -> str:
         """Make this bundle the newest; its address."""
         pointer = repository.publish(bundle, self._directory)
-        return f"http://{self._host}:{PORT}/{pointer['bundle']}"
+        return self.url(pointer["bundle"])
+
+    def url(self, name: str) -> str:
+        """Where the terminal finds a file of the directory."""
+        return f"http://{self._host}:{self._server.server_port}/{name}"
 
     def close(self) -> None:
         self._server.shutdown()

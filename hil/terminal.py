@@ -5,6 +5,7 @@ Rules: a scenario observes; it never assumes. Every wait has a deadline in secon
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,8 @@ class Terminal(Protocol):
     def power_cut(self, off_s: float) -> None:
         """Take the power away without warning and give it back after `off_s` seconds."""
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None: ...
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        """What the terminal sees of battery and charger from now on, also after a power cut. Raises NotOnThisRig."""
 
     def set_clock_offset(self, seconds: int) -> None:
         """From the next start on the terminal's clock is this far off."""
@@ -33,6 +35,9 @@ class Terminal(Protocol):
 
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         """A verb of the agent's API. Raises posagent.core.errors.PosagentError."""
+
+    def wait(self, reached: Callable[[Mapping[str, Any]], object], timeout_s: float) -> dict[str, Any]:
+        """The status, asked for again and again until `reached` holds for it, across restarts."""
 
     def wait_state(self, state: str, timeout_s: float) -> None:
         """Until the agent knows its slots and reports that state."""

@@ -1,7 +1,8 @@
 """`make hil-campaign`: power cuts of virtual terminals -> build/campaign.json and campaign.html.
 
 Three parts: lives of terminals until enough cuts have fallen; the card at many moments between the writes of an update;
-figures of an update without cuts. `--life PLAN` lives one plan again, as it is printed beside each finding.
+figures of an update without cuts. `--life PLAN` lives one plan again, `--moment LOG:N` examines the card before a write
+again, as it is printed beside each finding.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from hil.campaign import apart, life, report
+from hil.campaign import apart, life, report, writelog
 from hil.image import variant
 from hil.image.start import BUILT
 from posagent.release import bundle
@@ -91,11 +93,18 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="machines at once")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; the others stay as last reported")
     parser.add_argument("--life", type=life.parse, help="live this plan only, and print what came of it")
+    parser.add_argument("--moment", metavar="LOG:N", help="examine the card before write N of a log that was kept")
     given = parser.parse_args()
     if given.life:
         record = Campaign(given.seed, {}).live(given.life)
         print(json.dumps(record, indent=1))
         return 1 if record["wrong"] or record["lost"] else 0
+    if given.moment:
+        log, _, number = given.moment.rpartition(":")
+        with tempfile.TemporaryDirectory(prefix="moment-") as folder:
+            found = writelog.again(Path(log), int(number), Path(folder))
+        print("\n".join(found) or "nothing is wrong at this moment")
+        return 1 if found else 0
     last = OUT / "campaign.json"
     campaign = Campaign(given.seed, json.loads(last.read_text()) if given.part and last.exists() else {})
     parts = given.part or PARTS

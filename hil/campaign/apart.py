@@ -16,7 +16,7 @@ from typing import Any
 from hil import network
 from hil.campaign import figures, life, writelog
 
-TRANSCRIPTS = Path("build/campaign")
+KEPT = Path("build/campaign")
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def main() -> None:
             if result["wrong"] or result["lost"]:
                 _keep(folder)
         elif "moments" in job:
-            result = writelog.examine(folder, bundle, job["digests"], job["moments"], job["seed"])
+            result = writelog.examine(folder, bundle, job["digests"], job["moments"], job["seed"], KEPT)
         else:
             result = figures.measure(folder, bundle)
         print(json.dumps(result), flush=True)
@@ -50,7 +50,7 @@ def main() -> None:
 
 def _keep(folder: Path) -> None:
     """The console's transcript, for whoever looks into a finding."""
-    kept = TRANSCRIPTS / f"{folder.name}.log"
+    kept = KEPT / f"{folder.name}.log"
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "console.log", kept)
     print(f"console: {kept}", file=sys.stderr)

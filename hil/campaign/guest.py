@@ -42,11 +42,15 @@ class Guest:
         self.since = 0.0
         """When that phase began, on this machine's monotonic clock."""
         self.powered = 0.0
+        self.decided_at: float | None = None
+        """When the agent first knew its slots since the power came; and after how many passes through U-Boot."""
+        self.decided_starts = 0
         self.refilled = 0
         """How often the boot script found no try left in any slot of the order."""
 
     def power_on(self) -> None:
         self._tail, self._at_prompt, self._watching, self.status = b"", False, False, None
+        self.decided_at, self.starts = None, 0
         self._machine.on()
         self.powered = time.monotonic()
 
@@ -143,6 +147,8 @@ class Guest:
         self.status = status
         if self.decided():
             self._enter(status["state"])
+            if self.decided_at is None:
+                self.decided_at, self.decided_starts = time.monotonic(), self.starts
 
 
 class Customer:

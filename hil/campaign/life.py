@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,12 @@ WAYS = {
     "test-fails": ("download", "install", "activate", "selftest", "rollback"),
 }
 FAULTS = ("none", "none", "none", "panic", "none", "test-fails")
+ENDS = {
+    "none": ("committed", "ok", "b"),
+    "panic": ("rolled_back", "boot_failed", "a"),
+    "test-fails": ("rolled_back", "selftest_failed", "a"),
+}
+"""Outcome, its code, and the slot that runs then."""
 VERSIONS = {"none": "2.0.0", "panic": "2.1.0", "test-fails": "2.2.0"}
 MARKER_S = 400.0
 OFF_S = 0.3
@@ -123,7 +129,7 @@ class Record:
         return asdict(self)
 
 
-class _Stuck(Exception):
+class Stuck(Exception):
     """The terminal did not come on in time; says in what."""
 
 
@@ -147,7 +153,7 @@ class Life:
         try:
             repository.offer(self._bundle)
             self._run()
-        except _Stuck as why:
+        except Stuck as why:
             self._record.wrong.append(str(why))
         finally:
             self._guest.power_off()
@@ -160,7 +166,7 @@ class Life:
         guest = self._guest
         guest.power_on()
         self._decide()
-        self._id = guest.begin_update()
+        self._id = begin(guest)
         for cut in self._plan.cuts:
             if self._ended():
                 break
@@ -176,7 +182,7 @@ class Life:
 
     def _until(self, reached: Callable[[], object], timeout_s: float, what: str) -> None:
         if not self._guest.until(reached, timeout_s):
-            raise _Stuck(f"no {what} in {timeout_s:.0f} s; phase {self._guest.phase}, slot {self._guest.booted}")
+            raise Stuck(f"no {what} in {timeout_s:.0f} s; phase {self._guest.phase}, slot {self._guest.booted}")
 
     def _reach(self, cut: Cut) -> bool:
         """Until the moment of the cut; False where the update ended before."""
@@ -200,41 +206,41 @@ class Life:
 
     def _cut(self, cut: Cut) -> None:
         guest = self._guest
+        self._recovered()
         fired = Fired(str(cut), guest.phase, round(time.monotonic() - guest.since, 2), guest.booted)
         guest.power_off()
         self._record.fired.append(fired)
-        guest.starts = 0
         time.sleep(OFF_S)
         guest.power_on()
         self._powered.append(guest.powered)
 
     def _decide(self) -> None:
-        """Until the agent knows where it stands; that belongs to the last cut."""
+        """Until the agent knows where it stands."""
         guest = self._guest
-        fired = self._record.fired[-1] if self._record.fired else None
         if not guest.until(guest.decided, DECIDED_S):
             self._record.unbootable = True
-            raise _Stuck(f"not decided {DECIDED_S:.0f} s after the power came; phase {guest.phase}")
-        if fired is not None and fired.recover_s is None:
-            fired.recover_s = round(time.monotonic() - guest.powered, 1)
-            fired.starts = guest.starts
+            raise Stuck(f"not decided {DECIDED_S:.0f} s after the power came; phase {guest.phase}")
+        self._recovered()
+
+    def _recovered(self) -> None:
+        """Note on the last cut how long the agent took to decide, if it did so before the next."""
+        guest, fired = self._guest, self._record.fired
+        if fired and fired[-1].recover_s is None and guest.decided_at is not None:
+            fired[-1].recover_s = round(guest.decided_at - guest.powered, 1)
+            fired[-1].starts = guest.decided_starts
 
     def _judge(self) -> None:
         """What must hold in the end, whatever the cuts were."""
         record, guest, customer = self._record, self._guest, self._customer
         assert guest.status is not None
         record.outcome = {key: guest.status["last_outcome"].get(key) for key in ("outcome", "code", "cause")}
-        good = self._plan.fault == "none"
-        expected, slot = ("committed", "b") if good else ("rolled_back", "a")
-        if record.outcome["outcome"] != expected:
-            record.wrong.append(f"ended as {record.outcome}, not as {expected}")
-        if guest.status["booted"] != slot:
-            record.wrong.append(f"slot {guest.status['booted']} runs, not {slot}")
+        record.wrong += misses(self._plan.fault, record.outcome, guest.status["booted"])
+        *_, slot = ENDS[self._plan.fault]
         self._until(lambda: customer.ask(b"LIST\n"), ENDED_S, "answer of the payment program")
         customer.stop()
         self._audit(customer.ask(b"LIST\n"))
         self._guest.power_off()
-        if digest_of(self._card, slot) != self._digests[self._plan.fault if good else "factory"]:
+        if digest_of(self._card, slot) != self._digests["none" if slot == "b" else "factory"]:
             record.wrong.append(f"slot {slot} is not what was signed")
 
     def _audit(self, ledger: Sequence[str]) -> None:
@@ -249,6 +255,25 @@ class Life:
             record.fired, self._powered, [*self._powered[1:], time.monotonic()], strict=True
         ):
             fired.sells_s = next((round(at - powered, 1) for at, _ in paid if powered < at < cut), None)
+
+
+def begin(guest: Guest) -> str:
+    """Ask for the update; its id. Raises Stuck: one that is refused or not answered is the terminal's fault."""
+    try:
+        return guest.begin_update()
+    except (TimeoutError, RuntimeError) as error:
+        raise Stuck(str(error)) from None
+
+
+def misses(fault: str, outcome: Mapping[str, Any], booted: str) -> list[str]:
+    """In what an update to a version with that fault has not ended as it has to."""
+    kind, code, slot = ENDS[fault]
+    found = []
+    if (outcome["outcome"], outcome["code"]) != (kind, code):
+        found.append(f"ended as {dict(outcome)}, not as {kind}, {code}")
+    if booted != slot:
+        found.append(f"slot {booted} runs, not {slot}")
+    return found
 
 
 def digest_of(card: Path, slot: str) -> str:

@@ -1,14 +1,16 @@
 """Every write to the card during one update, recorded by QEMU: the card as a cut between any two of them leaves it.
 
 An SD card here has no cache that could lose or reorder anything, so a cut leaves exactly the writes before it. What is
-checked at a moment needs no boot: the boot environment can be read, every slot that it may start is whole, the data
-partition can be repaired by its journal, the agent's journal is sound and in step with the boot environment, no payment
-is gone.
+checked at a moment needs no boot: the boot environment can be read, every slot of its order is whole (also one without
+tries, which U-Boot gives back), the data partition can be repaired by its journal, the agent's journal is sound and in
+step with the boot environment, neither it nor a payment is gone that was there before.
 Source: Linux Documentation/admin-guide/device-mapper/log-writes.rst; QEMU's blklogwrites.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import os
 import random
@@ -16,7 +18,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ SECTOR = 512
 STARTED = 8
 """How many of the examined cards are started."""
 DATA_AT = SLOT_AT["b"] + SLOT_BYTES
+FACTORY = BUILT / "card.img"
+AGAIN = ".venv/bin/python -m hil.campaign --moment"
 LATE = (State.ACTIVATE, State.SELFTEST, State.COMMIT, State.ROLLBACK)
 
 
@@ -90,21 +94,28 @@ def moments(writes: Sequence[Write], count: int, seed: int) -> list[int]:
     return sorted({*chosen, len(writes)})
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a card has shown at a moment, and must show at every later one."""
+
+    payments: int = 0
+    journal: bool = False
+
+
 @dataclass(slots=True)
 class Replay:
-    """The card, write by write. `found` is what was wrong, with the number of the write before which it was."""
+    """The card, write by write; `seen` at the moments that were looked at."""
 
     card: Path
     log: WriteLog
     digests: Mapping[str, str]
     folder: Path
-    found: list[str] = field(default_factory=list)
-    payments: int = 0
+    seen: Seen = Seen()
     _done: int = 0
     _slots: dict[str, str] = field(default_factory=dict)
 
-    def look(self, number: int) -> None:
-        """The card as a cut before that write leaves it."""
+    def look(self, number: int) -> list[str]:
+        """What is wrong with the card as a cut before that write leaves it; numbers only grow."""
         with self.card.open("r+b") as card:
             for write in self.log.writes[self._done : number]:
                 os.pwrite(card.fileno(), self.log.data(write), write.at)
@@ -112,7 +123,7 @@ class Replay:
                     if begin <= write.at < begin + SLOT_BYTES:
                         self._slots.pop(slot, None)
         self._done = number
-        self.found += [f"before write {number}: {one}" for one in self._check()]
+        return list(self._check())
 
     def _check(self) -> Iterator[str]:
         try:
@@ -121,15 +132,14 @@ class Replay:
             yield f"no boot environment: {error.stderr.strip()}"
             return
         order = environment.get("BOOT_ORDER", "").split()
-        startable = [slot for slot in order if int(environment.get(f"BOOT_{slot}_LEFT", "0"), 16) > 0]
         yield from (f"slot {slot} may be started and is not whole" for slot in order if not self._whole(slot))
-        if not startable and not order:
+        if not order:
             yield "the boot order is empty"
-        yield from self._data(order)
+        yield from self.data_partition(order)
 
     def _environment(self) -> dict[str, str]:
         config = self.folder / "fw_env.config"
-        text = (BUILT / "fw_env.config").read_text().replace(str(BUILT / "card.img"), str(self.card))
+        text = (BUILT / "fw_env.config").read_text().replace(str(FACTORY), str(self.card))
         config.write_text(text)
         said = subprocess.run(["fw_printenv", "-c", config], capture_output=True, text=True, check=True).stdout
         return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
@@ -139,8 +149,8 @@ class Replay:
             self._slots[slot] = digest_of(self.card, slot)
         return self._slots[slot] in self.digests.values()
 
-    def _data(self, order: Sequence[str]) -> Iterator[str]:
-        """The data partition after the repair that every start makes."""
+    def data_partition(self, order: Sequence[str]) -> Iterator[str]:
+        """What is wrong with the data partition after the repair that every start makes."""
         part, out = self.folder / "data.ext4", self.folder / "data"
         with self.card.open("rb") as card, part.open("wb") as copy:
             card.seek(DATA_AT)
@@ -161,13 +171,16 @@ class Replay:
     def _ledger(self, path: Path) -> Iterator[str]:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         numbers = [int(line.split()[0]) for line in lines]
-        if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < self.payments:
-            yield f"{len(numbers)} payments, and {self.payments} at an earlier moment"
-        self.payments = max(self.payments, len(numbers))
+        if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < self.seen.payments:
+            yield f"{len(numbers)} payments, and {self.seen.payments} at an earlier moment"
+        self.seen = replace(self.seen, payments=max(self.seen.payments, len(numbers)))
 
     def _journal(self, path: Path, order: Sequence[str]) -> Iterator[str]:
-        if not path.parent.exists():
-            return  # before the first start has made it
+        if not path.exists():  # at first nobody has made it yet
+            if self.seen.journal:
+                yield "the agent's journal is gone, and was there at an earlier moment"
+            return
+        self.seen = replace(self.seen, journal=True)
         try:
             journal = Journal(LinuxFiles(), str(path))
         except PosagentError as error:
@@ -181,8 +194,11 @@ class Replay:
             yield f"slot b is in the boot order, and the agent is in {situation.state}"
 
 
-def examine(folder: Path, bundle: Path, digests: Mapping[str, str], count: int, seed: int) -> dict[str, Any]:
-    """Record one update, look at the card at about `count` moments, and start the terminal from some of them.
+def examine(
+    folder: Path, bundle: Path, digests: Mapping[str, str], count: int, seed: int, keep: Path
+) -> dict[str, Any]:
+    """Record one update, look at the card at about `count` moments, and start the terminal from some of them. Where
+    something is found, the log stays in the directory `keep`.
 
     Raises TimeoutError, RuntimeError where the update is not committed.
     """
@@ -192,16 +208,20 @@ def examine(folder: Path, bundle: Path, digests: Mapping[str, str], count: int, 
     replay = Replay(start.fresh(folder / "replayed.img"), log, digests, folder)
     looked = moments(log.writes, count, seed)
     started = set(random.Random(seed).sample(looked, min(STARTED, len(looked))))
+    findings = []
     for number in looked:
-        replay.look(number)
+        before = replay.seen
+        wrong = replay.look(number)
         if number in started:
-            replay.found += [f"before write {number}: {one}" for one in _start(folder, replay.card)]
+            wrong += starts(folder, replay.card)
+        if wrong:
+            findings.append(Finding(number, before, tuple(wrong)))
     return {
         "recorded": len(log.writes),
         "examined": len(looked),
         "started": len(started),
-        "payments": replay.payments,
-        "found": replay.found,
+        "payments": replay.seen.payments,
+        "found": kept(log_file, FACTORY, digests, findings, keep) if findings else [],
     }
 
 
@@ -225,8 +245,8 @@ def _record(folder: Path, bundle: Path, log: Path) -> None:
         repository.close()
 
 
-def _start(folder: Path, card: Path) -> Iterator[str]:
-    """From a copy of the card as it is now."""
+def starts(folder: Path, card: Path) -> Iterator[str]:
+    """What is wrong with a start from a copy of the card as it is now."""
     copy = folder / "started.img"
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", card, copy], check=True)
     guest = Guest(Machine(copy, folder))
@@ -236,3 +256,49 @@ def _start(folder: Path, card: Path) -> Iterator[str]:
             yield f"the terminal does not start: {guest.phase}"
     finally:
         guest.power_off()
+
+
+# looking again
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was wrong before that write, and what had been seen before it."""
+
+    number: int
+    seen: Seen
+    wrong: tuple[str, ...]
+
+
+def kept(log: Path, card: Path, digests: Mapping[str, str], findings: Sequence[Finding], keep: Path) -> list[str]:
+    """Keep the log, and beside it what looking again needs; the findings, each with the command that does so."""
+    keep.mkdir(parents=True, exist_ok=True)
+    stays = keep / f"{log.parent.name}-{log.name}"
+    shutil.move(log, stays)
+    beside = {
+        "card": _sha256(card),
+        "digests": dict(digests),
+        "seen": {str(one.number): asdict(one.seen) for one in findings},
+    }
+    stays.with_suffix(".json").write_text(json.dumps(beside, indent=1) + "\n", encoding="utf-8")
+    return [
+        f"before write {one.number}: {wrong} -- {AGAIN} {stays}:{one.number}" for one in findings for wrong in one.wrong
+    ]
+
+
+def again(log: Path, number: int, folder: Path, card: Path = FACTORY) -> list[str]:
+    """What is wrong at that moment of a log that was kept; the terminal is started from it, too.
+
+    Raises ValueError where the log does not belong to that card as it leaves the factory.
+    """
+    beside = json.loads(log.with_suffix(".json").read_text(encoding="utf-8"))
+    if beside["card"] != _sha256(card):
+        raise ValueError(f"{log} was recorded with another card than {card}, which was built anew since")
+    seen = Seen(**beside["seen"].get(str(number), {}))
+    replay = Replay(start.fresh(folder / "replayed.img"), WriteLog(log), beside["digests"], folder, seen)
+    return [*replay.look(number), *starts(folder, replay.card)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

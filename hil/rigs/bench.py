@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,43 @@ from labgrid import Environment
 from labgrid.driver import ExecutionError
 from pexpect import EOF, TIMEOUT
 
-from hil.repository import Repository
+from hil.repository import LOOPBACK, Repository
+from hil.rigs.options import Options
 from hil.terminal import NotOnThisRig
 from posagent.core.errors import PosagentError
 
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
 POLL_S = 0.3
-SEEN, LOST = "state seen", "state lost"
+SEEN, LOST = "status seen", "status lost"
 WATCH = (
-    """grep -qm1 '"state": "{state}".*"booted": "' < <(timeout {seconds} posagent watch --json)"""
-    """ && echo state' 'seen || echo state' 'lost"""
+    """grep -qm1 {pattern} < <(timeout {seconds} posagent watch --json)"""
+    """ && echo status' 'seen || echo status' 'lost"""
 )
 """For an interactive bash; the words are quoted so that their echo is not taken for them."""
-BATTERY = "/sys/module/test_power/parameters"
 
 
 class LabgridRig:
-    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered; the terminal knows
-    this machine as `host`."""
+    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered, on the address
+    `bind` of this machine, which the terminal knows as `host`."""
 
-    def __init__(self, base: Path, target: Any, make_bundle: Callable[[Path, str, str], Path], host: str) -> None:
+    transcript: Path | None = None
+    """What the main console has said since the rig began, where somebody writes it down."""
+
+    def __init__(
+        self,
+        base: Path,
+        target: Any,
+        make_bundle: Callable[[Path, str, str], Path],
+        host: str,
+        bind: str = LOOPBACK,
+    ) -> None:
         self._base = base
         self._make_bundle = make_bundle
-        self.field = ""
-        """The laptop's end of the field line."""
         self._target = target
         self._power = self._target.get_driver("PowerProtocol")
         self._shell = self._target.get_driver("ShellDriver", activate=False)
-        self._repository = Repository(base / "served", host)
+        self._repository = Repository(base / "served", host, bind=bind)
 
     def close(self) -> None:
         self._repository.close()
@@ -67,12 +74,8 @@ class LabgridRig:
         time.sleep(off_s)
         self.power_on()
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None:
-        if battery_percent is not None:
-            self.run(f"echo {battery_percent} >{BATTERY}/battery_capacity")
-        if charger is not None:
-            online, status = ("on", "charging") if charger else ("off", "discharging")
-            self.run(f"cd {BATTERY}; echo {online} | tee ac_online usb_online; echo {status} >battery_status")
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        raise NotOnThisRig("nobody can set this terminal's battery")
 
     def set_clock_offset(self, seconds: int) -> None:
         raise NotOnThisRig("a bench cannot set the board's clock")
@@ -107,7 +110,7 @@ class LabgridRig:
             raise PosagentError.from_dict(answer)
         return answer
 
-    def _wait(self, reached: Callable[[dict[str, Any]], bool], timeout_s: float) -> dict[str, Any]:
+    def wait(self, reached: Callable[[Mapping[str, Any]], object], timeout_s: float) -> dict[str, Any]:
         deadline, last = time.monotonic() + timeout_s, "nothing"
         while time.monotonic() < deadline:
             try:
@@ -123,14 +126,24 @@ class LabgridRig:
         raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
 
     def wait_state(self, state: str, timeout_s: float) -> None:
-        """The terminal itself watches: some states last shorter than a question takes. When it restarts, the console
-        asks for a login again, and so do we."""
+        self._watch(f'"state": "{state}".*"booted": "', timeout_s)
+
+    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
+        """Asking again and again would take the terminal half of its time."""
+        self._watch(f'"last_outcome": {{.*"id": "{update_id}"', timeout_s)
+        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, COMMAND_S)
+        outcome: dict[str, Any] = status["last_outcome"]
+        return outcome
+
+    def _watch(self, pattern: str, timeout_s: float) -> None:
+        """Until that is in the status. The terminal itself watches: some states last shorter than a question takes.
+        When it restarts, the console asks for a login again, and so do we."""
         deadline, last = time.monotonic() + timeout_s, "nothing"
         while (left := deadline - time.monotonic()) > 0:
             try:
                 self._target.activate(self._shell)
                 console = self._shell.console
-                console.sendline(WATCH.format(state=state, seconds=int(left) + 1))
+                console.sendline(WATCH.format(pattern=shlex.quote(pattern), seconds=int(left) + 1))
                 found, *_ = console.expect([SEEN, LOST, self._shell.login_prompt], timeout=left)
                 if found == 0:
                     return
@@ -141,35 +154,38 @@ class LabgridRig:
             if found == 2:
                 self._forget_shell()
             time.sleep(POLL_S)
-        raise TimeoutError(f"{state} not reached in {timeout_s:.0f} s; last: {last}")
-
-    def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
-        status = self._wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, timeout_s)
-        outcome: dict[str, Any] = status["last_outcome"]
-        return outcome
+        raise TimeoutError(f"{pattern} not seen in {timeout_s:.0f} s; last: {last}")
 
     def field_line(self) -> str:
-        return self.field
+        raise NotOnThisRig("there is no field line")
 
     def engineer_ca(self) -> Path:
-        raise NotOnThisRig("the desk's key for engineers does not belong on a bench")
+        raise NotOnThisRig("there is no key that certifies engineers")
 
     def publish(self, version: str, fault: str = "none") -> str:
         made = self._make_bundle(self._base / f"{version}-{fault}.bundle", version, fault)
         return self._repository.offer(made)
 
 
-def from_environment(base: Path, path: Path) -> LabgridRig:
-    """The terminal that a labgrid environment describes; bench.yaml says which options it needs."""
-    environment = Environment(str(path))
-    options = environment.config.get_target_option
-    command = options("terminal", "make_bundle")
+class BenchRig(LabgridRig):
+    """The terminal that a labgrid environment describes, as it leaves the factory, switched on."""
 
-    def make_bundle(out: Path, version: str, fault: str) -> Path:
-        subprocess.run([command, out, version, fault], check=True)
-        return out
+    def __init__(self, base: Path, path: Path) -> None:
+        environment = Environment(str(path))
+        self._options = options = Options.of(environment.config.get_targets()["terminal"].get("options", {}))
+        target = environment.get_target("terminal")
+        super().__init__(base, target, options.bundle, options.host, bind=options.host)
+        self.power_off()
+        options.reset()
+        if options.set_power:  # an earlier scenario may have left it nearly empty
+            self.set_power(battery_percent=90, charger=True)
+        self.power_on()
 
-    rig = LabgridRig(base, environment.get_target("terminal"), make_bundle, options("terminal", "host"))
-    rig.field = options("terminal", "field")
-    rig.power_on()
-    return rig
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        self._options.power(battery_percent, charger)
+
+    def field_line(self) -> str:
+        return self._options.field
+
+    def engineer_ca(self) -> Path:
+        return self._options.desk()

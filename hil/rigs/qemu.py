@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labgrid import Environment
 
-from hil.image import start, variant
+from hil.image import power, start, variant
 from hil.machine import Machine
 from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
@@ -22,8 +22,14 @@ class QemuRig(LabgridRig):
         target = Environment(str(Path(__file__).parent / "qemu.yaml")).get_target("terminal")
         driver = target.get_driver(machine.VirtualMachineDriver, activate=False)
         self._machine = driver.machine = Machine(start.fresh(base / "card.img"), base)
+        self.transcript = self._machine.transcript
         super().__init__(base, target, variant.build, HOST)
         self.power_on()
+
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
+        said, code = self.run(power.command(battery_percent, charger))
+        if code:
+            raise RuntimeError(f"the battery was not set: {code}: {said}")
 
     def set_clock_offset(self, seconds: int) -> None:
         self._machine.clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() + seconds))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hil.terminal import NotOnThisRig
+from posagent import wire
+from posagent.core.errors import PosagentError
 from posagent.sim import layout
 from posagent.sim.lab import Lab
 
-FAULTS: dict[str, dict[str, str]] = {
+FAULTS: dict[str, dict[str, Any]] = {
     "none": {},
     "panic": {"boot_fault": "panic"},
     "hang": {"boot_fault": "hang"},
+    "agent-dead": {"boot_fault": "agent-dead"},
     "test-fails": {"broken": "missing parameters"},
+    "test-hangs": {"hangs": True},
 }
+TRIAL_S = 12.0
+"""Three of them pass when the agent is dead; a version whose test hangs must have failed within one."""
+CHECK_S = 1
+TOLD_S, PAUSE_S = 10.0, 0.02
+
+
+class _Seen(Exception):
+    """The state that was waited for."""
 
 
 class SimulatedRig:
@@ -22,7 +35,7 @@ class SimulatedRig:
 
     def __init__(self, base: Path) -> None:
         self._lab = Lab(base)
-        self._terminal = self._lab.terminal("t")
+        self._terminal = self._lab.terminal("t", trial_timeout_s=TRIAL_S, check_timeout_s=CHECK_S)
 
     def close(self) -> None:
         self._lab.close()
@@ -36,7 +49,7 @@ class SimulatedRig:
     def power_cut(self, off_s: float) -> None:
         self._terminal.control("cut", off_s=off_s)
 
-    def set_power(self, *, battery_percent: int | None = None, charger: bool | None = None) -> None:
+    def set_power(self, *, battery_percent: int, charger: bool) -> None:
         layout.set_power(self._terminal.layout, battery=battery_percent, mains=charger)
 
     def set_clock_offset(self, seconds: int) -> None:
@@ -49,8 +62,25 @@ class SimulatedRig:
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
         return self._terminal.ask(verb, **args)
 
+    def wait(self, reached: Callable[[Mapping[str, Any]], object], timeout_s: float) -> dict[str, Any]:
+        return self._terminal.wait(lambda status: bool(reached(status)), timeout_s)
+
     def wait_state(self, state: str, timeout_s: float) -> None:
-        self._terminal.wait(lambda status: status["state"] == state and status["booted"] is not None, timeout_s)
+        """As the API tells it, which misses no state; some last shorter than a question would take."""
+        deadline = time.monotonic() + timeout_s
+
+        def look(status: Mapping[str, Any]) -> None:
+            if status["state"] == state and status["booted"] is not None:
+                raise _Seen
+
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                wire.call(str(self._terminal.layout.api), "watch", {}, on_progress=look, timeout_s=min(left, TOLD_S))
+            except _Seen:
+                return
+            except PosagentError:
+                time.sleep(PAUSE_S)  # it restarts, or nothing changed for long
+        raise TimeoutError(f"{state} not reached in {timeout_s:.0f} s")
 
     def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
         return self._terminal.wait_outcome(update_id, timeout_s)
@@ -62,6 +92,4 @@ class SimulatedRig:
         return self._lab.keys / "engineer-ca"
 
     def publish(self, version: str, fault: str = "none") -> str:
-        if fault not in FAULTS:
-            raise NotOnThisRig(f"no image with the fault {fault}")
         return self._lab.publish(version, self._lab.image(version, **FAULTS[fault]))

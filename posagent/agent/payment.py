@@ -121,6 +121,8 @@ class Payments:
 
     def tell(self) -> None:
         """The outlook may have changed: whoever is connected hears of it. Cheap, call it as often as you like."""
+        if not self._connected:
+            return
         outlook, now_s = self._outlook(), self._clock.monotonic()
         for one in tuple(self._connected.values()):
             if one.told is None or _news(one.told, outlook, now_s - one.told_at_s):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -160,23 +159,30 @@ def _journal(fates: FileFates, block_bytes: int) -> Hashable:
 def _said(record: Mapping[str, Any]) -> str:
     """A record without number and hash."""
     told = ("seq", "prev", "failure", "measured")
-    text = json.dumps({name: value for name, value in record.items() if name not in told}, sort_keys=True)
-    return _ONLY_TOLD.sub("", text)
+    kept = {name: value for name, value in record.items() if name not in told}
+    if isinstance(kept.get("update"), dict):
+        kept["update"] = {name: value for name, value in kept["update"].items() if name not in _ONLY_TOLD}
+    if isinstance(kept.get("outcome"), dict):
+        kept["outcome"] = {name: value for name, value in kept["outcome"].items() if name != "estimates"}
+    return json.dumps(kept, sort_keys=True)
 
 
-_ONLY_TOLD = re.compile(r'"boot_id": "[0-9a-f]*"|"bytes_refetched": [0-9]*')
+_ONLY_TOLD = (
+    *("boot_id", "armed_at", "requested_at", "bytes_refetched", "bytes_fetched", "bytes_lost"),
+    *("predicted", "took_s"),
+)
+"""Of an update: people hear of it, and nothing is decided by it. The boot id is, but only by being another one."""
 
 
 def _situation(situation: Situation) -> str:
     value: dict[str, Any] = model.snapshot(situation)["snapshot"]
     counted = _COUNTS[situation.state]
     value.pop("measured")  # for the estimate only
-    value.pop("measurements", None)
-    value.pop("measurements", None)
+    value.pop("measurements")
     value.pop("failure")  # as the reason in an outcome, it is told, and decides nothing
     value["outcomes"] = [{name: one[name] for name in ("id", "outcome", "version")} for one in value["outcomes"]]
     if value["update"] is not None:
-        for told in ("boot_id", "armed_at", "requested_at", "bytes_refetched"):
+        for told in _ONLY_TOLD:
             value["update"].pop(told)
         if situation.state is State.ROLLBACK:
             value["update"]["armed"] = value["update"]["power_cycles"] = 0

@@ -276,6 +276,7 @@ class _Client:
         self.uid = uid
         self.idle_since: float | None = server.loop.now()
         self._hang_up: Callable[[], None] = lambda: None
+        self._gone = False
         self._stream = Stream(connection, server.loop, self._line, self._ended)
 
     @property
@@ -302,6 +303,8 @@ class _Client:
         self._hang_up()
         self.idle_since = None
         self._hang_up = self._server.request(self, verb, args)
+        if self._gone:  # whoever asked did not wait for the answer
+            self._hang_up()
 
     def refuse(self, error: PosagentError) -> None:
         if self.idle_since is None:
@@ -310,5 +313,6 @@ class _Client:
             self.reply({"error": error.as_dict()})
 
     def _ended(self) -> None:
+        self._gone = True
         self._hang_up()
         self._server.ended(self)

@@ -163,7 +163,8 @@ def _progress(done: int, total: int) -> None:
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     """A result for people; where the bytes of payloads are is drawn as bars."""
-    payloads = result.pop("payloads", {})
+    drawn = isinstance(result.get("payloads"), dict)
+    payloads = result.pop("payloads") if drawn else {}
     yield _plain(result)
     for target, shares in payloads.items():
         total = sum(share["stored_bytes"] for share in shares.values())

@@ -24,6 +24,7 @@ from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, ResetCause
 from posagent.platform.host import LinuxClock
 from posagent.platform.loop import Loop, LoopTimer
+from posagent.platform.reset import TRIAL_LOG
 from posagent.platform.sockets import Stream
 from posagent.platform.uboot import UbootBootControl
 from posagent.sim import bootloader, image
@@ -33,6 +34,8 @@ from posagent.sim.services import Services
 
 STOP_S = 0.3
 HANG_S = 0.5
+IN_ORDER = ("restart", "trial timer")
+"""Resets that a system makes by itself; all others are the hardware watchdog's."""
 
 
 class Hardware:
@@ -101,7 +104,7 @@ class Hardware:
     def reset(self, why: str) -> None:
         self._tell(f"reset: {why}")
         self.power_off()
-        self._cause = ResetCause.REBOOT if why == "restart" else ResetCause.WATCHDOG
+        self._cause = ResetCause.REBOOT if why in IN_ORDER else ResetCause.WATCHDOG
         self.power_on()
 
     def reboot(self) -> None:
@@ -150,20 +153,28 @@ class Hardware:
             self._tell("system hangs: this image is made to; waiting for the hardware watchdog")
             self._later(HANG_S, lambda: self.reset("hardware watchdog"))
         else:
-            self._later(self._settings.boot_s, lambda: self._userland(slot))
+            self._later(self._settings.boot_s, lambda: self._userland(slot, fault))
 
-    def _userland(self, slot: str) -> None:
+    def _userland(self, slot: str, fault: str) -> None:
         self._booted = slot
-        self._services.start()
+        self._services.start(agent=fault != "agent-dead")
         self._watch_trial(slot)
         self._tell(f"system up on slot {slot}")
 
     def _watch_trial(self, slot: str) -> None:
-        """What posagent-trial@.timer does: restart a trial boot that nobody confirmed in time."""
-        marker = Path(self._config.terminal.installer_dir) / f"trial-{slot}"
+        """What posagent-trial@.timer and its service do: restart a trial boot that nobody confirmed in time, in good
+        order, and leave word of it for the next start."""
+        places = Path(self._config.terminal.installer_dir)
+        marker = places / f"trial-{slot}"
+
+        def restart() -> None:
+            if marker.exists():
+                said = f"posagent-trial@{slot}.service - Restart: slot {slot} was not confirmed in time"
+                (places / TRIAL_LOG).write_text(f"{self._layout.boot_id.read_text().strip()}\n{said}\n")
+                self.reset("trial timer")
+
         if marker.exists():
-            timeout_s = self._settings.trial_timeout_s
-            self._later(timeout_s, lambda: self.reset("trial timer") if marker.exists() else None)
+            self._later(self._settings.trial_timeout_s, restart)
 
     # the hardware watchdog
 

@@ -1,7 +1,7 @@
 """Builds small system images that the simulated terminal can boot: real ext4 with a real (simulated) payment program.
 
 An image carries /etc/os-release and /opt/pos: `payment.py`, which the terminal runs after booting the slot, and
-optionally `boot-fault` ("panic" or "hang"), which the simulated kernel obeys.
+optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or "agent-dead", the service manager.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from pathlib import Path
 
 PAYMENT = '''\
 """The payment program of this image: answers one line a connection on a loopback port."""
-import socket, sys
+import signal, socket, sys
 port, version = int(sys.argv[1]), {version!r}
 broken = {broken!r}
+hangs = {hangs!r}
 if broken:
     sys.exit("payment: cannot load terminal parameters: " + broken)
-with socket.create_server(("127.0.0.1", port)) as server:
+with socket.create_server(("127.0.0.1", port), backlog=0) as server:
+    if hangs:
+        first = socket.create_connection(("127.0.0.1", port))  # nobody answers it, so it fills the queue for good
+        signal.pause()
+    server.listen()
     while True:
         connection, _ = server.accept()
         with connection:
@@ -31,13 +36,13 @@ with socket.create_server(("127.0.0.1", port)) as server:
 '''
 
 
-def fill(root: Path, version: str, *, broken: str = "", boot_fault: str = "") -> None:
+def fill(root: Path, version: str, *, broken: str = "", hangs: bool = False, boot_fault: str = "") -> None:
     """Write what makes a directory tree bootable here."""
     (root / "etc").mkdir(parents=True, exist_ok=True)
     (root / "etc/os-release").write_text(f'ID=simpos\nNAME="Simulated POS"\nIMAGE_VERSION={version}\n')
     pos = root / "opt/pos"
     pos.mkdir(parents=True, exist_ok=True)
-    (pos / "payment.py").write_text(PAYMENT.format(version=version, broken=broken))
+    (pos / "payment.py").write_text(PAYMENT.format(version=version, broken=broken, hangs=hangs))
     (pos / "boot-fault").write_text(boot_fault)
 
 
@@ -48,10 +53,12 @@ def build(
     size_mib: int = 8,
     tree: Path | None = None,
     broken: str = "",
+    hangs: bool = False,
     boot_fault: str = "",
 ) -> Path:
     """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
 
+    `broken` says why that cannot start; one that `hangs` runs, and takes no connection. `boot_fault` as above.
     Needs mkfs.ext4. Raises subprocess.CalledProcessError when the tree does not fit.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +66,7 @@ def build(
         if root is None:
             root = Path(scratch) / "root"
             root.mkdir()
-        fill(root, version, broken=broken, boot_fault=boot_fault)
+        fill(root, version, broken=broken, hangs=hangs, boot_fault=boot_fault)
         image.unlink(missing_ok=True)
         with image.open("wb") as stream:
             stream.truncate(size_mib << 20)
@@ -71,8 +78,8 @@ def build(
 
 
 def starts(program: str) -> bool:
-    """Whether a payment program made by `fill` would start."""
-    return "broken = ''\n" in program
+    """Whether a payment program made by `fill` would start, and answer."""
+    return "broken = ''\nhangs = False\n" in program
 
 
 def read_out(image: Path, target: Path) -> bool:

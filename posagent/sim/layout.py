@@ -36,6 +36,7 @@ class Settings:
     watchdog_timeout_s: int = 60
     service_watchdog_s: int = 60
     selftest_deadline_s: int = 20
+    check_timeout_s: int = 10
 
 
 class Layout:
@@ -144,6 +145,7 @@ deadline_s = {selftest_deadline_s}
 name = "payment program answers"
 kind = "tcp"
 port = {payment_port}
+timeout_s = {check_timeout_s}
 retry_for_s = 5
 
 [[selftest.checks]]

@@ -56,8 +56,8 @@ class Services:
     def pids(self) -> dict[str, int]:
         return {name: child.pid for name, child in self._children.items()}
 
-    def start(self) -> None:
-        """A freshly booted system: sockets first, then the payment program and the agent."""
+    def start(self, *, agent: bool = True) -> None:
+        """A freshly booted system: sockets first, then the payment program and the agent, unless it cannot start."""
         self._up = True
         for leftover in self._layout.run.iterdir():
             if leftover != self._notify_path:
@@ -66,7 +66,8 @@ class Services:
             self._listen(name)
         port = str(self._settings.payment_port)
         self._spawn("payment", [sys.executable, str(self._layout.booted_root / "pos/payment.py"), port], {})
-        self._start_agent()
+        if agent:
+            self._start_agent()
 
     def terminate(self) -> None:
         """Ask all processes to end."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ import pytest
 from hil.campaign import life, report, writelog
 from hil.campaign.guest import KERNEL, UBOOT, Guest
 from hil.machine import Machine
+from posagent.agent.journal import Journal
+from posagent.platform.storage import LinuxFiles
 
+TOOLS = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 SECTOR = writelog.SECTOR
 
 
@@ -53,6 +59,9 @@ class Said(Machine):
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = list(pieces)
         self.typed = b""
+
+    def on(self) -> None:
+        """It says the same, on or off."""
 
     def read(self, timeout_s: float, bytes_max: int = 1 << 16) -> bytes:
         return self._pieces.pop(0) if self._pieces else b""
@@ -97,6 +106,39 @@ def test_the_agent_is_watched_as_soon_as_there_is_a_shell() -> None:
     assert machine.typed == b"posagent watch --json\n"
 
 
+def test_the_agent_has_decided_when_it_first_knew_its_slots_since_the_power_came() -> None:
+    machine = Said(b"boot: slot b\r\n", b'{"state": "idle", "booted": null}\r\n', STATUS, b"boot: slot a\r\n", STATUS)
+    guest = Guest(machine)
+    told = []
+    for _ in range(5):
+        guest.pump(0)
+        told.append(guest.decided_at)
+    assert told[:2] == [None, None]
+    assert told[2] is not None and told[2] == told[3] == told[4]
+    assert (guest.decided_starts, guest.starts) == (1, 2)
+    guest.power_on()
+    assert (guest.decided_at, guest.starts) == (None, 0)
+
+
+# the end of a life
+
+
+@pytest.mark.parametrize(("fault", "kind", "code", "slot"), [(fault, *end) for fault, end in life.ENDS.items()])
+def test_an_update_has_to_end_in_its_outcome_with_its_code_and_in_its_slot(
+    fault: str, kind: str, code: str, slot: str
+) -> None:
+    outcome = {"outcome": kind, "code": code, "cause": None}
+    assert life.misses(fault, outcome, slot) == []
+    assert "interrupted" in life.misses(fault, outcome | {"code": "interrupted"}, slot)[0]
+    assert len(life.misses(fault, outcome | {"outcome": "failed"}, "ab".replace(slot, ""))) == 2
+
+
+def test_an_update_that_is_refused_is_the_terminals_fault_and_not_the_rigs() -> None:
+    machine = Said(b"root@terminal:~# ", b'posagent update\r\n{"code": "no_update"}\r\n:END:\r\n')
+    with pytest.raises(life.Stuck, match="no_update"):
+        life.begin(Guest(machine))
+
+
 # the log of writes
 
 
@@ -135,6 +177,55 @@ def test_moments_lie_where_it_matters(tmp_path: Path) -> None:
     assert chosen == sorted(set(chosen)) and chosen[-1] == len(writes)
     kinds = [places[number] for number in chosen[:-1]]
     assert [kinds.count(place) for place in (1 << 20, writelog.DATA_AT, life.SLOT_AT["b"])] == [10, 20, 10]
+
+
+def card_with(card: Path, tree: Path) -> Path:
+    """A card whose data partition holds that tree; the rest of it is empty."""
+    data = card.with_suffix(".ext4")
+    subprocess.run(["mkfs.ext4", "-q", "-d", tree, data, "8M"], check=True, capture_output=True, env=TOOLS)
+    with card.open("wb") as medium:
+        medium.seek(writelog.DATA_AT)
+        medium.write(data.read_bytes() + bytes(life.MIB))
+    return card
+
+
+@pytest.mark.real
+def test_a_journal_or_a_payment_that_vanishes_is_found_once_it_had_been_seen(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    journal, ledger = tree / "posagent/journal", tree / "private/pos/ledger"
+    log = writelog.WriteLog(log_of(tmp_path / "log"))
+    replay = writelog.Replay(tmp_path / "card", log, {}, tmp_path)
+
+    def looked() -> list[str]:
+        card_with(replay.card, tree)
+        return list(replay.data_partition(["a"]))
+
+    ledger.parent.mkdir(parents=True)
+    assert looked() == [], "before its first start there is no journal"
+    Journal(LinuxFiles(), str(journal))
+    ledger.write_bytes(b"1 x\n2 y\n")
+    assert looked() == [] and replay.seen == writelog.Seen(payments=2, journal=True)
+    shutil.rmtree(journal.parent)
+    ledger.write_bytes(b"1 x\n")
+    assert looked() == [
+        "1 payments, and 2 at an earlier moment",
+        "the agent's journal is gone, and was there at an earlier moment",
+    ]
+
+
+def test_a_finding_comes_with_the_command_that_examines_its_moment_again(tmp_path: Path) -> None:
+    log, card, keep = log_of(tmp_path / "writes.log"), tmp_path / "card.img", tmp_path / "kept"
+    card.write_bytes(b"as it leaves the factory")
+    finding = writelog.Finding(7, writelog.Seen(payments=2), ("the boot order is empty",))
+    (told,) = writelog.kept(log, card, {}, [finding], keep)
+    said, _, command = told.partition(" -- ")
+    assert said == "before write 7: the boot order is empty"
+    assert command.startswith(".venv/bin/python -m hil.campaign --moment ") and command.endswith(":7")
+    stays = Path(command.split()[-1].removesuffix(":7"))
+    assert stays.parent == keep and stays.exists() and not log.exists()
+    card.write_bytes(b"built anew")
+    with pytest.raises(ValueError, match="built anew"):
+        writelog.again(stays, 7, tmp_path, card)
 
 
 # the report

@@ -36,6 +36,13 @@ def recorded(request: pytest.FixtureRequest) -> dict[str, Any]:
     return value
 
 
+def part(recorded: dict[str, Any], name: str) -> Any:
+    """A part of it that not every rig can record."""
+    if name not in recorded:
+        pytest.skip(f"its rig could not record: {name}")
+    return recorded[name]
+
+
 def test_there_is_a_recording() -> None:
     assert RECORDINGS
 
@@ -90,7 +97,7 @@ def test_the_simulated_environment_has_the_variables_of_the_recorded_one(
 def test_power_supplies_are_understood_as_on_the_terminal(
     recorded: dict[str, Any], tmp_path: Path, condition: str
 ) -> None:
-    shown = recorded["power"][condition]
+    shown = part(recorded, "power")[condition]
     for name, value in shown["files"].items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(value + "\n")
@@ -104,7 +111,7 @@ def test_simulated_power_supplies_look_like_recorded_ones(
 ) -> None:
     sim = in_process().layout
     layout.set_power(sim, battery=55, mains=False)
-    real = recorded["power"]["on the battery"]["files"]
+    real = part(recorded, "power")["on the battery"]["files"]
     by_type = {value: name.rpartition("/")[0] for name, value in real.items() if name.endswith("/type")}
     for place, kind in ((sim.battery, "Battery"), (sim.mains, "Mains")):
         for file in place.iterdir():
@@ -154,7 +161,7 @@ class Played(Machine):
 
 
 def test_the_phases_of_a_start_are_seen_on_the_main_console(recorded: dict[str, Any]) -> None:
-    guest = Guest(Played(recorded["console"]))
+    guest = Guest(Played(part(recorded, "console")))
     phases = set()
     for _ in range(100):
         guest.pump(0)
@@ -167,7 +174,7 @@ def test_the_simulated_terminal_answers_on_the_field_line_as_the_real_one(
 ) -> None:
     certificate = certify(desk.keys / "engineer-ca", make_key(tmp_path / "key"))
     laptop = Laptop(in_process(), {"update": certificate})
-    for told in recorded["field"]:
+    for told in part(recorded, "field"):
         if told["unlocked"] and "unlocked" not in laptop.screen.decode():
             laptop.unlock()
         assert shape(laptop.ask(told["typed"]).splitlines()) == shape(told["answered"]), told["typed"]

@@ -170,6 +170,15 @@ def test_a_line_that_is_no_request_leaves_the_one_under_way_as_it_is(bench: Benc
     assert bench.asked == [f"uid {SOMEBODY}", f"uid {SOMEBODY} hung up", f"uid {SOMEBODY}"]
 
 
+def test_who_is_gone_before_the_answer_can_be_sent_is_hung_up_on(bench: Bench) -> None:
+    """A payment application that says its last word and ends: its session must end, too."""
+    caller = bench.connect(SOMEBODY)
+    caller.send(wire.encode({"verb": "watch", "args": {}}))
+    caller.close()
+    bench.turn()
+    assert bench.asked == [f"uid {SOMEBODY}", f"uid {SOMEBODY} hung up"]
+
+
 def test_a_verb_may_have_groups_of_its_own(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: AGENT)
     members = {"pay": 20, "admins": 30}
