@@ -8,7 +8,7 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants demo bench bench-payload fuzz docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload fuzz docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -21,6 +21,7 @@ help:
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
+	@echo "make sim-days  weeks of terminals in shops, DAYS=1000 terminal-days -> build/days.json, days.html"
 	@echo "make fuzz   readers of bundles and payloads on bytes of every kind, FUZZ_S=600 seconds"
 	@echo "make docs   write the generated pages of docs/"
 
@@ -83,6 +84,11 @@ crash-full: venv
 # Known mistakes put into the code: the exploration has to find each -> build/mutants.json.
 mutants: venv
 	$(BIN)/python -m tests.crash.mutants
+
+# Terminal-days in shops, with their batteries, links, calendars and merchants -> build/days.json, build/days.html.
+DAYS ?= 1000
+sim-days: venv
+	$(BIN)/python -m tests.days --days $(DAYS)
 
 # Coverage-guided inputs for whatever reads a bundle. What it finds stands in build/fuzz/crash-*.
 FUZZ_S ?= 600

@@ -44,10 +44,8 @@ class UpdateActors:
         self._workers = workers
         self._timers = timers
         self._clock = clock
-        self._inhibitor = inhibitor
-        self._deadlines = deadlines
-        self._on_restart = on_restart
-        self._jitter = jitter
+        self._inhibitor, self._deadlines = inhibitor, deadlines
+        self._on_restart, self._jitter = on_restart, jitter
         self._errand: Errand | None = None
         self._first_look: Errand | None = None
         self._due: Timer | None = None
@@ -152,7 +150,8 @@ class UpdateActors:
             workers, deadlines = self._workers, self._deadlines
             match verb:
                 case "fetch":
-                    self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH)
+                    known = "tables" in args  # until then nobody knows what else is needed
+                    self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH, known)
                 case "plan":
                     self._start(workers.installer, verb, args, then, failed, deadlines.check_s)
                 case _:
@@ -295,10 +294,12 @@ class UpdateActors:
         failed: Callable[[PosagentError], None],
         deadline_s: float,
         command: Command | None = None,
+        known: bool = True,
         whole: bool = False,
         first: bool = False,
     ) -> None:
-        """Ask a worker; `deadline_s` bounds each step, or the `whole` verb. No command hangs up on the `first` look."""
+        """Ask a worker; `deadline_s` bounds each step, or the `whole` verb; `known`: it counts all there is to do. No
+        command hangs up on the `first` look."""
 
         def end() -> None:
             errand.end()
@@ -325,7 +326,7 @@ class UpdateActors:
             if not whole:
                 errand.put_off()
             if command is not None:
-                self._engine.report_progress(told.bytes_done, told.bytes_total, told.step, command)
+                self._engine.report_progress(told, command, whole=known)
 
         if not first:
             self.stop()

@@ -184,11 +184,13 @@ class AgentApi:
     def _beginning(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
         seen = self._seen()
         source, sha256 = str(offer["url"]), str(offer.get("sha256", ""))
+        expected = assessment.sizes(offer, seen.slots[seen.booted].digest)[0] if "payloads" in offer else 0
         return {
             "id": self._new_id(),
             "source": source,
             "spool": hashlib.sha256(f"{source} {sha256}".encode()).hexdigest()[:16],
             "length": offer.get("length"),
+            "bytes_expected": expected,
             "sha256": sha256,
             "version": str(offer.get("version", "")),
             "from_version": self._booted_version(),

@@ -31,7 +31,7 @@ def of(engine: Engine, offer: Mapping[str, Any] | None) -> dict[str, Any]:
     }
     if offer is None:
         return told
-    size, image = _sizes(offer, seen.slots[seen.booted].digest if seen else "")
+    size, image = sizes(offer, seen.slots[seen.booted].digest if seen else "")
     told["bytes"] = size
     told["offer"]["staged"] = size <= offer["room"]
     told["verdict"] = WAIT if any(not gate.open for gate in gates) else GO
@@ -43,7 +43,7 @@ def of(engine: Engine, offer: Mapping[str, Any] | None) -> dict[str, Any]:
     return told
 
 
-def _sizes(offer: Mapping[str, Any], digest: str) -> tuple[int, int]:
+def sizes(offer: Mapping[str, Any], digest: str) -> tuple[int, int]:
     """Bytes to fetch and of the image: of the delta for the image that runs, else of the full payload, else of all."""
     payloads = {one["from"]: one for one in offer["payloads"]}
     chosen = payloads.get(digest) if digest else None

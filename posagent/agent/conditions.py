@@ -26,6 +26,10 @@ PLAN_S = 20.0
 """A plan is good for so long, unless the update changes."""
 
 
+SILENT_S, MOMENT_S = 2.0, 0.9
+"""After so long without a byte, those that come have come in a moment."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far the present work is; not durable."""
@@ -61,7 +65,7 @@ class Conditions:
         self._trend = Trend()
         self._were_open: frozenset[str] | None = None
         self._link: tuple[str, LinkRate] | None = None
-        self._fetched = 0
+        self._fetched, self._fetched_s = 0, clock.monotonic()
         self._planned: tuple[object, float, Plan] | None = None
 
     def power(self) -> PowerReading:
@@ -152,15 +156,20 @@ class Conditions:
         self._link[1].note(self._clock.monotonic(), self._fetched)  # so that silence counts
         return self._link[1]
 
-    def downloaded(self, situation: Situation, bytes_done: int) -> None:
-        """So much of the download is there now."""
+    def downloaded(self, situation: Situation, bytes_done: int, *, anew: bool = False) -> None:
+        """So much of the download is there now; `anew` after a pause in which nobody fetched."""
         update = situation.update
         if update is None:
             return
         if self._link is None or self._link[0] != update.id:
             self._link = (update.id, estimate.link_of(situation))
-        self._fetched = bytes_done
-        self._link[1].note(self._clock.monotonic(), bytes_done)
+        now_s, link = self._clock.monotonic(), self._link[1]
+        if anew:
+            link.connect()
+        elif now_s - self._fetched_s > SILENT_S:
+            link.note(now_s - MOMENT_S, self._fetched)  # until then nothing came: the fetcher tells of every piece
+        self._fetched, self._fetched_s = bytes_done, now_s
+        link.note(now_s, bytes_done)
 
     def shown(self, at_s: float) -> str:
         """A moment as the clock on the terminal's wall shows it; with the day where that is not today."""

@@ -1,8 +1,9 @@
 """The terminal's one daily restart (PCI: memory is initialised anew at least once a day), where the agent makes it.
 
-Rules: an update's own restart takes its place: on a day on which the terminal has restarted for an update, and while
-one is planned to begin soon or is under way, there is none. A payment under way puts it off by minutes, not longer
-than `PUT_OFF_S_MAX`: then it waits for the next day, and the status says so.
+Rules: an update's own restart takes its place: on a day on which the terminal has restarted for an update there is
+none. One that is planned to begin soon, or under way, is waited for, but it may not come: then the terminal restarts
+after all. A payment under way puts it off by minutes, not longer than `PUT_OFF_S_MAX`: then it waits for the next day,
+and the status says so.
 """
 
 from __future__ import annotations
@@ -39,20 +40,24 @@ class DailyRestart:
 
     def _due(self, moment: float) -> None:
         now_s = self._clock.wall()
-        if self._taken(moment) or now_s - moment > PUT_OFF_S_MAX:
-            if now_s - moment > PUT_OFF_S_MAX:
+        late_s = now_s - moment
+        if self._taken(moment) or late_s > PUT_OFF_S_MAX:
+            if late_s > PUT_OFF_S_MAX:
                 self._engine.report_problem(PosagentError("restart_put_off"))
             self.begin()
-        elif self._engine.critical or not self._may().open or now_s < moment:
+        elif late_s < 0 or self._engine.critical or not self._may().open or (late_s < JOINS_S and self._planned()):
             self._timers.call_later(max(AGAIN_S, moment - now_s), lambda: self._due(moment))
         else:
             self._engine.post(Occurrence(event=Event.RESTART_DUE))
 
     def _taken(self, moment: float) -> bool:
-        """An update has restarted the terminal around that moment, or is about to."""
-        situation = self._engine.situation
-        last, plan = situation.last_outcome, self._engine.plan()
-        if last is not None and abs(float(last.get("at", 0)) - moment) < JOINS_S and last.get("restarted"):
-            return True
-        soon = plan is not None and plan.start_s is not None and plan.start_s - self._clock.wall() < JOINS_S
-        return situation.state is State.READY and soon
+        """An update has restarted the terminal around that moment."""
+        last = self._engine.situation.last_outcome
+        return last is not None and abs(float(last.get("at", 0)) - moment) < JOINS_S and bool(last.get("restarted"))
+
+    def _planned(self) -> bool:
+        """An update is about to restart it, if its other gates open."""
+        if self._engine.situation.state is not State.READY:
+            return False
+        plan = self._engine.plan()
+        return plan is not None and plan.start_s is not None and plan.start_s - self._clock.wall() < JOINS_S

@@ -15,7 +15,7 @@ from typing import Protocol
 from posagent.agent.conditions import Conditions
 from posagent.agent.conditions import Progress as Progress
 from posagent.agent.journal import Journal
-from posagent.core import drift
+from posagent.core import drift, estimate
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Forecast, Running
 from posagent.core.machine import decide
@@ -88,6 +88,7 @@ class Engine:
         self._began = clock.monotonic()
         self._before = 0
         """Bytes that were done before this process went on with them."""
+        self._whole = True
         self.problems: dict[str, PosagentError] = {}
         if journal.damage is not None:
             self.report_problem(PosagentError("journal_damaged", journal.damage))
@@ -180,12 +181,15 @@ class Engine:
         if self._entered is None or self._entered[0] is not self.situation.state:
             return Running()
         until = self._clock.monotonic() if self._held_at is None else self._held_at
-        update = self.situation.update
-        before = min(self._before, self.progress.bytes_total) if update is not None else 0
+        update, told = self.situation.update, self.progress
+        done, before = float(told.bytes_done), float(min(self._before, told.bytes_total) if update is not None else 0)
+        if self.situation.state is State.INSTALL:
+            done = estimate.of_both_passes(done, told.bytes_total, told.step == "read_back")
+            before = estimate.of_both_passes(before, told.bytes_total, False)
         return Running(
             elapsed_s=max(until - self._entered[1], 0.0),
-            units_done=self.progress.bytes_done,
-            units_total=self.progress.bytes_total,
+            units_done=done,
+            units_total=told.bytes_total,
             units_before=before,
         )
 
@@ -248,15 +252,21 @@ class Engine:
                 self._entered = (state, self._entered[1] + now - self._held_at)
             self._held_at = None
 
-    def report_progress(self, bytes_done: int, bytes_total: int, step: str, command: Command) -> None:
+    def report_progress(self, told: Progress, command: Command, *, whole: bool = True) -> None:
         """A worker got so far: shown at once, journalled in a few steps so that attempts count from there. What is done
-        again, because a power cut took it, is no progress."""
+        again, because a power cut took it, is no progress. Where it does not do the `whole` of the work, the
+        announcement says how much that is, or nobody."""
+        bytes_done, bytes_total = told.bytes_done, told.bytes_total
+        if not whole:
+            expected = self.situation.update.bytes_expected if self.situation.update is not None else 0
+            bytes_total = max(bytes_total, expected) if expected else 0
         if self.progress.bytes_total == 0 and self.situation.attempts.get(command.value):
             self._before = bytes_done  # whoever goes on begins with what was there
-        self.progress = Progress(bytes_done=bytes_done, bytes_total=bytes_total, step=step)
+        self.progress = dataclasses.replace(told, bytes_total=bytes_total)
         update = self.situation.update
         if command is Command.FETCH:
-            self._conditions.downloaded(self.situation, bytes_done)
+            self._conditions.downloaded(self.situation, bytes_done, anew=whole and not self._whole)
+            self._whole = whole
             self._foretell_download()
         known = update.bytes_done if update is not None else 0
         step_bytes = bytes_total / STEPS if bytes_total else STEP_BYTES

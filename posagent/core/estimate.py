@@ -34,6 +34,8 @@ DEFAULT_WEIGHT = 0.1
 PACE_SPREAD = 0.2
 """How far the rest's pace may differ from that so far, half way through (logarithm)."""
 
+READ_BACK_SHARE = 0.2
+"""Of an installation's time: all that was written is read back and compared."""
 CLOSING = 0.01
 """What a phase still takes, of the whole, when all its units had been done before."""
 
@@ -153,6 +155,12 @@ def link_of(situation: Situation, kind: str = "") -> LinkRate:
     return LinkRate(history=situation.measurements.get(DOWNLOAD, ()), kind=kind)
 
 
+def of_both_passes(done: float, total: float, reading_back: bool) -> float:
+    """How far an installation is, of `total`, when so much was written, or read back after all was written."""
+    written = (1 - READ_BACK_SHARE) * (total if reading_back else done)
+    return written + (READ_BACK_SHARE * done if reading_back else 0.0)
+
+
 def refined(whole: Spread, running: Running) -> Span:
     """What is left of a phase that is under way.
 
@@ -232,7 +240,12 @@ def _size_unknown(per_byte: Spread) -> Spread:
 def _sizes(update: Update | None) -> dict[str, float]:
     if update is None:
         return {}
-    return {DOWNLOAD: float(update.length or 0), VERIFY: float(update.length or 0), INSTALL: float(update.image_size)}
+    whole = float(update.length or 0)
+    return {
+        DOWNLOAD: float(update.bytes_expected) or whole,
+        VERIFY: whole,
+        INSTALL: float(update.image_size),
+    }
 
 
 def _journalled(situation: Situation) -> Running:

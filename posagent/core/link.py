@@ -128,6 +128,8 @@ class LinkRate:
         self._forget()
 
     def _forget(self) -> None:
+        self._anew = False
+        self._warm_s = 0.0  # of the present connection
         self._at: float | None = None
         self._done = 0
         self._heard = 0.0  # when the last byte came
@@ -139,11 +141,18 @@ class LinkRate:
         self._gap_s = 0.0  # the last of it, until bytes come again
         self._varied = _Varied()
 
+    def connect(self) -> None:
+        """What comes next comes over a new connection, which has to fill the link first. Nobody fetched before: that
+        pause says nothing of the link."""
+        self._anew, self._warm_s = True, 0.0
+
     def note(self, monotonic_s: float, bytes_done: int) -> None:
         """So much was there then. Fewer bytes than before: the download began again, and so do we."""
         if self._at is None or bytes_done < self._done:
             self._forget()
+        if self._at is None or self._anew:
             self._at, self._heard, self._done = monotonic_s, monotonic_s, bytes_done
+            self._anew, self._bin = False, (0.0, 0.0)
             return
         seconds, size = monotonic_s - self._at, bytes_done - self._done
         if seconds <= 0:
@@ -163,7 +172,8 @@ class LinkRate:
             self._silent_s += silent_s
             self._gap_s += silent_s
             return
-        if self._begun[0] < WARM_S:
+        if self._warm_s < WARM_S:
+            self._warm_s += seconds
             self._begun = (self._begun[0] + seconds, self._begun[1] + size)
             return
         self._moved = (self._moved[0] + seconds, self._moved[1] + size)

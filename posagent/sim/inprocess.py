@@ -17,11 +17,12 @@ from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.journal import BYTES_MAX, Journal
+from posagent.agent.payment import Payments
 from posagent.config import Config
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
-from posagent.core.ports import Files, Message, Power, ResetCause, Verb
+from posagent.core.ports import Files, Message, Power, ResetCause, Verb, Worker
 from posagent.fetcher.download import ROOM_BYTES_MIN, ClosableSource, Fetcher
 from posagent.fetcher.http import Client
 from posagent.fetcher.wanted import HEAD_BYTES
@@ -92,6 +93,10 @@ class Parts:
 class VirtualTerminal:
     """The rooms of one terminal, wired, in virtual time. Switch on with `boot`, move with `step`, ask with `ask`."""
 
+    deadlines = Deadlines()
+    payments: Payments | None = None
+    """The payment applications' sessions, where the terminal has any; made anew by `_conditions`."""
+
     def __init__(self, parts: Parts, time: VirtualTime, *, step_s: float = 0.01) -> None:
         self.time = time
         self.boots = 0
@@ -131,7 +136,14 @@ class VirtualTerminal:
 
     def _decided(self, decision: Decision) -> None:
         """Called after every decision, before its commands."""
+        self._told()
+
+    def _told(self) -> None:
+        """Whoever looks on hears of it."""
         self.api.changed()
+
+    def _begun(self) -> None:
+        """Called when the hardware is known and the first decision was made."""
 
     def start_agent(self) -> None:
         """A fresh agent process on what the disk holds; everything in memory is gone."""
@@ -145,7 +157,7 @@ class VirtualTerminal:
             clock=self.time,
             limits=parts.limits,
             on_change=self._decided,
-            on_progress=lambda: self.api.changed(),
+            on_progress=self._told,
         )
         workers = self._workers()
         actors = UpdateActors(
@@ -154,17 +166,20 @@ class VirtualTerminal:
             timers=self.time,
             clock=self.time,
             inhibitor=NoInhibitor(),
-            deadlines=Deadlines(),
+            deadlines=self.deadlines,
         )
         engine.actors = actors
         self._engine = engine
         self._actors = actors
-        self.api = AgentApi(engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id)
+        self.api = AgentApi(
+            engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id, payments=self.payments
+        )
         looked: list[bool] = []
 
         def begin(seen: Any) -> None:
             looked.append(True)
             engine.start(seen)
+            self._begun()
 
         def failed(error: PosagentError) -> None:
             looked.append(False)
@@ -202,7 +217,7 @@ class VirtualTerminal:
             selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
         )
 
-    def _worker(self, verbs: Mapping[str, Verb]) -> LocalWorker:
+    def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)
 
     def _reboot(self, _: Mapping[str, Any]) -> Iterator[Message]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from posagent.agent.engine import STEPS
+from posagent.agent.engine import STEPS, Progress
 from posagent.core.model import Command
 from posagent.sim.inprocess import InProcessTerminal
 
@@ -37,17 +37,33 @@ def test_progress_is_journalled_in_steps_whether_the_length_is_known_or_not(
     journal.append = appended  # type: ignore[method-assign]
     total = 2000 * CHUNK_BYTES
     for done in range(CHUNK_BYTES, total + 1, CHUNK_BYTES):
-        fetching._engine.report_progress(done, total if known else 0, "", Command.FETCH)
+        fetching._engine.report_progress(Progress(bytes_done=done, bytes_total=total if known else 0), Command.FETCH)
     assert 10 < len(records) <= records_max
     assert fetching.situation.attempts.get("fetch") is None, "who gets further may try again"
 
 
 def test_what_is_done_again_is_no_progress(fetching: InProcessTerminal) -> None:
-    fetching._engine.report_progress(60, 100, "", Command.FETCH)
+    fetching._engine.report_progress(Progress(bytes_done=60, bytes_total=100), Command.FETCH)
     fetching.boot()
     fetching.run_until(lambda one: bool(one.situation.attempts.get("fetch")))
     for total in (100, 90, 0, 110):
-        fetching._engine.report_progress(60, total, "", Command.FETCH)
+        fetching._engine.report_progress(Progress(bytes_done=60, bytes_total=total), Command.FETCH)
         assert fetching.situation.attempts["fetch"] == 1
-    fetching._engine.report_progress(70, 100, "", Command.FETCH)
+    fetching._engine.report_progress(Progress(bytes_done=70, bytes_total=100), Command.FETCH)
     assert fetching.situation.attempts.get("fetch") is None
+
+
+@pytest.mark.parametrize(("expected", "told"), [(2_000_000, 2_000_000), (0, 0)])
+def test_the_head_of_a_bundle_is_not_taken_for_all_of_it(
+    expected: int, told: int, in_process: Callable[[], InProcessTerminal]
+) -> None:
+    terminal = in_process()
+    terminal.silent.add("fetch")
+    offer = {"url": "http://x/y", "length": 9_000_000, "payloads": [{"from": "", "bytes": expected, "image_bytes": 1}]}
+    terminal.api._begin(offer if expected else {"url": "http://x/y"}, lambda _: None, "test")
+    terminal.run_until(lambda one: bool(one.situation.attempts.get("fetch")))
+    head = Progress(bytes_done=16384, bytes_total=65536)
+    terminal._engine.report_progress(head, Command.FETCH, whole=False)
+    assert terminal._engine.progress.bytes_total == told
+    terminal._engine.report_progress(Progress(bytes_done=65536, bytes_total=1_500_000), Command.FETCH)
+    assert terminal._engine.progress.bytes_total == 1_500_000, "the plan knows better"

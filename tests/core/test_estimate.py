@@ -22,6 +22,7 @@ from posagent.core.estimate import (
     critical_s,
     forecast,
     link_of,
+    of_both_passes,
     refined,
 )
 from posagent.core.manifest import RATES_MAX
@@ -248,3 +249,8 @@ def test_terminals_unlike_those_that_the_defaults_were_made_for_are_not_far_off(
     """Steadier ones than expected end within p90 more often, rougher ones a little less."""
     assert whole_updates(places=0.3, times=0.15, common=0.05)[0] >= 0.95
     assert whole_updates(places=0.7, times=0.35, common=0.2)[0] >= 0.82
+
+
+def test_reading_back_goes_on_where_writing_ended() -> None:
+    told = [of_both_passes(done, 100, back) for back in (False, True) for done in (0, 50, 100)]
+    assert told == sorted(told) and told[0] == 0 and told[-1] == pytest.approx(100) and told[2] == told[3]

@@ -232,3 +232,26 @@ def unsorted_or_not(fed: list[tuple[float, int]]) -> Iterator[tuple[float, int]]
     """Mostly as time goes by; now and then a clock or a count goes back."""
     yield from sorted(fed)
     yield from fed[:3]
+
+
+def test_a_pause_in_which_nobody_fetched_says_nothing_of_the_link() -> None:
+    """Between a bundle's head and the rest the installer plans, on a large slot for a while."""
+    paused, straight = LinkRate(), LinkRate()
+    for link, connects in ((paused, True), (straight, False)):
+        done = steady(link, 100_000.0, 4)
+        if connects:
+            link.connect()
+        steady(link, 100_000.0, 6, begin_s=40.0 if connects else 4.0, done=done)
+    assert paused.remaining(10 * MB).p50 == pytest.approx(straight.remaining(10 * MB).p50, rel=0.02)
+
+
+def test_a_new_connection_has_to_fill_the_link_first() -> None:
+    link = LinkRate()
+    link.note(0.0, 0)
+    link.note(0.1, 65_536)
+    link.connect()
+    for second, done in enumerate((65_536, 100_000, 200_000), start=5):
+        link.note(float(second), done)
+    before = link.bytes_per_s
+    steady(link, 200_000.0, 4, begin_s=8.0, done=400_000)
+    assert before < 150_000 and link.bytes_per_s == pytest.approx(200_000, rel=0.05)
