@@ -28,21 +28,21 @@ EVIDENCE = ("checks", "log")
 class Update:
     """The update under way. `source` is a URL or a local path; `spool` names its files in the spool.
 
-        `bytes_done` is the furthest that the present state's work ever got.
+    `bytes_done` is the furthest that the present state's work ever got.
 
-        `bytes_expected` is what has to be fetched here, as announced; 0 where nobody said.
+    `bytes_expected` is what has to be fetched here, as announced; 0 where nobody said.
 
     `kind` is of the payload that is used, `delta` or `full`; `refused` is why a delta cannot be used here; `streamed`
     says that there was no room to fetch all of it before parts were put into the slot; `downloads` counts those given
     up because they were corrupt, in which `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came
     more than once in all.
 
-        From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
-        said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
-        `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took.
+    From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
+    said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
+    `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took.
 
-        From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
-        necessary because the power had gone away.
+    From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
+    necessary because the power had gone away.
     """
 
     id: str
