@@ -17,6 +17,8 @@ from posagent.core.model import Event, Gate, Occurrence, State
 from posagent.core.ports import Clock, Timers
 
 AGAIN_S = 60.0
+LOOK_S = 3600.0
+"""So often the clock is looked at: it may have been set since, and a day would go by."""
 PUT_OFF_S_MAX = 3 * 3600.0
 JOINS_S = 2 * 3600.0
 """An update that is planned to begin so soon restarts the terminal itself."""
@@ -35,7 +37,11 @@ class DailyRestart:
         now_s = self._clock.wall()
         ahead = spells(self._calendar.zone, now_s - DAY_S, now_s + 2 * DAY_S)
         moment = next((one for one in self._calendar.restarts_s(ahead) if one > now_s), None)
-        if moment is not None:
+        if moment is None:
+            return
+        if moment - now_s > LOOK_S:
+            self._timers.call_later(LOOK_S, self.begin)
+        else:
             self._timers.call_later(moment - now_s, lambda: self._due(moment))
 
     def _due(self, moment: float) -> None:

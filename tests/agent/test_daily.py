@@ -89,3 +89,13 @@ def test_an_update_that_is_planned_and_does_not_come_is_not_waited_for_all_night
     live_days(nightly, 2)
     assert nightly.state is State.READY, "nobody agreed"
     assert len(nightly.restarts) == 2 and all(3.0 <= hour <= 3.0 + JOINS_S / 3600 + 0.1 for hour in nightly.restarts)
+
+
+def test_a_clock_that_is_set_right_costs_no_day(nightly: Nightly) -> None:
+    nightly.time._wall -= 20 * 365 * 86400 + 5 * 3600
+    nightly.boot()
+    live_days(nightly, 1.1)
+    nightly.restarts.clear()
+    nightly.time._wall += 20 * 365 * 86400 + 5 * 3600
+    live_days(nightly, 2)
+    assert nightly.restarts == [3.0, 3.0]
