@@ -62,16 +62,17 @@ class Conditions:
         self._habits = habits
         self._terminal = terminal
         self._floor_s = floor_s
+        self.reading = PowerReading()
         self._trend = Trend()
         self._were_open: frozenset[str] | None = None
         self._link: tuple[str, LinkRate] | None = None
         self._fetched, self._fetched_s = 0, clock.monotonic()
         self._planned: tuple[object, float, Plan] | None = None
 
-    def power(self) -> PowerReading:
-        reading = self._power.read()
-        self._trend = self._trend.after(self._clock.monotonic(), reading)
-        return reading
+    def _look(self) -> PowerReading:
+        self.reading = self._power.read()
+        self._trend = self._trend.after(self._clock.monotonic(), self.reading)
+        return self.reading
 
     # gates
 
@@ -81,7 +82,7 @@ class Conditions:
         need_s = forecast.together(INSTALL, ACTIVATE, SELFTEST, ROLLBACK).p90
         near = situation.state in (State.INSTALL, State.ACTIVATE)
         found = policy.gates(
-            self.power(), self._limits, seen, need_s=need_s, trend=self._trend, was_open=self._were_open, near=near
+            self._look(), self._limits, seen, need_s=need_s, trend=self._trend, was_open=self._were_open, near=near
         )
         if self._payments is not None:
             reconcile = update is not None and "reconcile" in update.conditions

@@ -38,6 +38,8 @@ from posagent.core.window import Plan
 
 PHASE_SECONDS_MAX = 3600.0
 FORETELL_S = 10.0
+JOURNALLED = (Command.FETCH, Command.INSTALL)
+"""Work that goes on after a power cut where it was; of other work nothing is worth a decision on the way."""
 MEASURED: Mapping[Event, State] = {
     Event.FETCHED: State.DOWNLOAD,
     Event.ACCEPTED: State.VERIFY,
@@ -45,7 +47,7 @@ MEASURED: Mapping[Event, State] = {
     Event.TESTS_PASSED: State.SELFTEST,
     Event.MARKED_GOOD: State.COMMIT,
 }
-TELL_S = 0.25
+TELL_S = 0.5
 STEPS = 20
 """A download or install journals its progress this many times at most."""
 STEP_BYTES = 16 << 20
@@ -138,8 +140,10 @@ class Engine:
     def now(self) -> float:
         return self._clock.wall()
 
+    @property
     def power(self) -> PowerReading:
-        return self._conditions.power()
+        """As it was when the gates were last asked."""
+        return self._conditions.reading
 
     def gates(self) -> tuple[Gate, ...]:
         return self._conditions.gates(self.situation, self.observation, self._running())
@@ -148,13 +152,11 @@ class Engine:
         """How long the update still takes; in `idle`, one with so much `work` (bytes) would."""
         return self._conditions.forecast(self.situation, self._running(), work)
 
-    @property
-    def moved(self) -> tuple[str, str] | None:
+    def moved(self, forecast: Forecast) -> tuple[str, str] | None:
         """Why the estimate moved by more than a quarter since it was last told, in English and Chinese."""
         update = self.situation.update
         if update is None:
             return None
-        forecast = self.forecast()
         if self._told is None or self._told[0] != update.id:
             self._told = (update.id, forecast, None)
         elif reason := drift.moved(self._told[1], forecast):
@@ -270,7 +272,8 @@ class Engine:
             self._foretell_download()
         known = update.bytes_done if update is not None else 0
         step_bytes = bytes_total / STEPS if bytes_total else STEP_BYTES
-        if bytes_done - known > step_bytes or (bytes_total and bytes_done == bytes_total > known):
+        further = bytes_done - known > step_bytes or (bytes_total and bytes_done == bytes_total > known)
+        if further and command in JOURNALLED:
             data = {
                 "update": {"bytes_done": bytes_done, "bytes_total": bytes_total},
                 "progressed": [command.value],

@@ -17,8 +17,10 @@ from posagent.core.states import SPECS
 
 
 def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[str, Any]:
-    """Everything at one glance; `alarms` are problems beside the engine's own."""
-    situation, seen, power = engine.situation, engine.observation, engine.power()
+    """Everything at one glance; `alarms` are problems beside the engine's own. Each thing is asked once: progress is
+    told several times a second, and this is a slow machine."""
+    situation, seen, gates = engine.situation, engine.observation, engine.gates()
+    power, forecast = engine.power, None if situation.state is State.IDLE else engine.forecast()
     return {
         "terminal": terminal,
         "agent_version": posagent.__version__,
@@ -26,14 +28,14 @@ def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[s
         "meaning": SPECS[situation.state].meaning,
         "meaning_zh": SPECS[situation.state].meaning_zh,
         "critical": engine.critical,
-        "expected_s": expected_s(engine),
+        "expected_s": expected_s(engine, forecast),
         "booted": seen.booted if seen else None,
         "slots": {name: views.slot(name, view, seen.booted) for name, view in sorted(seen.slots.items())}
         if seen
         else {},
         "update": _update(engine),
-        "estimate": None if situation.state is State.IDLE else estimated(engine),
-        "gates": [views.gate(gate) for gate in engine.gates()],
+        "estimate": None if forecast is None else estimated(engine, forecast),
+        "gates": [views.gate(gate) for gate in gates],
         "power": {
             "battery_percent": power.battery_percent,
             "charging": power.charging,
@@ -45,21 +47,22 @@ def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[s
     }
 
 
-def expected_s(engine: Engine) -> float | None:
+def expected_s(engine: Engine, forecast: Forecast | None = None) -> float | None:
     """Seconds until the critical section ends; None outside of it, and while it waits for a gate."""
-    if engine.waits_for or engine.situation.state not in estimate.CRITICAL:
+    if engine.situation.state not in estimate.CRITICAL or engine.waits_for:
         return None
-    return max(round(engine.forecast().total.p50, 1), 1.0)
+    return max(round((forecast or engine.forecast()).total.p50, 1), 1.0)
 
 
-def estimated(engine: Engine) -> dict[str, Any]:
+def estimated(engine: Engine, forecast: Forecast | None = None) -> dict[str, Any]:
     """How long it takes from now on, in seconds (`p50` in half of all cases, `p90` in nine of ten): each phase ahead,
     the `total`, and the `outage` in which no payment can be taken; `begins_at` where the calendar decides, and why the
     total `moved` lately."""
-    plan = engine.plan()
-    told = {**spans(engine.forecast()), "begins_at": None if plan is None else plan.start_s}
-    if engine.moved is not None:
-        told |= {"moved": engine.moved[0], "moved_zh": engine.moved[1]}
+    forecast, plan = forecast or engine.forecast(), engine.plan()
+    told = {**spans(forecast), "begins_at": None if plan is None else plan.start_s}
+    moved = engine.moved(forecast)
+    if moved is not None:
+        told |= {"moved": moved[0], "moved_zh": moved[1]}
     return told
 
 

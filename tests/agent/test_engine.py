@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from posagent.agent.engine import STEPS, Progress
-from posagent.core.model import Command
+from posagent.core.model import Command, State
 from posagent.sim.inprocess import InProcessTerminal
+from tests.conftest import Desk
 
 CHUNK_BYTES = 256 * 1024
 
@@ -67,3 +68,19 @@ def test_the_head_of_a_bundle_is_not_taken_for_all_of_it(
     assert terminal._engine.progress.bytes_total == told
     terminal._engine.report_progress(Progress(bytes_done=65536, bytes_total=1_500_000), Command.FETCH)
     assert terminal._engine.progress.bytes_total == 1_500_000, "the plan knows better"
+
+
+def test_progress_of_work_that_begins_anew_after_a_cut_decides_nothing(
+    in_process: Callable[[], InProcessTerminal], desk: Desk
+) -> None:
+    """Thousands of operations are checked, and each decision asks every gate."""
+    terminal = in_process()
+    terminal.silent.add("check")
+    terminal.ask("update", source=str(desk.bundles["2.0.0"]))
+    terminal.run_until(lambda one: one.state is State.VERIFY)
+    engine = terminal._engine
+    asked: list[str] = []
+    engine._facts = lambda: asked.append("facts")  # type: ignore[method-assign, assignment, return-value]
+    for done in range(1, 2000):
+        engine.report_progress(Progress(bytes_done=done, bytes_total=2000, step="check"), Command.CHECK)
+    assert asked == [] and engine.progress.bytes_done == 1999
