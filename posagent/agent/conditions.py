@@ -20,7 +20,7 @@ from posagent.core.link import LinkRate
 from posagent.core.model import Gate, Observation, Situation, State, Update
 from posagent.core.ports import Clock, Power, PowerReading
 from posagent.core.trend import Trend
-from posagent.core.window import Moment, Plan, Wish, plan
+from posagent.core.window import Moment, Plan, Why, Wish, plan
 
 PLAN_S = 20.0
 """A plan is good for so long, unless the update changes."""
@@ -136,7 +136,8 @@ class Conditions:
         idle_s = habits.idle_s if habits is not None else self._clock.monotonic()
         quiet = habits.quiet if habits is not None else Habits.NOTHING
         made = plan(wish, self._calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
-        self._planned = (key, now_s, made)
+        # without a clock every payment puts it off: nothing to remember
+        self._planned = (key, now_s, made) if made.why is not Why.CLOCK_UNKNOWN else None
         return made
 
     def forecast(self, situation: Situation, running: Running, work: Mapping[str, float] | None = None) -> Forecast:

@@ -214,6 +214,13 @@ def test_with_a_clock_that_cannot_be_right_a_while_without_payments_is_enough(tm
     plan = conditions.plan(Situation(), Running())
     assert plan is not None and plan.why is Why.CLOCK_UNKNOWN
     assert plan.start_s == pytest.approx(1000 + 1800)
+    time.let_pass(1795)
+    nearly = conditions.plan(Situation(), Running())
+    assert nearly is not None and nearly.start_s == pytest.approx(1000 + 1800)
+    habits.note(1)
+    time.let_pass(6)
+    again = conditions.plan(Situation(), Running())
+    assert again is not None and again.start_s is not None and again.start_s > time.wall() + 1700, "somebody has paid"
 
 
 def test_quiet_hours_are_kept_across_restarts_and_damage_is_forgotten(tmp_path: Path) -> None:
