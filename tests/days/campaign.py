@@ -94,14 +94,19 @@ def days_of(one: dict[str, Any]) -> dict[int, Counter[str]]:
     wall = wall_of(one["role"])
     found: dict[int, Counter[str]] = {}
 
+    def number(at_s: float) -> int:
+        local = wall.local(at_s)
+        return (local.toordinal() * 24 + local.hour - 12) // 24
+
     def day(at_s: float) -> Counter[str]:
-        number = (wall.local(at_s).replace(tzinfo=None).toordinal() * 24 + wall.local(at_s).hour - 12) // 24
-        return found.setdefault(number, Counter())
+        return found.setdefault(number(at_s), Counter())
 
     for at_s, why in one["restarts"]:
         day(at_s)[why] += 1
-    for at_s in one["cuts"]:
-        day(at_s)["power_cut"] += 1
+    for name, spans in (("power_cut", one["cuts"]), ("wrong clock", one["wrong_clock"])):
+        for begin_s, end_s in spans:
+            for covered in range(number(begin_s), number(end_s) + 1):
+                found.setdefault(covered, Counter())[name] += 1
     for start in one["starts"]:
         if start["exempt"]:
             day(start["at_s"])[start["exempt"]] += 1
@@ -118,8 +123,9 @@ def without(one: dict[str, Any], found: dict[int, Counter[str]]) -> int:
     return sum(not any(found.get(day, Counter[str]())[why] for why in RESTARTS) for day in range(first + 1, last + 1))
 
 
-RESTARTS = ("daily", "update", "rollback", "return", "power_cut")
-EXCUSES = ("rollback", "return", "at once", "deadline", "clock", "power_cut")
+RESTARTS = ("daily", "update", "rollback", "return", "power_cut", "wrong clock")
+"""What makes the day's restart unnecessary, or excuses it."""
+EXCUSES = ("rollback", "return", "at once", "deadline", "clock", "power_cut", "wrong clock")
 
 
 def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -287,7 +287,7 @@ class ShopTerminal(VirtualTerminal):
         """Off, and on again after so long."""
         self.battery.advance()
         self.notes.power_cuts += 1
-        self.notes.cuts.append(self.time.true())
+        self.notes.cuts.append((self.time.true(), self.time.true() + off_s))
         if self.state is not State.IDLE:
             self.notes.cuts_in[self.state.value] += 1
         if self.merchant.paying:
@@ -302,7 +302,9 @@ class ShopTerminal(VirtualTerminal):
         if clock_lost:
             self.notes.clock_faults += 1
             self.time.off_s = RTC_LOST_TO_S - self.time.true()
-            self.world.later(self._random.uniform(*CLOCK_SET_S), self._clock_is_set)
+            wrong_s = self._random.uniform(*CLOCK_SET_S)
+            self.notes.wrong_clock.append((self.time.true(), self.time.true() + wrong_s))
+            self.world.later(wrong_s, self._clock_is_set)
         self.boot()
 
     def _clock_is_set(self) -> None:

@@ -16,7 +16,8 @@ class Notes:
     refused: Counter[str] = dataclasses.field(default_factory=Counter)
     open_at_end: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     outages: list[tuple[float, float, bool, int]] = dataclasses.field(default_factory=list)
-    cuts: list[float] = dataclasses.field(default_factory=list)
+    cuts: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    wrong_clock: list[tuple[float, float]] = dataclasses.field(default_factory=list)
     asked: int = 0
     interrupted: int = 0
     cut_payments: int = 0
