@@ -149,6 +149,7 @@ class Resident:
                 habits=habits,
                 terminal=config.terminal.id,
                 floor_s=float(config.trust.image_built_at),
+                quiet_hours=config.window.quiet_hours,
             ),
             clock=self._clock,
             limits=limits_of(config),

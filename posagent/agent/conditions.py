@@ -6,6 +6,7 @@ core's; nothing here is durable but the quiet hours (agent.habits).
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ from posagent.agent.payment import Payments
 from posagent.core import estimate, policy, schedule
 from posagent.core.energy import EnergyLimits
 from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
-from posagent.core.hours import Calendar
+from posagent.core.hours import Calendar, parse_window
 from posagent.core.link import LinkRate
 from posagent.core.model import Gate, Observation, Situation, State, Update
 from posagent.core.ports import Clock, Power, PowerReading
 from posagent.core.trend import Trend
-from posagent.core.window import Moment, Plan, Why, Wish, plan
+from posagent.core.window import Moment, Plan, Why, Wish, plan, time_of_day_known
 
+NIGHT = parse_window("22:00-06:00")
+"""The window of terminals that are to learn their quiet hours, and have not yet."""
+RELEASED_S = 1_767_225_600.0
+"""2026-01-01: this code is not older."""
 PLAN_S = 20.0
 """A plan is good for so long, unless the update changes."""
 
@@ -53,6 +58,7 @@ class Conditions:
         habits: Habits | None = None,
         terminal: str = "",
         floor_s: float = 0.0,
+        quiet_hours: bool = False,
     ) -> None:
         self._clock = clock
         self._power = power
@@ -62,6 +68,7 @@ class Conditions:
         self._habits = habits
         self._terminal = terminal
         self._floor_s = floor_s
+        self._quiet_hours = quiet_hours
         self.reading = PowerReading()
         self._trend = Trend()
         self._were_open: frozenset[str] | None = None
@@ -89,7 +96,7 @@ class Conditions:
             found += (self._payments.gate(State.INSTALL, reconcile_first=reconcile),)
             if near:
                 name = "payment_restart"
-                found += (self._payments.gate(State.ACTIVATE, reconcile_first=reconcile, name=name),)
+                found += (self._payments.gate(State.ACTIVATE, name=name),)
         if update is not None:
             found += self._people(update, situation, forecast)
         self._were_open = frozenset(gate.name for gate in found if gate.open)
@@ -132,13 +139,25 @@ class Conditions:
             not_before_s=(update.deferred_until or None) if update is not None else None,
             not_after_s=(update.not_after or None) if update is not None else None,
         )
-        floor_s = max(self._floor_s, update.requested_at if update is not None else 0.0)
+        floor_s = self._floor_of(situation)
         idle_s = habits.idle_s if habits is not None else self._clock.monotonic()
         quiet = habits.quiet if habits is not None else Habits.NOTHING
-        made = plan(wish, self._calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
+        calendar = self._calendar
+        if self._quiet_hours and not calendar.windows and not quiet.learned:
+            calendar = dataclasses.replace(calendar, windows=(NIGHT,))
+        made = plan(wish, calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
         # without a clock every payment puts it off: nothing to remember
         self._planned = (key, now_s, made) if made.why is not Why.CLOCK_UNKNOWN else None
         return made
+
+    def clock_known(self, situation: Situation) -> bool:
+        return time_of_day_known(self._clock.wall(), self._floor_of(situation))
+
+    def _floor_of(self, situation: Situation) -> float:
+        """The latest moment that has certainly passed."""
+        update, last = situation.update, situation.last_outcome
+        told = (update.requested_at if update is not None else 0.0, float(last.get("at", 0)) if last else 0.0)
+        return max(self._floor_s, RELEASED_S, *told)
 
     def forecast(self, situation: Situation, running: Running, work: Mapping[str, float] | None = None) -> Forecast:
         update = situation.update

@@ -2,8 +2,8 @@
 
 Rules: an update's own restart takes its place: on a day on which the terminal has restarted for an update there is
 none. One that is planned to begin soon, or under way, is waited for, but it may not come: then the terminal restarts
-after all. A payment under way puts it off by minutes, not longer than `PUT_OFF_S_MAX`: then it waits for the next day,
-and the status says so.
+after all. With a clock that cannot be right it restarts when it has run for a day. A payment under way puts it off by
+minutes, not longer than `PUT_OFF_S_MAX`: then it waits for the next day, and the status says so.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ class DailyRestart:
     ) -> None:
         self._engine, self._timers, self._clock = engine, timers, clock
         self._calendar, self._may = calendar, may
+        self._began = clock.monotonic()
 
     def begin(self) -> None:
+        if not self._engine.clock_known:
+            self._without_clock()
+            return
         now_s = self._clock.wall()
         ahead = spells(self._calendar.zone, now_s - DAY_S, now_s + 2 * DAY_S)
         moment = next((one for one in self._calendar.restarts_s(ahead) if one > now_s), None)
@@ -44,7 +48,17 @@ class DailyRestart:
         else:
             self._timers.call_later(moment - now_s, lambda: self._due(moment))
 
+    def _without_clock(self) -> None:
+        """It restarts when it has run for a day, at whatever time that is."""
+        if self._clock.monotonic() - self._began >= DAY_S and not self._engine.critical and self._may().open:
+            self._engine.post(Occurrence(event=Event.RESTART_DUE))
+        else:
+            self._timers.call_later(LOOK_S, self.begin)
+
     def _due(self, moment: float) -> None:
+        if not self._engine.clock_known:
+            self.begin()
+            return
         now_s = self._clock.wall()
         late_s = now_s - moment
         if self._taken(moment) or late_s > PUT_OFF_S_MAX:

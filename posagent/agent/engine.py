@@ -163,6 +163,11 @@ class Engine:
             self._told = (update.id, forecast, reason)
         return self._told[2]
 
+    @property
+    def clock_known(self) -> bool:
+        """Whether the clock may be right."""
+        return self._conditions.clock_known(self.situation)
+
     def plan(self) -> Plan | None:
         """When the installation begins, as far as the calendar decides."""
         return self._conditions.plan(self.situation, self._running())

@@ -120,7 +120,9 @@ def plan(wish: Wish, calendar: Calendar, quiet: Quiet, moment: Moment, idle_need
     """When it begins, as seen now."""
     now_s = moment.wall_s
     if not time_of_day_known(now_s, moment.floor_s):
-        return _from(wish, Why.CLOCK_UNKNOWN, now_s + max(idle_needed_s - moment.idle_s, 0.0))
+        start_s = now_s + max(idle_needed_s - moment.idle_s, 0.0)
+        put_off_s = wish.not_before_s or 0.0  # by the same clock; unless it was set since
+        return _from(wish, Why.CLOCK_UNKNOWN, max(start_s, put_off_s) if put_off_s - now_s <= DAY_S else start_s)
     deadline_s = wish.not_after_s
     if deadline_s is not None and deadline_s <= now_s:
         return _from(wish, Why.DEADLINE, now_s)

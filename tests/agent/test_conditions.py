@@ -13,7 +13,7 @@ from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Running
 from posagent.core.hours import Calendar, FixedZone, parse_window
-from posagent.core.model import Situation, State
+from posagent.core.model import Situation, State, Update
 from posagent.core.window import Why
 from posagent.platform.storage import LinuxFiles
 from posagent.release import bundle
@@ -235,3 +235,31 @@ def test_quiet_hours_are_kept_across_restarts_and_damage_is_forgotten(tmp_path: 
     assert again.quiet == habits.quiet
     path.write_text('{"cells": [1]}')
     assert Habits(LinuxFiles(), str(path), time, FixedZone()).quiet == Habits.NOTHING
+
+
+def test_until_quiet_hours_are_learned_the_night_is_quiet(tmp_path: Path) -> None:
+    time = VirtualTime()
+    conditions = Conditions(
+        clock=time,
+        power=None,  # type: ignore[arg-type]
+        limits=EnergyLimits(),
+        calendar=Calendar(),
+        quiet_hours=True,
+    )
+    plan = conditions.plan(Situation(), Running())
+    assert plan is not None and plan.start_s is not None and plan.why is Why.WINDOW
+    assert 22 <= plan.start_s % 86400 / 3600 < 24
+
+
+def test_without_a_clock_a_deferral_still_counts(tmp_path: Path) -> None:
+    time = VirtualTime(wall=1000.0)
+    conditions = Conditions(
+        clock=time,
+        power=None,  # type: ignore[arg-type]
+        limits=EnergyLimits(),
+        calendar=AT_NIGHT,
+    )
+    waiting = Update(id="u1", source="s", spool="s", target="b", previous="a", deferred_until=1000.0 + 7200)
+    plan = conditions.plan(Situation(state=State.READY, update=waiting), Running())
+    assert plan is not None and plan.why is Why.CLOCK_UNKNOWN and plan.start_s == 1000 + 7200
+    assert not conditions.clock_known(Situation())
