@@ -25,9 +25,12 @@ def of(engine: Engine, now_s: float) -> Outlook:
             text_zh=f"是否安装升级 {update.version}？约 {minutes(engine)} 分钟不能收款。",
             expires_at_s=_expires_s(engine, now_s),
         )
+    waits = bool(engine.waits_for)
+    # what was settled before an update that demands it must be settled at the restart, too
+    settled = update is not None and "reconcile" in update.conditions and state in (State.INSTALL, State.ACTIVATE)
     return Outlook(
         state=state,
-        may_hold=holds.may_hold(state, waits=bool(engine.waits_for)),
+        may_hold=holds.may_hold(state, waits=waits) and (waits or not settled),
         expected_s=None if update is None or engine.waits_for else engine.forecast().total.p50,
         question=question,
     )
