@@ -36,6 +36,13 @@ def told(terminal: InProcessTerminal) -> Any:
     return outlook.of(terminal._engine, terminal.time.monotonic())
 
 
+def answered(terminal: InProcessTerminal) -> tuple[int, str]:
+    """How often it was put off, and who agreed."""
+    update = terminal.situation.update
+    assert update is not None
+    return update.deferrals, update.consent_by
+
+
 def test_after_the_batch_was_settled_for_an_update_no_payment_begins(
     in_process: Make, made: Callable[[str], Path], desk: Desk
 ) -> None:
@@ -60,9 +67,9 @@ def test_the_merchant_is_asked_once_and_the_answer_counts_for_that_question_alon
     assert told(terminal).question.id == question.id
     other = Answer(question="another", yes=True, by="app")
     outlook.answered(terminal._engine, terminal.api, other)
-    assert terminal.situation.update is not None and not terminal.situation.update.consent_by
+    assert answered(terminal) == (0, "")
     outlook.answered(terminal._engine, terminal.api, Answer(question=question.id, yes=False, by="app"))
-    assert terminal.situation.update.deferrals == 1
+    assert answered(terminal) == (1, "")
     outlook.answered(terminal._engine, terminal.api, Answer(question=question.id, yes=True, by="app (uid 990)"))
-    assert terminal.situation.update.consent_by == "app (uid 990)"
+    assert answered(terminal) == (1, "app (uid 990)")
     assert told(terminal).question is None
