@@ -131,26 +131,19 @@ def _() -> list[Patch]:
     return [(durable, "replace", replace)]
 
 
+def _unflushed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """writer.write's arguments, with neither opening of the slot flushing it."""
+    work = given["work"]
+    work.spare = _Without(work.spare, "drop_cache")
+    return {**given, "work": work, "device": _Without(_Without(given["device"], "flush"), "drop_cache")}
+
+
 @mutant("slot-never-flushed", "slot data is not flushed before its completion")
 def _() -> list[Patch]:
     real = writer.write
 
     def write(**given: Any) -> Iterator[Message]:
-        return real(**{**given, "device": _Without(_Without(given["device"], "flush"), "drop_cache")})
-
-    return [(writer, "write", write)]
-
-
-@mutant("complete-before-flush", "a slot is declared complete before what was written to it is durable")
-def _() -> list[Patch]:
-    real = writer.write
-
-    def write(**given: Any) -> Iterator[Message]:
-        lazy = _Without(_Without(given["device"], "flush"), "drop_cache")
-        for message in real(**{**given, "device": lazy}):
-            if "result" in message:
-                given["device"].flush()
-            yield message
+        return real(**_unflushed(given))
 
     return [(writer, "write", write)]
 
