@@ -284,7 +284,7 @@ def test_no_gate_opens_below_the_energy_needed(
     assert reading.battery_percent >= floor
     if state is not State.DOWNLOAD and reading.temperature_c is not None:
         assert 0 <= reading.temperature_c <= 45
-    if need_s == 0 or covers(reading, limits, need_s):
+    if need_s < 1e-3 or covers(reading, limits, need_s):  # less than a millisecond of work is none
         return
     plugged = reading.mains is True or (reading.mains is None and reading.charging is True)
     assert limits.charger_may_carry and plugged and reading.battery_percent >= 90, "the one exception: carried"
