@@ -228,7 +228,7 @@ ALL_LIMITS = st.builds(
     hysteresis_percent=st.integers(0, 20),
     charge_percent_per_h_default=st.floats(1, 500),
 )
-NEEDS = st.floats(0, 6 * 3600) | st.sampled_from([0.0, 60.0, 1e9])
+NEEDS = st.floats(1, 6 * 3600) | st.sampled_from([0.0, 60.0, 1e9])
 STATES = st.sampled_from([State.DOWNLOAD, State.READY, State.INSTALL, State.ACTIVATE])
 
 
