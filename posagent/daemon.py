@@ -29,20 +29,12 @@ from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
+from posagent.console.access import Access, SessionLimits  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
-from posagent.console.session import Session, SessionLimits  # noqa: E402
-from posagent.core.energy import EnergyLimits  # noqa: E402
-from posagent.core.errors import EXIT_CODES, ConfigError, PosagentError  # noqa: E402
-from posagent.core.hours import (  # noqa: E402
-    Calendar,
-    FixedZone,
-    Zone,
-    parse_blackout,
-    parse_daily,
-    parse_window,
-)
-from posagent.core.model import Decision, Event, Limits, Observation, State  # noqa: E402
+from posagent.console.session import Session  # noqa: E402
+from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
+from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
@@ -51,62 +43,11 @@ from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
 from posagent.platform.zone import IanaZone  # noqa: E402
+from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
 TROUBLE = frozenset({Event.WRITE_FAILED, Event.ARM_FAILED, Event.REBOOT_FAILED, Event.TESTS_LOST, Event.MARK_FAILED})
 """Tries that a shutdown does not wait to see repeated."""
-
-
-def limits_of(config: Config) -> Limits:
-    return Limits(
-        fetch_attempts_max=config.fetch.attempts_max,
-        install_attempts_max=config.install.attempts_max,
-        selftest_attempts_max=config.selftest.attempts_max,
-        fetch_backoff_s=config.fetch.backoff_s,
-        fetch_backoff_s_max=config.fetch.backoff_s_max,
-        install_backoff_s=config.install.backoff_s,
-        gate_recheck_s=config.install.gate_recheck_s,
-        reboot_timeout_s=config.boot.reboot_timeout_s,
-    )
-
-
-def power_limits_of(config: Config) -> EnergyLimits:
-    power = config.power
-    return EnergyLimits(
-        battery_required=power.battery == "required",
-        download_percent_min=power.download_battery_percent_min,
-        install_percent_min=power.install_battery_percent_min,
-        install_on_charger_percent_min=power.install_on_charger_battery_percent_min,
-        install_needs_charger=power.install_needs_charger,
-        charger_may_carry=power.charger_may_carry,
-        install_power_w=power.install_power_mw / 1000,
-        margin=power.energy_margin_percent / 100,
-        reserve_percent=power.battery_reserve_percent,
-        capacity_wh_default=power.battery_capacity_mwh / 1000,
-        temperature_c_min=power.battery_temperature_c_min,
-        temperature_c_max=power.battery_temperature_c_max,
-        hysteresis_percent=power.battery_hysteresis_percent,
-        charge_percent_per_h_default=power.charge_percent_per_h,
-    )
-
-
-def calendar_of(config: Config) -> tuple[Calendar | None, Zone]:
-    """When updates may be installed, None for at any time; and the zone. Raises ConfigError."""
-    window = config.window
-    try:
-        zone = IanaZone(window.time_zone) if window.time_zone != "UTC" else FixedZone()
-    except ValueError as error:
-        raise ConfigError("config_bad_value", f"window.time_zone: {error}") from None
-    if not window.counts:
-        return None, zone
-    calendar = Calendar(
-        zone=zone,
-        windows=tuple(map(parse_window, window.install)),
-        blackouts=tuple(map(parse_blackout, window.blackout)),
-        daily_restart_min=parse_daily(window.daily_restart) if window.daily_restart else None,
-        spread_s=float(window.spread_s),
-    )
-    return calendar, zone
 
 
 class Resident:
@@ -123,7 +64,7 @@ class Resident:
         """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
-        calendar, zone = calendar_of(config)
+        calendar, zone = calendar_of(config, IanaZone)
         habits = Habits(self._files, f"{config.terminal.state_dir}/quiet.json", self._clock, zone)
         self._payments = Payments(
             clock=self._clock,
@@ -216,9 +157,7 @@ class Resident:
             terminal=config.terminal.id,
             boot_id=boot_id(),
         )
-        session = Session(
-            api=self._api,
-            write=lambda data: port.write(data),
+        access = Access(
             timers=self._loop,
             clock=self._clock,
             engineer=engineer,
@@ -226,6 +165,13 @@ class Resident:
             limits=SessionLimits(
                 session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
             ),
+        )
+        session = Session(
+            api=self._api,
+            write=lambda data: port.write(data),
+            timers=self._loop,
+            clock=self._clock,
+            access=access,
         )
         port = SerialPort(
             device=console.device,

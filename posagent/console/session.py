@@ -9,39 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from posagent import texts
-from posagent.console.auth import CHALLENGE_S, ROLES, Gatekeeper, proven
+from posagent.console.access import Access
+from posagent.console.auth import CHALLENGE_S, ROLES
 from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, args_of, command_of
 from posagent.console.question import Api, Question
 from posagent.console.screen import Progress, answer_lines
 from posagent.core.deadline import Deadline
-from posagent.core.errors import PosagentError, Refusal
-from posagent.core.ports import Clock, Job, Message, Timers, Worker
+from posagent.core.errors import PosagentError
+from posagent.core.ports import Clock, Message, Timers
 
 PROMPT = b"posagent> "
 ANSWER_BYTES_MAX = 8192
-PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout"})
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
-    """When an unlocked session ends; seconds and number of commands."""
-
-    session_s_max: float = 900.0
-    idle_s_max: float = 120.0
-    actions_max: int = 20
-
-
-@dataclass(slots=True, kw_only=True)
-class _Unlocked:
-    role: str
-    name: str
-    until: float
-    actions: int
 
 
 class Session:
@@ -54,25 +35,18 @@ class Session:
         write: Callable[[bytes], None],
         timers: Timers,
         clock: Clock,
-        engineer: Worker,
-        gatekeeper: Gatekeeper,
-        limits: SessionLimits,
+        access: Access,
         lang: str = "en",
     ) -> None:
         self._api = api
         self._write = write
-        self._timers = timers
         self._clock = clock
-        self._engineer = engineer
-        self._gatekeeper = gatekeeper
-        self._limits = limits
+        self._access = access
+        access.on_over = self._over
         self._lang = lang
         self._editor = Editor()
-        self._unlocked: _Unlocked | None = None
-        self._idle = Deadline(timers, clock, self._time_over)
         self._paste = Deadline(timers, clock, self._paste_over)
         self._answer: str | None = None
-        self._job: Job | None = None
         self._questions: list[Question] = []
         self._followed: Question | None = None
 
@@ -80,7 +54,8 @@ class Session:
 
     def feed(self, data: bytes) -> None:
         """Bytes from the line."""
-        self._touch()
+        if over := self._access.touch():
+            self._forget(over)
         for item in self._editor.feed(data):
             if self._following and item is not Key.INTERRUPT:
                 self._stop_following()
@@ -103,23 +78,13 @@ class Session:
         self._lock("")
         self._editor.forget()
 
-    def _touch(self) -> None:
-        """Somebody is there. An unlocked session that is over ends before anything is done."""
-        unlocked = self._unlocked
-        if unlocked is None:
-            return
-        now = self._clock.monotonic()
-        if now >= unlocked.until:
-            self._lock("session over")
-            return
-        self._idle.set(min(now + self._limits.idle_s_max, unlocked.until))
-
-    def _time_over(self) -> None:
-        over = self._unlocked is not None and self._clock.monotonic() >= self._unlocked.until
-        self._end_session("session over" if over else "idle")
-
     def _end_session(self, why: str) -> None:
         self._lock(why)
+        self._prompt()
+
+    def _over(self, why: str) -> None:
+        """It was locked while nobody typed."""
+        self._forget(why)
         self._prompt()
 
     def _interrupt(self) -> None:
@@ -155,7 +120,7 @@ class Session:
 
     def _run(self, command: Command) -> None:
         try:
-            self._permit(command.verb)
+            self._access.permit(command.verb)
             match command.verb:
                 case "unlock":
                     self._challenge(command)
@@ -169,28 +134,13 @@ class Session:
         except PosagentError as error:
             self._error(error, command.json)
 
-    def _permit(self, verb: str) -> None:
-        if verb in OPEN_VERBS:
-            return
-        if not any(verb in verbs for verbs in ROLES.values()):
-            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}")
-        unlocked = self._unlocked
-        if unlocked is None:
-            raise Refusal("not_allowed", "locked; unlock with an engineer's key first (see help)")
-        if verb not in ROLES[unlocked.role]:
-            raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
-        unlocked.actions -= 1
-        if unlocked.actions < 0:
-            self._lock("")
-            raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
-
     def _ask(self, command: Command) -> None:
         """A verb of the API; `update` is followed until a key is pressed."""
         args = args_of(command)
         if command.verb == "cancel":
             self._give_up()  # an update that still asks for its offer must not begin after this
         question = Question(
-            self._api, command.verb, args, lambda message: self._answered(command, message), self._caller()
+            self._api, command.verb, args, lambda message: self._answered(command, message), self._access.caller
         )
         self._questions = [one for one in (*self._questions, question) if one.open]
 
@@ -210,9 +160,6 @@ class Session:
         for question in self._questions:
             question.give_up()
 
-    def _caller(self) -> str:
-        return "console" if self._unlocked is None else f"console {self._unlocked.name}"
-
     # following an update
 
     def _follow(self, started: Message) -> None:
@@ -229,7 +176,7 @@ class Session:
             self._print([texts.outcome_line(message["result"]["outcome"], self._lang)])
             self._prompt()
 
-        self._followed = Question(self._api, "follow", {"id": started["id"]}, reply, self._caller())
+        self._followed = Question(self._api, "follow", {"id": started["id"]}, reply, self._access.caller)
 
     @property
     def _following(self) -> bool:
@@ -246,7 +193,7 @@ class Session:
     def _challenge(self, command: Command) -> None:
         if len(command.words) != 1:
             raise PosagentError("bad_request", f"unlock ROLE; roles are {', '.join(ROLES)}")
-        line = self._gatekeeper.challenge(command.words[0])
+        line = self._access.challenge(command.words[0])
         self._print([json.dumps({"challenge": line}) if command.json else line])
         self._prompt()
 
@@ -276,57 +223,25 @@ class Session:
         self._error(PosagentError("unlock_expired", "the end of the signature did not come"))
 
     def _check(self, answer: str) -> None:
-        try:
-            challenge, role = self._gatekeeper.take()
-        except PosagentError as error:
-            self._error(error)
-            return
+        def checked(found: PosagentError | str) -> None:
+            if isinstance(found, PosagentError):
+                self._error(found)
+            else:
+                self._print([f"unlocked: {found}"])
+                self._prompt()
 
-        def checked(message: Message) -> None:
-            if "progress" in message:
-                return
-            deadline.cancel()
-            self._job = None
-            try:
-                name = proven(message)
-            except PosagentError as error:
-                if error.code in ("unlock_refused", "unlock_expired"):
-                    self._gatekeeper.failed()
-                self._error(error)
-                return
-            self._gatekeeper.succeeded()
-            self._unlock(role, name)
-            self._prompt()
-
-        def too_late() -> None:
-            if self._job is job:
-                job.cancel()
-                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
-
-        if self._job is not None:
-            self._job.cancel()
-        deadline = self._timers.call_later(PROOF_S, too_late)
-        args = {"challenge": challenge, "answer": answer, "role": role}
-        self._job = job = self._engineer.start("engineer", args, checked)
-
-    def _unlock(self, role: str, name: str) -> None:
-        limits = self._limits
-        until = self._clock.monotonic() + limits.session_s_max
-        self._unlocked = _Unlocked(role=role, name=name, until=until, actions=limits.actions_max)
-        self._touch()
-        self._print([f"unlocked: {name} as {role}, {limits.session_s_max / 60:.0f} min"])
+        self._access.answer(answer, checked)
 
     def _lock(self, why: str) -> None:
-        was_unlocked, self._unlocked = self._unlocked is not None, None
-        if self._job is not None:
-            self._job.cancel()
-        self._job = None
-        self._idle.clear()
+        self._forget(why if self._access.lock() else "")
+
+    def _forget(self, why: str) -> None:
+        """Nothing of this session reaches whoever comes next."""
         self._end_answer()
         self._give_up()
         if self._followed is not None:
             self._followed.give_up()
-        if was_unlocked and why:
+        if why:
             self._print(["", f"locked: {why}"])
 
     # what goes out

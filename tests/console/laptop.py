@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from posagent import config as configuration
+from posagent.console.access import Access, SessionLimits
 from posagent.console.auth import Gatekeeper
 from posagent.console.question import Api
-from posagent.console.session import PROMPT, Session, SessionLimits
+from posagent.console.session import PROMPT, Session
 from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles
@@ -40,9 +41,7 @@ class Laptop:
     def plug_in(self, api: Api | None = None, engineer: Worker | None = None) -> None:
         """A session as the agent makes it when it starts: with the terminal's API and installer where None."""
         terminal, config = self.terminal, configuration.load(str(self.terminal.layout.config))
-        self.session = Session(
-            api=api or terminal.api,
-            write=self._show,
+        self.access = Access(
             timers=terminal.time,
             clock=terminal.time,
             engineer=engineer or LocalWorker(Installer(config, linux_ports(config)).verbs, terminal.time),
@@ -54,6 +53,9 @@ class Laptop:
                 boot_id="boot",
             ),
             limits=self._limits,
+        )
+        self.session = Session(
+            api=api or terminal.api, write=self._show, timers=terminal.time, clock=terminal.time, access=self.access
         )
 
     def _show(self, data: bytes) -> None:

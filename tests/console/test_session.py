@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posagent import config as configuration
+from posagent.console.access import SessionLimits
 from posagent.console.auth import CHALLENGE_S
-from posagent.console.session import PROMPT, SessionLimits
+from posagent.console.session import PROMPT
 from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.sim import layout

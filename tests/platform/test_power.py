@@ -232,7 +232,9 @@ def test_the_configured_limits_reach_the_gate() -> None:
         "battery_capacity_mwh = 7500\nbattery_temperature_c_min = -8\nbattery_temperature_c_max = 49\n"
         "battery_hysteresis_percent = 9\ncharge_percent_per_h = 10\n"
     )
-    code = "import sys; from posagent import config, daemon; print(daemon.power_limits_of(config.parse(sys.argv[1])))"
+    code = (
+        "import sys; from posagent import config, settings; print(settings.power_limits_of(config.parse(sys.argv[1])))"
+    )
     found = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, check=True).stdout
     assert found.strip() == repr(
         EnergyLimits(
