@@ -60,8 +60,8 @@ class Ports:
 
 
 @contextmanager
-def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work]:
-    """What the bundle at `path` asks to be done here. Raises PosagentError, and Missing for a part not fetched."""
+def work(config: Config, ports: Ports, slots: Slots, path: str, whole: bool = True) -> Iterator[Work]:
+    """What the bundle at `path` asks to be done here; see Work for `whole`. Raises PosagentError, and Missing for a part not fetched."""
     from posagent.installer.work import Work  # brings the decompressors
 
     with ExitStack() as stack:
@@ -82,6 +82,7 @@ def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work
                 digest=slots.records()[running].digest,
                 unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
                 codecs=ports.codecs,
+                whole=whole,
             )
         except OSError as error:
             raise SlotError("slot_io", f"{error.strerror or error}") from error

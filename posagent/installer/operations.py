@@ -70,8 +70,12 @@ def made(
         raise _corrupt(operation, "is cut short")
     if seal is not None:
         stored = seal.open(operation.offset - header.length, stored)
-    if operation.kind is Kind.DATA:
-        result: Bytes = _unpacked(stored, size, operation)
+    if operation.kind is Kind.DENSE:
+        from posagent.core import dense  # only the whole payload needs it
+
+        result: Bytes = dense.unpacked(stored, size)
+    elif operation.kind is Kind.DATA:
+        result = _unpacked(stored, size, operation)
     else:
         result = _patched(operation.kind, stored, source, size, codecs)
     if hashlib.sha256(result).digest() != operation.sha256:

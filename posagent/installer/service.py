@@ -114,7 +114,7 @@ class Installer:
         yield {"result": {**self._slots.observe(), **reset}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle}`: which parts of it are needed here; result `{wanted: [[offset, length], …], tables, complete,
+        """`{bundle, whole?}`: which parts of it are needed here, only small ones if not `whole`; result `{wanted: [[offset, length], …], tables, complete,
         refused}`: the last is the code of why there is a delta that cannot be used here, or nothing.
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
@@ -194,7 +194,8 @@ class Installer:
         yield {"result": {"name": engineer.name, "serial": engineer.serial, "role": engineer.role}}
 
     def _work(self, args: Mapping[str, Any]) -> AbstractContextManager[Work]:
-        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"))
+        whole = args.get("whole") is not False
+        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"), whole)
 
     @property
     def _spare(self) -> str:

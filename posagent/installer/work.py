@@ -2,7 +2,8 @@
 
 A delta for the running image is preferred; where blocks of the running slot are not what it was made from, the full
 payload fills in for those extents only. A delta whose codec packs into other bytes here is not used. Without a delta,
-operations of the full payload are copied from the running slot where their bytes lie in it anywhere.
+operations of the full payload are copied from the running slot where their bytes lie in it anywhere; where most of what
+one large operation of the whole payload makes is in neither slot, that is fewer bytes than the small ones.
 Rules: the slots' content is the truth, nothing else is remembered: what an earlier attempt left in the spare slot is
 found by its digests, so that a write can be interrupted anywhere and planned again at any time.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +56,16 @@ class Payload:
     codecs: Sequence[Codec]
 
 
+_Operation = tuple[Payload, Operation]
+
+
+class Group(NamedTuple):
+    """Small operations, and the large one that makes all that they make, if there is one."""
+
+    small: Sequence[_Operation]
+    large: _Operation | None = None
+
+
 class Step(NamedTuple):
     """One operation: its extents in bytes, what it makes (empty where that is known to be there), and its digest."""
 
@@ -65,7 +77,8 @@ class Step(NamedTuple):
 class Work:
     """`manifests` are of one image; `running` and `spare` are the slots, `digest` the running image's where it is
     known; `unseal` opens encrypted payloads, `codecs` finds what packs the pieces of compressed images. Raises
-    BundleError, OSError, and Missing for parts of the bundle that are not there."""
+    BundleError, OSError, and Missing for parts of the bundle that are not there. Without `whole`, only small operations
+    are planned."""
 
     def __init__(
         self,
@@ -77,6 +90,7 @@ class Work:
         digest: str,
         unseal: Callable[[Mapping[str, str]], Seal],
         codecs: Codecs = no_codecs,
+        whole: bool = True,
     ) -> None:
         self._bundle, self._unseal, self._codecs = bundle, unseal, codecs
         self._running, self.spare = running, spare
@@ -86,7 +100,9 @@ class Work:
         """The code of why a delta that was made from the running image is not used."""
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
-        self._full = next((one for one in manifests if not one.source_sha256), None)
+        alone = sorted((one for one in manifests if not one.source_sha256), key=lambda one: one.whole)
+        self._full = alone[0] if alone else None
+        self._whole = alone[-1] if whole and alone and alone[-1].whole else None
         self._delta = next((one for one in manifests if one.source_sha256 and self._runs(one, digest)), None)
         if self._full is None and self._delta is None:
             raise BundleError("source_differs", "the bundle has no payload for the image that runs here")
@@ -117,17 +133,24 @@ class Work:
         """Add to `wanted` the parts of the bundle that are needed, whether they are there or not; yields bytes of the
         image looked at."""
         bad: list[Extent] = []
-        for payload, operation in self._operations(bad):
-            header = payload.header
-            if operation.kind is Kind.COPY or (operation.length and not self._is_there(operation, header)):
-                try:
-                    source_of(operation, header, self._running)
-                except BundleError:
-                    bad.extend(operation.target)
-                else:
-                    if operation.length and self._elsewhere(operation, header) is None:
-                        wanted.append((payload.data.start + operation.offset, operation.length))
-            yield header.size(operation)
+        for small, large in self._groups(bad, planned=True):
+            needed = [one for one in small if self._is_needed(*one, bad)]
+            if large is not None and _missing(large) < sum(map(_missing, needed)):
+                needed = [large]
+            wanted += [(payload.data.start + operation.offset, operation.length) for payload, operation in needed]
+            yield sum(payload.header.size(operation) for payload, operation in small)
+
+    def _is_needed(self, payload: Payload, operation: Operation, bad: list[Extent]) -> bool:
+        """Whether its stored bytes are; where the source is another one, its extents are `bad`."""
+        header = payload.header
+        if operation.kind is Kind.COPY or (operation.length and not self._is_there(operation, header)):
+            try:
+                source_of(operation, header, self._running)
+            except BundleError:
+                bad.extend(operation.target)
+            else:
+                return operation.length > 0 and self._elsewhere(operation, header) is None
+        return False
 
     def check(self) -> Iterator[int]:
         """Make everything once that is not there; yields bytes of the image."""
@@ -145,9 +168,14 @@ class Work:
 
     def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
-        makes are there."""
+        makes are there. Large ones that were fetched are made, not their small ones."""
         bad: list[Extent] = []
-        for payload, operation in self._operations(bad):
+        chosen = (
+            one
+            for small, large in self._groups(bad)
+            for one in (small if large is None or _missing(large) else (large,))
+        )
+        for payload, operation in chosen:
             header = payload.header
             if operation.length and self._is_there(operation, header):
                 yield payload, operation, b""
@@ -178,21 +206,22 @@ class Work:
                 raise
             return found
 
-    def _operations(self, bad: list[Extent]) -> Iterator[tuple[Payload, Operation]]:
-        """The operations of the delta, then those of the full payload for the extents that were found `bad`."""
+    def _groups(self, bad: list[Extent], planned: bool = False) -> Iterator[Group]:
+        """The operations of the delta, then those of the full payload for the extents that were found `bad`; without a
+        delta all of the full payload, together with the large ones of the whole payload, which is there, or must be
+        for it to be `planned`."""
         delta = self._delta_payload if self._delta is not None else None
-        if delta is not None:
-            for operation in delta.header.operations:
-                yield delta, operation
-            if not bad:
-                return
-        full = self._full_payload
-        hurt = {number for start, count in bad for number in range(start, start + count)}
-        for operation in full.header.operations:
-            if self._delta is None or any(
-                number in hurt for start, count in operation.target for number in range(start, start + count)
-            ):
-                yield full, operation
+        if delta is None:
+            yield from grouped(self._full_payload, self._whole_payload(planned))
+            return
+        for operation in delta.header.operations:
+            yield Group([(delta, operation)])
+        if bad:
+            full = self._full_payload
+            hurt = {number for start, count in bad for number in range(start, start + count)}
+            for operation in full.header.operations:
+                if any(number in hurt for start, count in operation.target for number in range(start, start + count)):
+                    yield Group([(full, operation)])
 
     @cached_property
     def _delta_payload(self) -> Payload | None:
@@ -211,6 +240,16 @@ class Work:
         if self._full is None:
             raise BundleError("source_differs", "the bundle has nothing else for what the delta cannot make here")
         return self._open(self._full)
+
+    def _whole_payload(self, planned: bool) -> Payload | None:
+        if self._whole is None or self._whole is self._full:
+            return None
+        try:
+            return self._open(self._whole)
+        except Missing:
+            if planned:
+                raise
+            return None  # a plan without it was made
 
     def _open(self, manifest: Manifest) -> Payload:
         data = self._bundle.target(manifest.member)
@@ -269,6 +308,39 @@ class Work:
                 if anchor in wanted and len(places[anchor]) < PLACES_MAX:
                     places[anchor].append((at + start) // BLOCK_BYTES)
         return places
+
+
+def grouped(full: Payload, whole: Payload | None) -> Iterator[Group]:
+    """The operations of the full payload, those that one of the whole payload makes all of as a group."""
+    large = [one for one in whole.header.operations if one.length] if whole is not None else []
+    extents = sorted((*extent, number) for number, one in enumerate(large) for extent in one.target)
+    groups: dict[int, list[_Operation]] = {}
+    for operation in full.header.operations:
+        number = _within(extents, operation.target) if operation.length else None
+        if number is None:
+            yield Group([(full, operation)])
+        else:
+            groups.setdefault(number, []).append((full, operation))
+    for number, small in groups.items():
+        assert whole is not None
+        yield Group(small, (whole, large[number]))
+
+
+def _within(extents: Sequence[tuple[int, int, int]], target: Sequence[Extent]) -> int | None:
+    """The number that belongs to the extents in which all of the target lies."""
+    found = set()
+    for start, count in target:
+        begin, length, number = (
+            extents[max(0, bisect_right(extents, (start, 1 << 62, 0)) - 1)] if extents else (0, 0, 0)
+        )
+        found.add(number if begin <= start and start + count <= begin + length else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def _missing(one: _Operation) -> int:
+    """How many of its stored bytes were not fetched."""
+    payload, operation = one
+    return payload.data.missing(operation.offset, operation.length)
 
 
 def _anchor(block: bytes | memoryview) -> bytes:
