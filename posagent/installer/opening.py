@@ -61,7 +61,8 @@ class Ports:
 
 @contextmanager
 def work(config: Config, ports: Ports, slots: Slots, path: str, whole: bool = True) -> Iterator[Work]:
-    """What the bundle at `path` asks to be done here; see Work for `whole`. Raises PosagentError, and Missing for a part not fetched."""
+    """What the bundle at `path` asks to be done here; `whole` as in Work. Raises PosagentError, and Missing for a part
+    not fetched."""
     from posagent.installer.work import Work  # brings the decompressors
 
     with ExitStack() as stack:

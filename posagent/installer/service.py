@@ -25,12 +25,9 @@ from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
 from posagent.platform.blockdev import LinuxBlockDevice
 from posagent.platform.commands import CommandFailed, run
-from posagent.platform.grub import GrubBootControl
 from posagent.platform.host import LinuxClock
 from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles, open_inside
-from posagent.platform.uboot import UbootBootControl
-from posagent.platform.vendor import VendorBootControl
 
 if TYPE_CHECKING:
     from posagent.installer.work import Work
@@ -40,18 +37,13 @@ PLAN_MAX = 1024
 """Parts of a bundle that are asked for."""
 WORD_LENGTH_MAX = 4096
 OS_RELEASE_BYTES_MAX = 1 << 16
-BOOT_KINDS: Mapping[str, Callable[[BootConfig, SlotsConfig], BootControl]] = {
-    "uboot": UbootBootControl,
-    "grub": GrubBootControl,
-    "custom": VendorBootControl,
-}
 
 
 def linux_ports(config: Config) -> Ports:
     devices = {"a": config.slots.a.device, "b": config.slots.b.device}
     return Ports(
         files=LinuxFiles(),
-        boot=BOOT_KINDS[config.boot.kind](config.boot, config.slots),
+        boot=boot_control(config.boot, config.slots),
         clock=LinuxClock(),
         open_slot=lambda slot: LinuxBlockDevice(devices[slot]),
         read_slot=lambda slot: LinuxBlockDevice(devices[slot], writable=False),
@@ -66,6 +58,21 @@ def linux_ports(config: Config) -> Ports:
         apart=apart,
         codecs=codec,
     )
+
+
+def boot_control(boot: BootConfig, slots: SlotsConfig) -> BootControl:
+    """Only the one that is configured is imported."""
+    if boot.kind == "grub":
+        from posagent.platform.grub import GrubBootControl
+
+        return GrubBootControl(boot, slots)
+    if boot.kind == "custom":
+        from posagent.platform.vendor import VendorBootControl
+
+        return VendorBootControl(boot, slots)
+    from posagent.platform.uboot import UbootBootControl
+
+    return UbootBootControl(boot, slots)
 
 
 def codec(kind: CodecKind, level: int) -> Codec | None:
@@ -114,8 +121,9 @@ class Installer:
         yield {"result": {**self._slots.observe(), **reset}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle, whole?}`: which parts of it are needed here, only small ones if not `whole`; result `{wanted: [[offset, length], …], tables, complete,
-        refused}`: the last is the code of why there is a delta that cannot be used here, or nothing.
+        """`{bundle, whole?}`: which parts of it are needed here, only small ones if not `whole`; result `{wanted:
+        [[offset, length], …], tables, complete, refused}`: the last is the code of why there is a delta that cannot be
+        used here, or nothing.
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """

@@ -36,12 +36,12 @@ from posagent.core.payload import (
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Medium
 from posagent.installer.bundle import Bundle, Missing, Window
-from posagent.installer.operations import Bytes, is_made, made, read, source_of
+from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal
 
-SCAN_BYTES = 1 << 20
+SCAN_BYTES = READ_BYTES
 PLACES_MAX = 8
 """How many places of the running slot are tried for one operation."""
 
@@ -143,7 +143,7 @@ class Work:
     def _is_needed(self, payload: Payload, operation: Operation, bad: list[Extent]) -> bool:
         """Whether its stored bytes are; where the source is another one, its extents are `bad`."""
         header = payload.header
-        if operation.kind is Kind.COPY or (operation.length and not self._is_there(operation, header)):
+        if operation.kind is not Kind.ZERO and not self._is_there(operation, header):
             try:
                 source_of(operation, header, self._running)
             except BundleError:
@@ -177,7 +177,7 @@ class Work:
         )
         for payload, operation in chosen:
             header = payload.header
-            if operation.length and self._is_there(operation, header):
+            if operation.kind is not Kind.ZERO and self._is_there(operation, header):
                 yield payload, operation, b""
                 continue
             try:
@@ -276,10 +276,12 @@ class Work:
 
     def _is_there(self, operation: Operation, header: Header) -> bool:
         """Whether its extents of the spare slot hold what it makes; of most others the first block tells."""
-        first = operation.target[0].start * BLOCK_BYTES
-        if operation.anchor and _anchor(self.spare.pread(first, BLOCK_BYTES)) != operation.anchor:
-            return False
-        return is_made(operation, read(self.spare, operation.target, header.image_size))
+        first = self.spare.pread(operation.target[0].start * BLOCK_BYTES, BLOCK_BYTES)
+        if operation.kind is Kind.COPY:
+            likely = first == self._running.pread(operation.source[0].start * BLOCK_BYTES, BLOCK_BYTES)
+        else:
+            likely = _anchor(first) == operation.anchor
+        return likely and is_made(operation, read(self.spare, operation.target, header.image_size))
 
     # without a delta
 

@@ -34,8 +34,8 @@ DELTA = "from-{}.payload"
 """A delta's target, named by the first digits of the digest of the image it was made from."""
 SOURCES_MAX = 16
 SHARE_MAX = 0.9
-"""A payload that is not smaller than this part of those that need no source is left out: it saves too little for what it
-costs."""
+"""A payload that is not smaller than this part of those that need no source is left out: it saves too little for what
+it costs."""
 EXPIRES_DAYS = 60
 """Of the offline timestamp: 30 to 90 days cover a technician's round; a fresh bundle renews it."""
 PARTS_DAYS = 365
@@ -75,10 +75,10 @@ def build(
 ) -> Path:
     """Build the signed bundle `out` that installs `image`; returns `out`.
 
-    It holds a full payload, a whole one, and a delta from each image in `sources`, unless these would hardly be smaller;
-    encrypted for
-    the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time. `versions` (default:
-    one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build repeatable;
+    It holds a full payload, a whole one, and a delta from each image in `sources`, those that are hardly smaller left
+    out; encrypted for the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time.
+    `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build
+    repeatable;
     `security_counter` defaults to the last build's; `terms` are those of core.manifest. Raises Refusal `bad_request`,
     ReleaseError.
     """

@@ -1,7 +1,8 @@
 """Makes a payload file (core.payload) from an image: a full one, or a delta against the image that runs on terminals.
 
 A full payload is made of small operations packed by themselves, so that a terminal can leave out those whose bytes it
-has already; a whole one of large operations, which pack better. A delta's blocks come from the old image where they are in it; all others are patched (release.delta).
+has already; a whole one of large operations, which pack better. A delta's blocks come from the old image where they are
+in it; all others are patched (release.delta).
 """
 
 from __future__ import annotations
