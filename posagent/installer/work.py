@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +33,8 @@ from posagent.core.payload import (
 )
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Medium
-from posagent.installer.bundle import Bundle, Missing, Window
+from posagent.installer.bundle import Bundle, Missing
+from posagent.installer.groups import Group, Payload, grouped, missing
 from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
@@ -44,26 +43,6 @@ if TYPE_CHECKING:
 SCAN_BYTES = READ_BYTES
 PLACES_MAX = 8
 """How many places of the running slot are tried for one operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """One payload of the bundle, with its authentic header, what opens it where it is encrypted, and its codecs."""
-
-    data: Window
-    header: Header
-    seal: Seal | None
-    codecs: Sequence[Codec]
-
-
-_Operation = tuple[Payload, Operation]
-
-
-class Group(NamedTuple):
-    """Small operations, and the large one that makes all that they make, if there is one."""
-
-    small: Sequence[_Operation]
-    large: _Operation | None = None
 
 
 class Step(NamedTuple):
@@ -135,7 +114,7 @@ class Work:
         bad: list[Extent] = []
         for small, large in self._groups(bad, planned=True):
             needed = [one for one in small if self._is_needed(*one, bad)]
-            if large is not None and _missing(large) < sum(map(_missing, needed)):
+            if large is not None and missing(large) < sum(map(missing, needed)):
                 needed = [large]
             wanted += [(payload.data.start + operation.offset, operation.length) for payload, operation in needed]
             yield sum(payload.header.size(operation) for payload, operation in small)
@@ -173,7 +152,7 @@ class Work:
         chosen = (
             one
             for small, large in self._groups(bad)
-            for one in (small if large is None or _missing(large) else (large,))
+            for one in (small if large is None or missing(large) else (large,))
         )
         for payload, operation in chosen:
             header = payload.header
@@ -310,39 +289,6 @@ class Work:
                 if anchor in wanted and len(places[anchor]) < PLACES_MAX:
                     places[anchor].append((at + start) // BLOCK_BYTES)
         return places
-
-
-def grouped(full: Payload, whole: Payload | None) -> Iterator[Group]:
-    """The operations of the full payload, those that one of the whole payload makes all of as a group."""
-    large = [one for one in whole.header.operations if one.length] if whole is not None else []
-    extents = sorted((*extent, number) for number, one in enumerate(large) for extent in one.target)
-    groups: dict[int, list[_Operation]] = {}
-    for operation in full.header.operations:
-        number = _within(extents, operation.target) if operation.length else None
-        if number is None:
-            yield Group([(full, operation)])
-        else:
-            groups.setdefault(number, []).append((full, operation))
-    for number, small in groups.items():
-        assert whole is not None
-        yield Group(small, (whole, large[number]))
-
-
-def _within(extents: Sequence[tuple[int, int, int]], target: Sequence[Extent]) -> int | None:
-    """The number that belongs to the extents in which all of the target lies."""
-    found = set()
-    for start, count in target:
-        begin, length, number = (
-            extents[max(0, bisect_right(extents, (start, 1 << 62, 0)) - 1)] if extents else (0, 0, 0)
-        )
-        found.add(number if begin <= start and start + count <= begin + length else None)
-    return found.pop() if len(found) == 1 else None
-
-
-def _missing(one: _Operation) -> int:
-    """How many of its stored bytes were not fetched."""
-    payload, operation = one
-    return payload.data.missing(operation.offset, operation.length)
 
 
 def _anchor(block: bytes | memoryview) -> bytes:

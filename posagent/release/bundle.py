@@ -67,6 +67,7 @@ def build(
     terms: Mapping[str, Any] | None = None,
     sources: Sequence[Path] = (),
     groups: Sequence[Path] = (),
+    whole: bool = True,
     level: int = LEVEL,
     data_bytes: int | None = None,
     versions: Versions | None = None,
@@ -75,10 +76,10 @@ def build(
 ) -> Path:
     """Build the signed bundle `out` that installs `image`; returns `out`.
 
-    It holds a full payload, a whole one, and a delta from each image in `sources`, those that are hardly smaller left
-    out; encrypted for the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time.
-    `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build
-    repeatable;
+    It holds a full payload, a `whole` one unless told otherwise, and a delta from each image in `sources`, those that
+    are hardly smaller left out; encrypted for the terminals of `groups` (X25519 public keys, PEM), if any, and then
+    other bytes each time. `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the
+    clock) make a build repeatable;
     `security_counter` defaults to the last build's; `terms` are those of core.manifest. Raises Refusal `bad_request`,
     ReleaseError.
     """
@@ -99,23 +100,24 @@ def build(
         draft = _draft(version, compatible, min_hw_rev, counter, told)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
             made: list[tuple[Manifest, Path]] = []
-            ways = [(None, False), (None, True), *((source, False) for source in sources)]
-            for number, (source, whole) in enumerate(ways):
+            alone = [False, True] if whole else [False]
+            ways = [*((None, one) for one in alone), *((source, False) for source in sources)]
+            for number, (source, is_whole) in enumerate(ways):
                 payload = Path(folder) / f"{number}.payload"
                 seal = Seal.new() if public else None
                 encoded = encode(
                     image,
                     payload,
                     source=source,
-                    whole=whole,
+                    whole=is_whole,
                     level=level,
-                    data_bytes=None if whole else data_bytes,
+                    data_bytes=None if is_whole else data_bytes,
                     seal=seal,
                     on_progress=_part_of(on_progress, number, len(ways)),
                 )
-                found = dataclasses.replace(_manifest(draft, encoded, whole), sealed=_sealed(seal, public))
-                alone = [one.length for one, _ in made if not one.source_sha256]
-                if not alone or encoded.length < SHARE_MAX * min(alone):
+                found = dataclasses.replace(_manifest(draft, encoded, is_whole), sealed=_sealed(seal, public))
+                most = min((SHARE_MAX * one.length for one, _ in made if not one.source_sha256), default=encoded.length)
+                if encoded.length <= most:
                     made.append((found, payload))
             made = sorted({one.target: (one, payload) for one, payload in made}.values(), key=lambda one: one[0].length)
             members = desk.metadata([one for one, _ in made], dataclasses.replace(chosen, security_counter=counter))
