@@ -14,7 +14,7 @@ from typing import Any
 
 from posagent.core.errors import BundleError
 
-DICTIONARY_BYTES = 2 << 20
+DICTIONARY_BYTES = 3 << 20
 FILTERS: tuple[list[dict[str, Any]], ...] = (
     [],
     [{"id": lzma.FILTER_X86}],

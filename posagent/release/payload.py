@@ -47,7 +47,7 @@ from posagent.release.repack import Packed
 LEVEL = 19
 DATA_BYTES = 64 << 10
 """Of a `data` operation: small, so that few bytes are fetched that the terminal has. Measured in docs/payload.md."""
-DENSE_BYTES = 2 << 20
+DENSE_BYTES = 3 << 20
 """Of a `dense` operation: what a terminal has memory for."""
 COPY_BYTES = 1 << 20
 ZERO_BYTES = 1 << 20

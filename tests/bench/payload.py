@@ -6,8 +6,8 @@ For each pair of images (pairs.py) and each method (peers.py) slot b of a disk i
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
 of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
 here three times, each with what was fetched for it in the spool: with a delta, without one on a terminal that has
-nothing of the image, and without one on a terminal that runs the old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json
-and payload.svg.
+nothing of the image in the running slot, and without one on a terminal that runs the old image. Then the same on a disk
+throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
 """
 
 from __future__ import annotations
