@@ -44,7 +44,7 @@ from posagent.core.hours import (  # noqa: E402
 )
 from posagent.core.model import Decision, Event, Limits, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id, up_s  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
@@ -150,6 +150,7 @@ class Resident:
                 terminal=config.terminal.id,
                 floor_s=float(config.trust.image_built_at),
                 quiet_hours=config.window.quiet_hours,
+                up_s=up_s,
             ),
             clock=self._clock,
             limits=limits_of(config),
@@ -163,6 +164,7 @@ class Resident:
                 clock=self._clock,
                 calendar=calendar,
                 may=lambda: self._payments.gate(State.ACTIVATE),
+                up_s=up_s,
             )
             if calendar is not None and calendar.daily_restart_min is not None
             else None

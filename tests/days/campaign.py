@@ -6,6 +6,7 @@ asked for it at once, a deadline, a rollback) is counted beside, under its own n
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -108,8 +109,8 @@ def days_of(one: dict[str, Any]) -> dict[int, Counter[str]]:
             for covered in range(number(begin_s), number(end_s) + 1):
                 found.setdefault(covered, Counter())[name] += 1
     for start in one["starts"]:
-        if start["exempt"]:
-            day(start["at_s"])[start["exempt"]] += 1
+        if start["exempt"] or start["pressed"]:
+            day(start["at_s"])[start["exempt"] or "deadline"] += 1
     return found
 
 
@@ -126,6 +127,19 @@ def without(one: dict[str, Any], found: dict[int, Counter[str]]) -> int:
 RESTARTS = ("daily", "update", "rollback", "return", "power_cut", "wrong clock")
 """What makes the day's restart unnecessary, or excuses it."""
 EXCUSES = ("rollback", "return", "at once", "deadline", "clock", "power_cut", "wrong clock")
+
+
+def up_h_max(one: dict[str, Any]) -> float:
+    """The longest that a terminal with a daily restart ran through, while its clock was right."""
+    if not one["role"]["hours"]["daily_restart"]:
+        return 0.0
+    starts = sorted([at_s for at_s, _ in one["restarts"]] + [end_s for _, end_s in one["cuts"]])
+    through = (
+        (before_s, after_s)
+        for before_s, after_s in itertools.pairwise(starts)
+        if not any(begin_s < after_s and before_s < end_s for begin_s, end_s in one["wrong_clock"])
+    )
+    return max(((after_s - before_s) / 3600 for before_s, after_s in through), default=0.0)
 
 
 def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -156,6 +170,7 @@ def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "days_with_more_because_of": dict(more),
         "days_with_more": double,
         "days_without_restart": missed,
+        "hours_between_restarts_max": round(max((up_h_max(one) for one in all_of_them), default=0.0), 2),
     }
 
 

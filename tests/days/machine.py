@@ -232,6 +232,7 @@ class ShopTerminal(VirtualTerminal):
                 clock=self.time,
                 calendar=self._calendar,
                 may=lambda: payments.gate(State.ACTIVATE),
+                up_s=self.conditions.up_s,
             ).begin()
 
     def _worker(self, verbs: Any) -> Worker:
