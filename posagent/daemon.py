@@ -33,10 +33,9 @@ from posagent.console.auth import Gatekeeper  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session, SessionLimits  # noqa: E402
 from posagent.core.energy import EnergyLimits  # noqa: E402
-from posagent.core.errors import EXIT_CODES, ConfigError, PosagentError  # noqa: E402
+from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.hours import (  # noqa: E402
     Calendar,
-    FixedZone,
     Zone,
     parse_blackout,
     parse_daily,
@@ -50,7 +49,7 @@ from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
-from posagent.platform.zone import IanaZone  # noqa: E402
+from posagent.platform.zone import zone_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
 TROUBLE = frozenset({Event.WRITE_FAILED, Event.ARM_FAILED, Event.REBOOT_FAILED, Event.TESTS_LOST, Event.MARK_FAILED})
@@ -91,12 +90,9 @@ def power_limits_of(config: Config) -> EnergyLimits:
 
 
 def calendar_of(config: Config) -> tuple[Calendar | None, Zone]:
-    """When updates may be installed, None for at any time; and the zone. Raises ConfigError."""
+    """When updates may be installed, None for at any time; and the zone."""
     window = config.window
-    try:
-        zone = IanaZone(window.time_zone) if window.time_zone != "UTC" else FixedZone()
-    except ValueError as error:
-        raise ConfigError("config_bad_value", f"window.time_zone: {error}") from None
+    zone = zone_of(window.time_zone)
     if not window.counts:
         return None, zone
     calendar = Calendar(

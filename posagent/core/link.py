@@ -71,7 +71,7 @@ KINDS = (
     Kind(bytes_per_s=0.9e6, varies=0.3, share=0.98),  # Wi-Fi; a wire has to show first that it varies less
 )
 UNSEEN = Prior(median=100e3, sd=0.22, weight=(0.22 / 2.5) ** 2)
-"""Bytes per second before the first download ever: anything from GPRS to a LAN; one terminal's downloads differ little."""
+"""Bytes per second before the first download ever: a GPRS or a LAN; those of one terminal differ little."""
 
 
 def kind_at(bytes_per_s: float) -> Kind:
