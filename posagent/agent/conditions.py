@@ -149,7 +149,10 @@ class Conditions:
         calendar = self._calendar
         if self._quiet_hours and not calendar.windows and not quiet.learned:
             calendar = dataclasses.replace(calendar, windows=(NIGHT,))
-        made = plan(wish, calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s, up_s=self.up_s()))
+        last = situation.last_outcome or {}
+        updated_s = float(last.get("at", 0)) if last.get("restarted") else None
+        moment = Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s, up_s=self.up_s(), updated_s=updated_s)
+        made = plan(wish, calendar, quiet, moment)
         # without a clock every payment puts it off: nothing to remember
         self._planned = (key, now_s, made) if made.why is not Why.CLOCK_UNKNOWN else None
         return made

@@ -6,7 +6,7 @@ the next one that a window has room for is waited for, two weeks if need be, and
 it. Where there is none, none before the deadline, or no daily restart at all, the next window long enough is taken,
 inside it the quietest place, and where several are about as quiet, one that spreads the fleet. Once the planned moment
 has come it stays open as long as there is room, whatever kept it from being used: what is planned does not depend on
-when it is asked.
+when it is asked. Two updates do not restart the terminal in one night, unless it is the deadline's.
 Without windows, or in one longer than a day, the learned quiet hours are the windows; without these, any moment is.
 From the deadline on neither windows nor blackouts nor a deferral count; safety gates are elsewhere. A clock that cannot
 be right judges nothing: then a while without payments opens, so that no terminal is locked out.
@@ -36,6 +36,8 @@ JOIN_S = 60.0
 """The update's restart comes this long before the daily one, so that it is the update that is under way."""
 STANDS_S = 3600.0
 """A start of the terminal so shortly before its daily restart stands for it."""
+APART_S = 20 * 3600.0
+"""Without a daily restart one update restarts the terminal so long after another."""
 SLACK_S = 300.0
 """The last moment for a start is not planned, where there is another: the gates are asked only so often."""
 STEP_S = 600.0
@@ -85,13 +87,14 @@ class Wish:
 class Moment:
     """Now. `floor_s`: the latest of image build, last journal record and last signed metadata; the time cannot be
     before. `idle_s`: how long there was no payment activity, counted by the monotonic clock, at most since the start.
-    `up_s`: since the terminal started.
+    `up_s`: since the terminal started. `updated_s`: when an update restarted it last.
     """
 
     wall_s: float
     floor_s: float
     idle_s: float
     up_s: float
+    updated_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +138,9 @@ def plan(wish: Wish, calendar: Calendar, quiet: Quiet, moment: Moment, idle_need
     found = _explained(wish, calendar, quiet, moment)
     if deadline_s is None or _by(found, deadline_s):
         return found
-    if calendar.daily_restart_min is not None:
-        besides = _explained(wish, replace(calendar, daily_restart_min=None), quiet, moment)
-        if _by(besides, deadline_s):  # a second restart in a window is better than the deadline outside of one
-            return besides
+    besides = _explained(wish, replace(calendar, daily_restart_min=None), quiet, replace(moment, updated_s=None))
+    if _by(besides, deadline_s):  # a second restart in a window is better than the deadline outside of one
+        return besides
     why = Why.NO_WINDOW_FITS if found.why is Why.NO_WINDOW_FITS else Why.DEADLINE
     return replace(_from(wish, why, deadline_s), longest_s=found.longest_s)
 
@@ -189,6 +191,8 @@ class _Outlook:
         self._calendar = calendar
         self._now_s = now_s = moment.wall_s
         self._from_s = -float("inf") if wish.not_before_s is None else min(wish.not_before_s, now_s + DEFERRAL_S_MAX)
+        if moment.updated_s is not None and calendar.daily_restart_min is None:
+            self._from_s = max(self._from_s, min(moment.updated_s, now_s) + APART_S)
         base_s = max(now_s, self._from_s)
         self._spells: Sequence[Spell] = spells(calendar.zone, base_s - BEHIND_S, base_s + ahead_s)
         self._begin_s, self._end_s = base_s - BEHIND_S, base_s + ahead_s

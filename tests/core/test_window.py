@@ -6,6 +6,7 @@ import datetime
 import itertools
 import random
 import zoneinfo
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -292,6 +293,16 @@ def test_the_daily_restart_in_the_skipped_hour_is_joined_when_it_comes() -> None
     assert found.restart_s == at("2026-03-29T03:00") - JOIN_S
     found = asked(calendar("22:00-06:00", daily="02:30"), "2026-10-24T12:00")
     assert found.restart_s == at("2026-10-25T02:30") - JOIN_S  # the first of two
+
+
+def test_two_updates_do_not_restart_the_terminal_in_one_night() -> None:
+    night = calendar("22:00-06:00")
+    wish = Wish(terminal="a", lead_s=300, outage_s=120, rollback_s=180, not_after_s=at("2026-03-03T10:00"))
+    moment = replace(now(at("2026-03-02T23:30")), updated_s=at("2026-03-02T23:00"))
+    assert shown(plan(WISH, night, Quiet(), moment).start_s) == "03-03 22:00"
+    assert plan(wish, night, Quiet(), moment).start_s == moment.wall_s, "its deadline is before the next night"
+    daily = calendar("22:00-06:00", daily="03:00")
+    assert shown(plan(WISH, daily, Quiet(), moment).start_s) == "03-03 02:54", "it restarts then anyway"
 
 
 # quiet hours

@@ -6,7 +6,6 @@ asked for it at once, a deadline, a rollback) is counted beside, under its own n
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -133,13 +132,18 @@ def up_h_max(one: dict[str, Any]) -> float:
     """The longest that a terminal with a daily restart ran through, while its clock was right."""
     if not one["role"]["hours"]["daily_restart"]:
         return 0.0
-    starts = sorted([at_s for at_s, _ in one["restarts"]] + [end_s for _, end_s in one["cuts"]])
-    through = (
-        (before_s, after_s)
-        for before_s, after_s in itertools.pairwise(starts)
-        if not any(begin_s < after_s and before_s < end_s for begin_s, end_s in one["wrong_clock"])
+    restarts = [at_s for at_s, _ in one["restarts"]]
+    starts = sorted([*restarts, *(end_s for _, end_s in one["cuts"])])
+    ends = sorted([*restarts, *(begin_s for begin_s, _ in one["cuts"])])
+    through = ((start_s, next((end_s for end_s in ends if end_s > start_s), start_s)) for start_s in starts)
+    return max(
+        (
+            (end_s - start_s) / 3600
+            for start_s, end_s in through
+            if not any(begin_s < end_s and start_s < right_s for begin_s, right_s in one["wrong_clock"])
+        ),
+        default=0.0,
     )
-    return max(((after_s - before_s) / 3600 for before_s, after_s in through), default=0.0)
 
 
 def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -170,7 +174,7 @@ def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "days_with_more_because_of": dict(more),
         "days_with_more": double,
         "days_without_restart": missed,
-        "hours_between_restarts_max": round(max((up_h_max(one) for one in all_of_them), default=0.0), 2),
+        "up_h_max": round(max((up_h_max(one) for one in all_of_them), default=0.0), 2),
     }
 
 
