@@ -32,15 +32,10 @@ from posagent.config import Config  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session, SessionLimits  # noqa: E402
+from posagent.core import hours  # noqa: E402
 from posagent.core.energy import EnergyLimits  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
-from posagent.core.hours import (  # noqa: E402
-    Calendar,
-    Zone,
-    parse_blackout,
-    parse_daily,
-    parse_window,
-)
+from posagent.core.hours import Calendar, Zone  # noqa: E402
 from posagent.core.model import Decision, Event, Limits, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id, up_s  # noqa: E402
@@ -95,11 +90,11 @@ def calendar_of(config: Config) -> tuple[Calendar | None, Zone]:
     zone = zone_of(window.time_zone)
     if not window.counts:
         return None, zone
-    calendar = Calendar(
-        zone=zone,
-        windows=tuple(map(parse_window, window.install)),
-        blackouts=tuple(map(parse_blackout, window.blackout)),
-        daily_restart_min=parse_daily(window.daily_restart) if window.daily_restart else None,
+    calendar = hours.calendar(
+        zone,
+        install=window.install,
+        blackout=window.blackout,
+        daily_restart=window.daily_restart,
         spread_s=float(window.spread_s),
     )
     return calendar, zone

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from posagent.core.hours import DAY_S, Calendar, Window, parse_blackout, parse_daily, parse_window
+from posagent.core import hours
+from posagent.core.hours import DAY_S, Calendar, Window, parse_blackout, parse_window
 from posagent.core.quiet import Quiet
 from posagent.core.window import (
     IDLE_S,
@@ -59,13 +60,7 @@ def now(wall_s: float, up_s: float = DAY_S) -> Moment:
 def calendar(
     *windows: str, blackouts: tuple[str, ...] = (), daily: str = "", spread_s: float = 0.0, place: str = BERLIN
 ) -> Calendar:
-    return Calendar(
-        zone=zone(place),
-        windows=tuple(map(parse_window, windows)),
-        blackouts=tuple(map(parse_blackout, blackouts)),
-        daily_restart_min=parse_daily(daily) if daily else None,
-        spread_s=spread_s,
-    )
+    return hours.calendar(zone(place), install=windows, blackout=blackouts, daily_restart=daily, spread_s=spread_s)
 
 
 def asked(when: Calendar, text: str, quiet: Quiet | None = None, wish: Wish = WISH) -> Plan:

@@ -26,10 +26,10 @@ from posagent.config import (
     TerminalConfig,
     TrustConfig,
 )
+from posagent.core import hours
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Running
-from posagent.core.hours import Calendar, parse_blackout, parse_daily, parse_window
 from posagent.core.model import Gate, Limits, Observation, Situation, State
 from posagent.core.ports import ResetCause, ResetReport, Worker
 from posagent.crash import bootloaders
@@ -183,15 +183,15 @@ class ShopTerminal(VirtualTerminal):
         return ResetReport(cause=self.cause, boot_id=f"{self.boots:032x}")
 
     def _conditions(self) -> Conditions:
-        hours, config = self.role.hours, self._parts.config
+        when, config = self.role.hours, self._parts.config
         habits = Habits(self._parts.files, f"{STATE_DIR}/quiet.json", self.time, self.zone)
         self.habits = habits
-        self._calendar = Calendar(
-            zone=self.zone,
-            windows=tuple(map(parse_window, hours.install)),
-            blackouts=tuple(map(parse_blackout, self.role.blackout)),
-            daily_restart_min=parse_daily(hours.daily_restart) if hours.daily_restart else None,
-            spread_s=float(hours.spread_s),
+        self._calendar = hours.calendar(
+            self.zone,
+            install=when.install,
+            blackout=self.role.blackout,
+            daily_restart=when.daily_restart,
+            spread_s=float(when.spread_s),
         )
         self.payments = Payments(
             clock=self.time,
