@@ -31,6 +31,7 @@ def live(role: Role) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="days-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         terminal = DaysTerminal(role, Path(folder))
         terminal.live()
+        terminal.time.end()
     # asdict would make a counter of a counter's pairs
     notes = {name: getattr(terminal.notes, name) for name in terminal.notes.__slots__}
     takings = asdict(terminal.merchant.takings)
