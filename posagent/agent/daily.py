@@ -40,6 +40,7 @@ class DailyRestart:
     ) -> None:
         self._engine, self._timers, self._clock = engine, timers, clock
         self._calendar, self._may, self._up_s = calendar, may, up_s
+        self._began = clock.monotonic()
 
     def begin(self) -> None:
         if not self._engine.clock_known:
@@ -57,7 +58,7 @@ class DailyRestart:
 
     def _without_clock(self) -> None:
         """It restarts when it has run for a day, at whatever time that is."""
-        if self._up_s() >= DAY_S and not self._engine.critical and self._may().open:
+        if self._clock.monotonic() - self._began >= DAY_S and not self._engine.critical and self._may().open:
             self._engine.post(Occurrence(event=Event.RESTART_DUE))
         else:
             self._timers.call_later(LOOK_S, self.begin)
