@@ -14,6 +14,7 @@ from typing import Any
 
 from posagent.core import hours
 from posagent.core.errors import ConfigError
+from posagent.platform.zone import zone_of
 from posagent.tables import Reader
 
 DEFAULT_PATH = "/etc/posagent/posagent.toml"
@@ -307,6 +308,7 @@ def _cross_check(config: Config, reader: Reader) -> None:
         ("install", config.window.install, hours.parse_window),
         ("blackout", config.window.blackout, hours.parse_blackout),
         ("daily_restart", [config.window.daily_restart] if config.window.daily_restart else [], hours.parse_daily),
+        ("time_zone", [config.window.time_zone], zone_of),
     ):
         for text in texts:
             try:

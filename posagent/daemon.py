@@ -36,13 +36,13 @@ from posagent.console.session import Session  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id, up_s  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
-from posagent.platform.zone import IanaZone  # noqa: E402
+from posagent.platform.zone import zone_of  # noqa: E402
 from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
@@ -64,7 +64,7 @@ class Resident:
         """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
-        calendar, zone = calendar_of(config, IanaZone)
+        calendar, zone = calendar_of(config, zone_of)
         habits = Habits(self._files, f"{config.terminal.state_dir}/quiet.json", self._clock, zone)
         self._payments = Payments(
             clock=self._clock,
@@ -91,6 +91,7 @@ class Resident:
                 terminal=config.terminal.id,
                 floor_s=float(config.trust.image_built_at),
                 quiet_hours=config.window.quiet_hours,
+                up_s=up_s,
             ),
             clock=self._clock,
             limits=limits_of(config),
@@ -104,6 +105,7 @@ class Resident:
                 clock=self._clock,
                 calendar=calendar,
                 may=lambda: self._payments.gate(State.ACTIVATE),
+                up_s=up_s,
             )
             if calendar is not None and calendar.daily_restart_min is not None
             else None

@@ -38,6 +38,8 @@ EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
     "cli": {"agent.api", "doctor.service"},
+    # A zone that the system does not know is refused like any other value.
+    "config": {"platform.zone"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.

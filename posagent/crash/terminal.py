@@ -18,10 +18,9 @@ from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life, Violated, need
 from posagent.crash.scenarios import Scenario
 from posagent.crash.stage import FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
-from posagent.crash.surroundings import Probes, Reply, Source, Spooled, StandingClock
+from posagent.crash.surroundings import Probes, Reply, Source, StandingClock, installer_ports
 from posagent.fetcher.http import Answer, Asked
 from posagent.fetcher.wanted import HEAD_BYTES
-from posagent.installer.opening import Ports
 from posagent.platform.reset import LinuxResets
 from posagent.sim.inprocess import Parts, VirtualTerminal
 
@@ -83,16 +82,7 @@ class CrashTerminal(VirtualTerminal):
         return Parts(
             config=config,
             files=medium.files,
-            installer=Ports(
-                files=medium.files,
-                boot=medium.boot,
-                clock=StandingClock(),
-                open_slot=lambda slot: medium.slot(slot, SLOT_BYTES),
-                read_slot=lambda slot: medium.slot(slot, SLOT_BYTES),
-                open_bundle=lambda path: Spooled(medium, path),
-                resets=self._resets(),
-                threads=False,
-            ),
+            installer=installer_ports(medium, StandingClock(), self._resets(), SLOT_BYTES),
             power=self,
             probes=Probes(self.time, self._payment_answer),
             open_local=self._open_local,

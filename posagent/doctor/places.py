@@ -31,6 +31,20 @@ def groups(site: Site) -> Verdict:
     return all_of((), ", ".join(names), [f"there is no group {name}" for name in missing])
 
 
+def payment_groups(site: Site) -> Verdict:
+    """Who may say that payments are under way, and nothing else."""
+    config, board = site.config, site.board
+    required = config.payment.application == "required"
+    missing = [f"there is no group {name}" for name in config.api.payment_groups if board.gid_of(name) is None]
+    theirs = {user for name in config.api.payment_groups for user in board.members(name)}
+    admins = {user for name in config.api.admin_groups for user in board.members(name)}
+    doubts = [f"{user} may also install and cancel updates" for user in sorted(theirs & admins)]
+    if required and not theirs:
+        names = ", ".join(config.api.payment_groups) or "api.payment_groups"
+        doubts.append(f"nobody is in {names}: only root and administrators may say that payments are under way")
+    return all_of((), ", ".join(sorted(theirs)) or "none is required", [*(missing if required else ()), *doubts])
+
+
 def owners(site: Site) -> Verdict:
     """Each directory belongs to the process that writes it, and to nobody else."""
     terminal, agent = site.config.terminal, site.config.terminal.agent_user
@@ -131,6 +145,7 @@ def room(site: Site) -> Verdict:
 CHECKS = {
     "users.exist": users,
     "users.groups": groups,
+    "users.payment": payment_groups,
     "places.owners": owners,
     "places.above": above,
     "data.mounted": data_mounted,

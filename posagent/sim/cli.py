@@ -18,6 +18,7 @@ from posagent import wire
 from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.sim import hardware, layout
 from posagent.sim.layout import Layout, Settings
+from posagent.sim.shops import SHOPS
 
 UP_S = 30.0
 
@@ -42,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--repository", default="", help="URL of the repository")
         sub.add_argument("--slot-mib", type=int, default=0, help="size of a slot (default: that of the image)")
         sub.add_argument("--id", default="pos-0001", help="the terminal's id")
+        sub.add_argument("--shop", choices=sorted(SHOPS), default="", help="let a payment application take payments")
+        sub.add_argument("--speed", type=float, default=1.0, help="of the shop's time (%(default)s)")
         if name == "up":
             sub.add_argument("--detach", action="store_true", help="return when it is up; `posagent-sim down` ends it")
     verb("down", "end the simulation of this terminal")
@@ -61,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    return Settings(terminal=arguments.id, repository_url=arguments.repository, slot_mib=arguments.slot_mib)
+    return Settings(
+        terminal=arguments.id,
+        repository_url=arguments.repository,
+        slot_mib=arguments.slot_mib,
+        shop=arguments.shop,
+        shop_speed=arguments.speed,
+    )
 
 
 def _make(arguments: argparse.Namespace) -> Layout:

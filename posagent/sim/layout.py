@@ -23,7 +23,8 @@ ENV_SIZE = 0x4000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a simulated terminal is made with; times in seconds."""
+    """What a simulated terminal is made with; times in seconds. With a `shop` (posagent.sim.shops) an application
+    takes its customers' payments, whose time passes `shop_speed` times as fast."""
 
     terminal: str = "pos-0001"
     hardware: str = "sim-pos"
@@ -31,6 +32,8 @@ class Settings:
     group_key_file: str = ""
     slot_mib: int = 0
     payment_port: int = 0
+    shop: str = ""
+    shop_speed: float = 1.0
     boot_s: float = 0.3
     trial_timeout_s: float = 60.0
     watchdog_timeout_s: int = 60
@@ -130,6 +133,9 @@ gate_recheck_s = 2
 [power]
 supply_dir = "{root}/sys/class/power_supply"
 
+[payment]
+application = "{application}"
+
 [watchdog]
 device = "{root}/dev/watchdog"
 device_timeout_s = {watchdog_timeout_s}
@@ -191,6 +197,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
     values = {
         **dataclasses.asdict(settings),
         "root": layout.root,
+        "application": "required" if settings.shop else "none",
         "python": sys.executable,
         "fw_setenv": _tool("fw_setenv"),
         "fw_printenv": _tool("fw_printenv"),

@@ -78,12 +78,14 @@ class WallClock:
 
 @dataclass(slots=True, kw_only=True)
 class Start:
-    """An installation that began, and what the judge says to it."""
+    """An installation that began, and what the judge says to it. `pressed`: by its deadline there is no daily restart
+    in a window."""
 
     at_s: float
     local: str
     update: str
     exempt: str
+    pressed: bool
     ends_s: float
     need_s: float
     battery_percent: float
@@ -134,6 +136,14 @@ class Judge:
             return "clock"
         return ""
 
+    def _pressed(self, update: Update, at_s: float) -> bool:
+        daily, at = self._role.hours.daily_restart, at_s - at_s % MINUTE_S
+        while daily and at < update.not_after:
+            if self.wall.inside(at) and f"{self.wall.local(at):%H:%M}" == daily:
+                return False
+            at += MINUTE_S
+        return bool(update.not_after)
+
     def start(
         self, update: Update, spans: Mapping[str, float], *, at_s: float, clock_off_s: float, idle_s: float, again: bool
     ) -> None:
@@ -148,6 +158,7 @@ class Judge:
             local=f"{self.wall.local(at_s):%a %d %H:%M}",
             update=update.id,
             exempt=exempt,
+            pressed=self._pressed(update, at_s),
             ends_s=ends_s,
             need_s=spans["need"],
             battery_percent=self._battery.percent,

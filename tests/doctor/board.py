@@ -32,7 +32,7 @@ from tests.platform.uboot import ENV_SIZE, make_environment
 
 UNITS = Path(__file__).parents[2] / "systemd"
 USERS = {"root": 0, "posagent": 901, "posagent-fetch": 902, "posagent-test": 903}
-GROUPS = {"dialout": 20, "posagent-admin": 910}
+GROUPS = {"dialout": 20, "posagent-admin": 910, "posagent-payment": 911}
 SLOT_SECTORS = 4096
 CHECKS = {name: check for family in service.FAMILIES for name, check in family.items()}
 
@@ -63,6 +63,12 @@ repository_url = "https://updates.example.com/p400"
 spool_dir = "{base}/data/spool"
 [power]
 supply_dir = "{base}/power"
+[payment]
+application = "required"
+[window]
+time_zone = "Europe/Berlin"
+install = ["22:00-06:00"]
+daily_restart = "06:00"
 [console]
 device = "{base}/root/dev/ttyS1"
 engineer_ca_file = "{base}/engineer-ca.pub"
@@ -96,6 +102,7 @@ class FabricatedBoard(LinuxBoard):
         super().__init__(str(root))
         self.root = True
         self.users, self.groups = dict(USERS), dict(GROUPS)
+        self.grouped: dict[str, set[str]] = {"posagent-payment": {"acme-pay"}}
         self.owners: dict[str, tuple[int, int]] = {}
         self.devices: dict[str, tuple[str, str]] = {}
         self.manager = {"RuntimeWatchdogUSec": "30s"}
@@ -129,6 +136,9 @@ class FabricatedBoard(LinuxBoard):
 
     def groups_of(self, user: str) -> set[int]:
         return {self.users[user]} if user in self.users else set()
+
+    def members(self, group: str) -> set[str]:
+        return self.grouped.get(group, set()) if group in self.groups else set()
 
     def user_name(self, uid: int) -> str:
         return next((name for name, one in self.users.items() if one == uid), str(uid))
