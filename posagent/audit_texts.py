@@ -17,6 +17,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "none": ("nothing was recorded yet", "尚无审计记录"),
     "allowed": ("allowed: now ask for the update again", "已允许：请重新发起升级"),
     "whole": ("whole: records {} to {}, sealed up to {}", "完整：记录 {} 至 {}，已封存至 {}"),
+    "unsealed": ("whole: records {} to {}, not sealed yet", "完整：记录 {} 至 {}，尚未封存"),
     "empty": ("empty", "空"),
     "key": ("key: {}", "密钥：{}"),
     "key_own": (
@@ -66,7 +67,8 @@ def verdict_lines(verdict: Verdict, lang: str, *, key_given: bool) -> list[str]:
     ]
     if not found:
         kept = (verdict.first, verdict.size - 1, verdict.sealed - 1)
-        found.append(_say("whole", lang, *kept) if verdict.records else _say("empty", lang))
+        what = ("whole" if verdict.sealed else "unsealed") if verdict.records else "empty"
+        found.append(_say(what, lang, *kept))
     if verdict.key:
         found.append(_say("key", lang, verdict.key))
         if not key_given:

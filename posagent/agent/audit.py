@@ -77,9 +77,9 @@ class AuditLog:
         told = {name: audit.plain(value) for name, value in fields.items() if value not in ("", None)}
         self._write(event, told)
 
-    def checkpoint(self, note: str, key: str) -> None:
-        """Append what the installer has sealed."""
-        self._write("checkpoint", {"note": note, "key": key})
+    def checkpoint(self, note: str, signer: str) -> None:
+        """Append what the installer has sealed, and its public key."""
+        self._write("checkpoint", {"note": note, "signer": signer})
 
     def last(self, count: int) -> list[dict[str, Any]]:
         """The newest records, oldest first; fewer where they are long. Raises OSError."""
@@ -91,7 +91,7 @@ class AuditLog:
             room -= len(line)
             if record is None or room < 0 or len(shown) == min(count, COUNT_MAX):
                 break
-            shown.append({name: value for name, value in record.items() if name not in ("prev", "note", "key")})
+            shown.append({name: value for name, value in record.items() if name not in ("prev", "note", "signer")})
         return shown[::-1]
 
     # inside

@@ -11,8 +11,8 @@ log's head. A checkpoint is a signed note (C2SP signed-note, tlog-checkpoint) ov
 
     — posagent-audit/TERMINAL KEY-ID-AND-SIGNATURE
 
-It stands in the log as the record `checkpoint`. `rotated` says which record is the first that is kept. What follows the
-last checkpoint is not protected yet.
+It stands in the log as the record `checkpoint` with the `signer`'s public key. `rotated` says which record is the
+first that is kept. What follows the last checkpoint is not protected yet.
 Rules: a record has no secrets: of arguments only plain values, without the user and the query of addresses, and without
 what looks like a card number. Never raises for what is in a file.
 """
@@ -258,7 +258,7 @@ def _check_checkpoint(
     if note is None or said is None:
         _broken(verdict, number, "a checkpoint that is none")
         return
-    verdict.key = verdict.key or str(record.get("key", ""))
+    verdict.key = verdict.key or str(record.get("signer", ""))
     if not genuine(verdict.key, note):
         _broken(verdict, number, "a checkpoint that is signed by another key")
         return

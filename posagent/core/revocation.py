@@ -54,7 +54,7 @@ def trouble(path: str, read: Callable[[str], bytes]) -> PosagentError | None:
 
 
 def parse(data: bytes) -> Revoked:
-    """Never raises. A file that is too long is not understood beyond its limit."""
+    """Never raises. A file that is too long is not understood beyond its limit; whoever decides does without it."""
     serials: list[tuple[int, int]] = []
     ids: set[str] = set()
     fingerprints: set[str] = set()
@@ -65,10 +65,10 @@ def parse(data: bytes) -> Revoked:
         word, _, rest = text.partition(":")
         value = rest.strip()
         found = _SERIALS.fullmatch(value)
-        if not text or text.startswith("#"):
-            continue
         if number == len(lines) and len(data) > FILE_BYTES_MAX:
             unclear.append(number)
+        elif not text or text.startswith("#"):
+            continue
         elif word == "serial" and found and int(found[1]) <= int(found[2] or found[1]):
             serials.append((int(found[1]), int(found[2] or found[1])))
         elif word == "id" and value:

@@ -72,8 +72,11 @@ class Permits:
         return found[2] if found and found[1] == role in ROLES else None
 
     def _revoked(self, path: str) -> Revoked:
-        """A list that is configured and cannot be read revokes everybody."""
-        return parse(_file(path, FILE_BYTES_MAX + 1)) if path else Revoked()
+        """A list that is configured and cannot be read, or not all of it, revokes everybody."""
+        data = _file(path, FILE_BYTES_MAX + 1) if path else b""
+        if len(data) > FILE_BYTES_MAX:
+            raise PosagentError("trust_store_damaged", f"{path}: longer than {FILE_BYTES_MAX} bytes")
+        return parse(data)
 
 
 def _file(path: str, bytes_max: int) -> bytes:
