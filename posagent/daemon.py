@@ -15,24 +15,30 @@ import argparse  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
 from posagent import log  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
 from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
+from posagent.agent.evidence import Evidence  # noqa: E402
 from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.console.access import Access, SessionLimits  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
+from posagent.console.commands import LineApi  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session  # noqa: E402
+from posagent.core import revocation  # noqa: E402
+from posagent.core.audit import FILE  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
@@ -130,8 +136,20 @@ class Resident:
             jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors
+        self._evidence = Evidence(
+            log=AuditLog(self._files, f"{config.terminal.state_dir}/{FILE}", self._clock),
+            notary=workers.installer,
+            timers=self._loop,
+            clock=self._clock,
+            may_seal=lambda: not self._engine.uninterruptible,
+            on_trouble=self._engine.report_problem,
+        )
         self._api = AgentApi(
-            engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id, payments=self._payments
+            engine=self._engine,
+            fetcher=workers.fetcher,
+            terminal=config.terminal.id,
+            payments=self._payments,
+            evidence=self._evidence,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -152,12 +170,14 @@ class Resident:
 
     def _open_console(self, config: Config, engineer: Worker) -> None:
         console = config.console
+        if (unclear := revocation.trouble(console.revoked_file, lambda path: Path(path).read_bytes())) is not None:
+            self._engine.report_problem(unclear)
         gatekeeper = Gatekeeper(
             files=self._files,
             path=f"{config.terminal.state_dir}/console.json",
             clock=self._clock,
             terminal=config.terminal.id,
-            boot_id=boot_id(),
+            boot_id=boot_id(config.boot.boot_id_file),
         )
         access = Access(
             timers=self._loop,
@@ -167,9 +187,10 @@ class Resident:
             limits=SessionLimits(
                 session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
             ),
+            hears=self._evidence.hear,
         )
         session = Session(
-            api=self._api,
+            api=LineApi(self._api, access),
             write=lambda data: port.write(data),
             timers=self._loop,
             clock=self._clock,
@@ -216,6 +237,7 @@ class Resident:
         self._actors.observe(seen, failed)
 
     def _changed(self, decision: Decision) -> None:
+        self._evidence.decided(decision)
         state = decision.situation.state.value
         if decision.record is not None and decision.record["event"] != Event.PROGRESSED.value:
             failure = decision.record.get("failure", {})

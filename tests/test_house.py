@@ -31,13 +31,14 @@ ROOMS = (
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
     *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
+    "installer.auditor",
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
 EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
-    "cli": {"agent.api", "doctor.service"},
+    "cli": {"agent.api", "doctor.service", "installer.auditor"},
     # A zone that the system does not know is refused like any other value.
     "config": {"platform.zone"},
     # What the builder tries out is what terminals do.
@@ -50,7 +51,7 @@ EXTRA = {
 
 ONLY_IN = {
     "transitions": {"core.machine"},
-    "cryptography": {"core.seal", "installer.trust", "installer.engineer", "release"},
+    "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
     "serial": {"console.port"},

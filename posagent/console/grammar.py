@@ -20,10 +20,12 @@ HELP = """\
 status            what runs here and what the update does
 why               why nothing happens now
 estimate          how long it takes
-unlock ROLE       prove an engineer's key; roles: look, update
+unlock ROLE       prove an engineer's key; roles: look, update, rollback, support
 logout            lock again
-with role look:   check, history
-with role update: check, history, update [SOURCE] [--now], cancel, defer [HOURS], confirm
+look, support:    check, history, audit
+update:           and update [SOURCE] [--now], cancel, defer [HOURS], confirm,
+                  allow sha256:DIGEST (a bundle that has expired; signed for again)
+rollback:         and rollback (signed for again)
 --json behind a command answers in one line of JSON
 To unlock: sign the challenge line on the laptop and paste the signature here:
   echo 'CHALLENGE' | ssh-keygen -Y sign -n posagent-console -f KEY-cert.pub"""
@@ -76,6 +78,8 @@ def args_of(command: Command) -> dict[str, Any]:
         if len(sources) > 1:
             raise PosagentError("bad_request", "update takes one source")
         return {"source": "".join(sources), "now": at_once}
+    if command.verb == "allow" and len(words) == 1:
+        return {"bundle": words[0]}
     if command.verb == "defer" and len(words) == 1 and words[0].isdecimal():
         return {"hours": int(words[0][:4])}
     if words:

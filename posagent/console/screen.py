@@ -5,7 +5,7 @@ Rules: progress is a line a state, and between states at most one in PROGRESS_S,
 
 from __future__ import annotations
 
-from posagent import texts
+from posagent import audit_texts, texts
 from posagent.core.ports import Clock, Message
 
 PROGRESS_S = 2.0
@@ -26,6 +26,10 @@ def answer_lines(verb: str, answer: Message, lang: str) -> list[str]:
             return texts.estimate_lines(answer, lang)
         case "defer":
             return [texts.say("deferred", lang, texts.moment(answer["deferred_until"]))]
+        case "audit":
+            return audit_texts.lines(answer, lang)
+        case "allow":
+            return [audit_texts.allowed_line(answer, lang)]
         case "confirm":
             return [texts.say("confirmed", lang)]
         case _:

@@ -49,6 +49,8 @@ class Session:
         self._answer: str | None = None
         self._questions: list[Question] = []
         self._followed: Question | None = None
+        self._unsigned: Command | None = None
+        """What is carried out when the challenge that it was answered with is signed."""
 
     # what comes in
 
@@ -75,7 +77,7 @@ class Session:
 
     def hang_up(self) -> None:
         """The line is gone; the next who comes finds it locked and clean."""
-        self._lock("")
+        self._lock("hung up", shown=False)
         self._editor.forget()
 
     def _end_session(self, why: str) -> None:
@@ -146,7 +148,11 @@ class Session:
 
     def _answered(self, command: Command, message: Message) -> None:
         if "error" in message:
-            self._error(PosagentError.from_dict(message["error"]), command.json)
+            error = PosagentError.from_dict(message["error"])
+            self._unsigned = command if error.code == "sign_again" else None
+            if self._unsigned is not None and not command.json:
+                self._print([str(error.facts.get("challenge", ""))])
+            self._error(error, command.json)
             return
         if command.verb == "update" and not command.json:
             self._follow(message["result"])
@@ -194,6 +200,7 @@ class Session:
         if len(command.words) != 1:
             raise PosagentError("bad_request", f"unlock ROLE; roles are {', '.join(ROLES)}")
         line = self._access.challenge(command.words[0])
+        self._unsigned = None
         self._print([json.dumps({"challenge": line}) if command.json else line])
         self._prompt()
 
@@ -226,18 +233,24 @@ class Session:
         def checked(found: PosagentError | str) -> None:
             if isinstance(found, PosagentError):
                 self._error(found)
+            elif unsigned is not None:
+                self._print([f"signed: {found}"])
+                self._run(unsigned)
             else:
                 self._print([f"unlocked: {found}"])
                 self._prompt()
 
+        unsigned, self._unsigned = self._unsigned, None
         self._access.answer(answer, checked)
 
-    def _lock(self, why: str) -> None:
-        self._forget(why if self._access.lock() else "")
+    def _lock(self, why: str, *, shown: bool = True) -> None:
+        locked = self._access.lock(why)
+        self._forget(why if shown and locked else "")
 
     def _forget(self, why: str) -> None:
         """Nothing of this session reaches whoever comes next."""
         self._end_answer()
+        self._unsigned = None
         self._give_up()
         if self._followed is not None:
             self._followed.give_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from posagent.core import revocation
 from posagent.core.errors import PosagentError
 from posagent.doctor.findings import Verdict, all_of, fault, ok, warning
 from posagent.doctor.site import Site
@@ -32,7 +33,11 @@ def engineer_authorities(site: Site) -> Verdict:
         keys = site.read_authorities(site.board.read(path, 0, AUTHORITIES_BYTES_MAX))
     except OSError as error:
         return fault(f"{path}: {error.strerror}; nobody can unlock the serial console")
-    return ok(f"{path}: {keys} key(s)") if keys else fault(f"{path}: no line of it is a public key")
+    if not keys:
+        return fault(f"{path}: no line of it is a public key")
+    revoked_file = site.config.console.revoked_file
+    unclear = revocation.trouble(revoked_file, lambda path: site.board.read(path, 0, revocation.FILE_BYTES_MAX + 1))
+    return warning(unclear.detail) if unclear is not None else ok(f"{path}: {keys} key(s)")
 
 
 def version(site: Site) -> Verdict:

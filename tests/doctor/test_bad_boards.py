@@ -137,6 +137,12 @@ SPOILED: list[tuple[str, Spoil, str, str]] = [
     ("config.root", gone("root.json"), "fault", "root.json: No such file"),
     ("config.engineer", write("engineer-ca.pub", "garbage\n"), "fault", "no line of it is a public key"),
     ("config.engineer", gone("engineer-ca.pub"), "fault", "No such file.*nobody can unlock"),
+    (
+        "config.engineer",
+        config("[console]", '[console]\nrevoked_file = "/none/revoked"'),
+        "warning",
+        "/none/revoked: .*nobody can unlock",
+    ),
     ("config.version", write("os-release", "NAME=x\n"), "fault", "neither IMAGE_VERSION nor VERSION_ID"),
     (
         "config.programs",
