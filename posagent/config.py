@@ -195,7 +195,7 @@ class SelftestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig:
-    """The field engineer's serial line; an empty device switches it off."""
+    """The field engineer's serial line; an empty device switches it off. `rz` receives files by ZMODEM."""
 
     device: str = ""
     baud: int = _between(1200, 4000000, 115200)
@@ -203,6 +203,7 @@ class ConsoleConfig:
     session_s_max: int = _between(30, 3600, 900)
     idle_s_max: int = _between(10, 3600, 120)
     actions_max: int = _between(1, 200, 20)
+    rz: str = "/usr/bin/rz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from posagent.core.ports import Worker  # noqa: E402
 from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
+from posagent.platform.receiver import ZmodemReceiver  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
@@ -172,6 +173,17 @@ class Resident:
             timers=self._loop,
             clock=self._clock,
             access=access,
+            baud=console.baud,
+            receiver=ZmodemReceiver(
+                command=console.rz,
+                inbox_dir=config.fetch.inbox_dir,
+                bytes_max=config.fetch.download_bytes_max,
+                keep_free_bytes=config.fetch.keep_free_bytes,
+                timers=self._loop,
+                clock=self._clock,
+                lend=lambda to: port.lend(to),
+                take_back=lambda: port.take_back(),
+            ),
         )
         port = SerialPort(
             device=console.device,

@@ -15,7 +15,7 @@ from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Job, Message, Timers, Worker
 
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout"})
+OPEN_VERBS = frozenset({"status", "why", "estimate", "version", "help", "lang", "unlock", "logout"})
 """What needs no key."""
 
 
@@ -78,6 +78,15 @@ class Access:
             return "session over"
         self._idle.set(min(now + self.limits.idle_s_max, unlocked.until))
         return ""
+
+    @property
+    def role(self) -> str:
+        """Empty while locked."""
+        return "" if self._unlocked is None else self._unlocked.role
+
+    def may(self, verb: str) -> bool:
+        """Whether `permit` lets it through; asking costs nothing."""
+        return verb in OPEN_VERBS or (bool(self.role) and verb in ROLES[self.role])
 
     def permit(self, verb: str) -> None:
         """Raises PosagentError `unknown_verb`, Refusal `not_allowed`."""

@@ -16,9 +16,13 @@ from posagent.core import durable
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Files, Message
 
+_LOOK = frozenset({"check", "history", "slots", "power", "network", "log", "audit"})
+_UPDATE = _LOOK | {"update", "cancel", "defer", "confirm", "upload", "selftest"}
 ROLES: Mapping[str, frozenset[str]] = {
-    "look": frozenset({"check", "history"}),
-    "update": frozenset({"check", "history", "update", "cancel", "defer", "confirm"}),
+    "look": _LOOK,
+    "update": _UPDATE,
+    "rollback": _UPDATE | {"rollback"},
+    "support": _LOOK | {"support", "selftest"},
 }
 """What a role may do besides what everybody may: status, why, help."""
 

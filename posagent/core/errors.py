@@ -90,6 +90,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
     ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
+    ("no_zmodem", _R, _O, "Files cannot be received by ZMODEM here: the program rz is missing.", "Use a USB stick or posagent-field; for later, install the package lrzsz on the terminal (console.rz).", "请改用 U 盘或 posagent-field；以后可在终端上安装 lrzsz 软件包（console.rz）。"),
+    ("upload_failed", _F, _B, "The file did not arrive whole.", "Check the cable, then `upload --resume` and send the same file again: it goes on from what has come.", "请检查线缆，然后输入 upload --resume 并重新发送同一文件，将从已收到处继续。"),
     # configuration
     ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
     ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),
