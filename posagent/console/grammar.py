@@ -250,4 +250,6 @@ def redrawn(old: str, column: int, new: str, at: int) -> str:
 def _common(texts: Sequence[str]) -> str:
     """What they all begin with."""
     first, last = min(texts), max(texts)
-    return first[: next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))]
+    return first[
+        : next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    ]

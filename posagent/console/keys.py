@@ -43,16 +43,31 @@ class _In(Enum):
 
 _ESC, _BEL = 0x1B, 0x07
 _CONTROL = {
-    **{0x01: Press.HOME, 0x02: Press.LEFT, 0x04: Press.DELETE, 0x05: Press.END, 0x06: Press.RIGHT, 0x09: Press.TAB},
-    **{0x08: Press.BACKSPACE, 0x7F: Press.BACKSPACE, 0x0B: Press.KILL_END, 0x0C: Press.REDRAW, 0x0E: Press.DOWN},
-    **{0x10: Press.UP, 0x15: Press.KILL_START, 0x17: Press.KILL_WORD},
+    0x01: Press.HOME,
+    0x02: Press.LEFT,
+    0x04: Press.DELETE,
+    0x05: Press.END,
+    0x06: Press.RIGHT,
+    0x09: Press.TAB,
+    0x08: Press.BACKSPACE,
+    0x7F: Press.BACKSPACE,
+    0x0B: Press.KILL_END,
+    0x0C: Press.REDRAW,
+    0x0E: Press.DOWN,
+    0x10: Press.UP,
+    0x15: Press.KILL_START,
+    0x17: Press.KILL_WORD,
 }
 _ALWAYS = {0x03: Press.INTERRUPT, 0x0A: Press.ENTER, 0x0D: Press.ENTER}
 _UNHEARD = frozenset({0x11, 0x13, 0x18})
 """XON and XOFF of a terminal program with software flow control, and CAN, by which a file transfer is broken off."""
 _FINAL = {
-    **{ord("A"): Press.UP, ord("B"): Press.DOWN, ord("C"): Press.RIGHT, ord("D"): Press.LEFT},
-    **{ord("H"): Press.HOME, ord("F"): Press.END},
+    ord("A"): Press.UP,
+    ord("B"): Press.DOWN,
+    ord("C"): Press.RIGHT,
+    ord("D"): Press.LEFT,
+    ord("H"): Press.HOME,
+    ord("F"): Press.END,
 }
 _SINGLE = {**_FINAL, ord("M"): Press.ENTER}
 _NUMBERED = {1: Press.HOME, 7: Press.HOME, 4: Press.END, 8: Press.END, 3: Press.DELETE}

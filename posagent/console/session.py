@@ -58,6 +58,8 @@ class Session:
         """Why the session ended while the line belonged to a file."""
         self._questions: list[Question] = []
         self._followed: Following | None = None
+        self.on_machine: Callable[[], None] | None = None
+        """What the line `machine 1` does, where there is a mode for programs."""
 
     # what comes in
 
@@ -94,6 +96,17 @@ class Session:
     def _single(self, wanted: bool) -> None:
         """Single keys are wanted, or lines again."""
         self._editor.single = wanted
+
+    def greet(self) -> None:
+        """A program has gone: people find a prompt."""
+        self._prompt()
+
+    def _machine(self, command: Command) -> None:
+        if self.on_machine is None:
+            raise PosagentError("unknown_verb", "this line has no machine mode")
+        if command.words != ("1",):
+            raise PosagentError("machine_version", "the machine mode here has the version 1: machine 1")
+        self.on_machine()
 
     def _end_session(self, why: str) -> None:
         self._lock(why)
@@ -147,6 +160,8 @@ class Session:
                     self._challenge(command)
                 case "logout":
                     self._end_session("logged out")
+                case "machine":
+                    self._machine(command)
                 case "help":
                     self._help(command)
                 case "lang":

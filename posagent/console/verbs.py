@@ -74,14 +74,15 @@ def _number(word: str, most: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """`words` stand behind the verb, at most `words_max` of them; `choices` are what completion offers for them. What it
-    does is told in wording.WORDS, under `verb_NAME`."""
+    """`words` stand behind the verb, at most `words_max` of them; `choices` are what completion offers for them. What is
+    not `listed` is for programs. What it does is told in wording.WORDS, under `verb_NAME`."""
 
     words: str = ""
     words_max: int = 0
     example: str = ""
     choices: tuple[str, ...] = ()
     args: Args = field(default=_none)
+    listed: bool = True
 
 
 VERBS: Mapping[str, Verb] = {
@@ -114,6 +115,7 @@ VERBS: Mapping[str, Verb] = {
     "selftest": Verb(words="[SUITE]", words_max=1, args=_selftest),
     "rollback": Verb(words="[--plain]", words_max=1, choices=(PLAIN,), args=_followed),
     "support": Verb(),
+    "machine": Verb(words="1", words_max=1, example="machine 1", listed=False),
 }
 
 
@@ -158,7 +160,7 @@ def candidates(before: str, may: Callable[[str], bool]) -> list[str]:
 
 def help_lines(role: str, may: Callable[[str], bool], lang: str) -> list[str]:
     """What whoever is there may do, in a line each; while locked also what the roles are for, and how to unlock."""
-    lines = [_line(name, lang) for name in VERBS if may(name)]
+    lines = [_line(name, lang) for name in VERBS if may(name) and VERBS[name].listed]
     if not role:
         lines += [f"{say('with_role', lang, one)} {', '.join(_own(one))}" for one in ROLES]
         lines += [say("how_to_unlock", lang), f"  {say('sign_command', lang)}"]

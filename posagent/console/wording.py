@@ -10,7 +10,10 @@ from collections.abc import Mapping
 WORDS: Mapping[str, tuple[str, str]] = {
     # what each command is for
     "verb_status": ("what runs here and what the update does", "当前运行版本与升级状态"),
-    "verb_why": ("why nothing happens now, or why the last update ended as it did", "当前为何未进行，或上次升级为何如此结束"),
+    "verb_why": (
+        "why nothing happens now, or why the last update ended as it did",
+        "当前为何未进行，或上次升级为何如此结束",
+    ),
     "verb_estimate": ("how long it takes, and for how long no payment can be taken", "所需时间及不能收款的时间"),
     "verb_version": ("which agent this is, and which version runs", "升级程序与当前系统版本"),
     "verb_help": ("this list, or one command with an example", "命令列表，或某一命令的说明与示例"),
@@ -35,6 +38,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "verb_selftest": ("run the self-tests now, on the version that runs", "立即对当前版本运行自检"),
     "verb_rollback": ("go back to the version in the other slot", "恢复另一分区中的版本"),
     "verb_support": ("make an encrypted bundle for the vendor's support", "生成加密的支持信息包"),
+    "verb_machine": (
+        "frames for programs instead of lines (docs/console.md)",
+        "供程序使用的帧模式（见 docs/console.md）",
+    ),
     # help
     "with_role": ("with role {}:", "角色 {}："),
     "how_to_unlock": (

@@ -202,6 +202,7 @@ class _Transfer:
             self._receiver.keep(path)
             self._first_at = now
         self._name, self._size, self._grown_at = path.name, size, now
+        _flush(path)
         return True
 
     def _last_written(self, pid: int, path: Path, now: float) -> float:
@@ -319,6 +320,16 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Little by little: all of it in the end would hold the agent for seconds."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _is_open(pid: int, path: Path) -> bool:
