@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from posagent import texts, texts_inspection
-from posagent.console.columns import COLUMNS
+from posagent.console.columns import COLUMNS, width
 from posagent.console.display import Display
 from posagent.console.wording import say
 from posagent.core.ports import Clock, Message
 
 PROGRESS_S = 0.5
 PROGRESS_SHARE = 0.1
+BAR_WIDTH = 24
 BITS_PER_BYTE = 10
 """On the line: start bit, eight bits, stop bit."""
 
@@ -72,7 +73,7 @@ class Progress:
 
     def show(self, status: Message, display: Display) -> None:
         """If it is time for it."""
-        line, now = texts.progress_line(status, self._lang), self._clock.monotonic()
+        line, now = _fitted(status, self._lang), self._clock.monotonic()
         phase = (str(status["state"]), str((texts.closed_gate(status) or {}).get("gate", "")))
         begins = phase != self._phase
         if not begins and (self._plain or line == self._line or now - self._shown_at < self._every_s):
@@ -82,3 +83,9 @@ class Progress:
             display.text([line])
         else:
             display.live(line, anew=begins)
+
+
+def _fitted(status: Message, lang: str) -> str:
+    """With a bar that leaves room for the rest."""
+    over = width(texts.progress_line(status, lang)) - COLUMNS
+    return texts.progress_line(status, lang, BAR_WIDTH - min(max(over, 0), BAR_WIDTH - 4))

@@ -74,8 +74,8 @@ def _number(word: str, most: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verb:
-    """`words` stand behind the verb, at most `words_max` of them; `choices` are what completion offers for them. What is
-    not `listed` is for programs. What it does is told in wording.WORDS, under `verb_NAME`."""
+    """`words` stand behind the verb, at most `words_max` of them; `choices` are what completion offers for them. One
+    that is not `listed` is for programs. What it does is told in wording.WORDS, under `verb_NAME`."""
 
     words: str = ""
     words_max: int = 0
@@ -162,7 +162,7 @@ def help_lines(role: str, may: Callable[[str], bool], lang: str) -> list[str]:
     """What whoever is there may do, in a line each; while locked also what the roles are for, and how to unlock."""
     lines = [_line(name, lang) for name in VERBS if may(name) and VERBS[name].listed]
     if not role:
-        lines += [f"{say('with_role', lang, one)} {', '.join(_own(one))}" for one in ROLES]
+        lines += [f"{say('with_role', lang, one)} {', '.join(_own(one, lang))}" for one in ROLES]
         lines += [say("how_to_unlock", lang), f"  {say('sign_command', lang)}"]
     return [*lines, say("json_behind", lang)]
 
@@ -182,5 +182,8 @@ def _line(name: str, lang: str) -> str:
     return f"{shown if len(shown) <= _USAGE_WIDTH else name:{_USAGE_WIDTH}} {say(f'verb_{name}', lang)}"
 
 
-def _own(role: str) -> list[str]:
-    return [name for name in VERBS if name in ROLES[role]]
+def _own(role: str, lang: str) -> list[str]:
+    """What the role may do, in short where it may do all that another one may."""
+    less = max((one for one in ROLES if ROLES[one] < ROLES[role]), key=lambda one: len(ROLES[one]), default="")
+    own = [name for name in VERBS if name in ROLES[role] - ROLES.get(less, frozenset())]
+    return [say("all_of", lang, less), *own] if less else own

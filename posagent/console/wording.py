@@ -11,10 +11,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     # what each command is for
     "verb_status": ("what runs here and what the update does", "当前运行版本与升级状态"),
     "verb_why": (
-        "why nothing happens now, or why the last update ended as it did",
+        "why nothing happens, or why the last update ended so",
         "当前为何未进行，或上次升级为何如此结束",
     ),
-    "verb_estimate": ("how long it takes, and for how long no payment can be taken", "所需时间及不能收款的时间"),
+    "verb_estimate": ("how long it takes, and how long without payments", "所需时间及不能收款的时间"),
     "verb_version": ("which agent this is, and which version runs", "升级程序与当前系统版本"),
     "verb_help": ("this list, or one command with an example", "命令列表，或某一命令的说明与示例"),
     "verb_lang": ("the language of this line: English or Chinese", "本串口的语言：英文或中文"),
@@ -22,18 +22,18 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "verb_logout": ("lock again", "重新锁定"),
     "verb_check": ("is there something newer, and can it begin", "是否有新版本，能否开始"),
     "verb_history": ("how earlier updates ended", "历次升级结果"),
-    "verb_slots": ("what is in both slots, and whether the terminal can go back", "两个分区的内容，能否恢复旧版本"),
+    "verb_slots": ("what is in both slots, and can the terminal go back", "两个分区的内容，能否恢复旧版本"),
     "verb_power": ("battery and charger, and what an update needs of them", "电池与充电器，及升级所需电量"),
     "verb_network": ("try the way to the update server, step by step", "逐步检测到升级服务器的网络"),
     "verb_log": ("the last things that the agent did", "升级程序最近的日志"),
     "verb_audit": ("who did what on this terminal", "本终端的操作审计记录"),
     "verb_update": (
-        "fetch and install: from the repository, a URL, a file or a stick (usb)",
+        "fetch and install: the offer, a URL, a file or usb (a stick)",
         "下载并安装：来自仓库、网址、文件或 U 盘（usb）",
     ),
     "verb_cancel": ("stop the update, unless it must not be interrupted", "取消升级（不可中断阶段除外）"),
     "verb_defer": ("put the update off for some hours", "将升级推迟若干小时"),
-    "verb_confirm": ("agree that the update that asks for it may be installed", "同意安装等待确认的升级"),
+    "verb_confirm": ("agree that the update that asks may be installed", "同意安装等待确认的升级"),
     "verb_upload": ("send a bundle over this line by ZMODEM", "通过本串口以 ZMODEM 发送升级包"),
     "verb_selftest": ("run the self-tests now, on the version that runs", "立即对当前版本运行自检"),
     "verb_rollback": ("go back to the version in the other slot", "恢复另一分区中的版本"),
@@ -44,6 +44,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     # help
     "with_role": ("with role {}:", "角色 {}："),
+    "all_of": ("all of {}", "{} 的全部命令"),
     "how_to_unlock": (
         "To unlock: sign the challenge line on the laptop and paste the signature here:",
         "解锁：在电脑上签名挑战行，并将签名粘贴到此处：",
