@@ -12,7 +12,8 @@ from posagent.console.access import Access, SessionLimits
 from posagent.console.auth import Gatekeeper
 from posagent.console.question import Api
 from posagent.console.receive import Receiver
-from posagent.console.session import PROMPT, Session
+from posagent.console.grammar import PROMPT
+from posagent.console.session import Session
 from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from posagent.console.display import MORE, Display
 from posagent.console.screen import _ANSWERS, answer_lines
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
 from posagent.console.verbs import VERBS
 from posagent.core.ports import Message
 from posagent.sim.inprocess import InProcessTerminal

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from posagent.console.auth import CHALLENGE_S
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
 from posagent.core.deadline import Deadline
 from posagent.core.model import State
 from posagent.core.ports import Message

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from posagent import config as configuration
 from posagent.console.access import SessionLimits
 from posagent.console.auth import CHALLENGE_S
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
 from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.sim import layout
