@@ -7,6 +7,7 @@ that follows an update stops following (exit code 0), never the update.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import posagent
+from posagent import audit_texts, texts, wire
 from posagent import config as configuration
-from posagent import texts, wire
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
 SOCKET = "/run/posagent/api.sock"
@@ -64,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     history = verb("history", "how earlier updates ended")
     history.add_argument("--count", type=int, default=20)
     history.add_argument("--estimates", action="store_true", help="what was foretold, and what it took")
+    audit = verb("audit", "the audit log: its last records, or whether it is whole")
+    audit.add_argument("what", nargs="?", choices=("show", "verify"), default="show", help="(%(default)s)")
+    audit.add_argument("file", nargs="?", default="", help="log to verify (default: this terminal's, as root)")
+    audit.add_argument("--key", default="", help="public line that must have signed, or a file with it")
+    audit.add_argument("--count", type=int, default=20, help="records to show (%(default)s)")
+    audit.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
     verb("why", "why nothing happens now, or why the last update ended as it did")
     verb("watch", "status after every change, until interrupted")
     config = verb("config", "check a configuration file without starting anything")
@@ -128,6 +135,18 @@ class Command:
         answer = self._call("history", count=self._arguments.count)
         lines = texts.estimates_lines if self._arguments.estimates else texts.history_lines
         return self._print(answer, lines(answer, self._lang))
+
+    def _audit(self) -> int:
+        given = self._arguments
+        if given.what == "show":
+            answer = self._call("audit", count=given.count)
+            return self._print(answer, audit_texts.lines(answer, self._lang))
+        from posagent.installer import auditor  # brings cryptography
+
+        verdict, key_given = auditor.examine(given.file, key=given.key, config_file=given.config)
+        answer = {**dataclasses.asdict(verdict), "whole": not verdict.breaks}
+        self._print(answer, audit_texts.verdict_lines(verdict, self._lang, key_given=key_given))
+        return 0 if not verdict.breaks else EXIT_CODES[Kind.FAILED]
 
     def _estimate(self) -> int:
         answer = self._call("estimate")

@@ -200,11 +200,13 @@ class SelftestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig:
-    """The field engineer's serial line; an empty device switches it off. `rz` receives files by ZMODEM."""
+    """The field engineer's serial line; an empty device switches it off. `revoked_file` lists keys and certificates
+    that are no longer good (docs/console.md). `rz` receives files by ZMODEM."""
 
     device: str = ""
     baud: int = _between(1200, 4000000, 115200)
     engineer_ca_file: str = "/etc/posagent/engineer-ca.pub"
+    revoked_file: str = ""
     session_s_max: int = _between(30, 3600, 900)
     idle_s_max: int = _between(10, 3600, 120)
     actions_max: int = _between(1, 200, 20)

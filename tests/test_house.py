@@ -32,13 +32,14 @@ ROOMS = (
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
     *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
+    "installer.auditor",
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
 EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
-    "cli": {"agent.api", "doctor.service"},
+    "cli": {"agent.api", "doctor.service", "installer.auditor"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.
@@ -49,7 +50,7 @@ EXTRA = {
 
 ONLY_IN = {
     "transitions": {"core.machine"},
-    "cryptography": {"core.seal", "installer.trust", "installer.engineer", "release"},
+    "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
     "serial": {"console.port", "field.ports"},

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from posagent.agent import answers, assessment, status, why
+from posagent.agent.audit import COUNT_MAX
 from posagent.agent.engine import Engine, Progress
+from posagent.agent.evidence import Evidence
 from posagent.agent.payment import Payments
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
@@ -23,7 +25,7 @@ from posagent.core.ports import Message, Worker
 Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
 
-LOOK_VERBS = ("status", "why", "estimate", "help", "history", "check", "watch", "follow")
+LOOK_VERBS = ("status", "why", "estimate", "help", "history", "check", "audit", "watch", "follow")
 """Verbs that change nothing."""
 
 VERBS: Mapping[str, str] = {
@@ -35,6 +37,7 @@ VERBS: Mapping[str, str] = {
     "defer": "put the update off for some hours",
     "confirm": "agree that the update that asks for it may be installed",
     "history": "how earlier updates ended",
+    "audit": "the last records of the audit log",
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
@@ -50,6 +53,13 @@ def _no_hang_up() -> None:
     return None
 
 
+def _count(args: Mapping[str, Any], most: int) -> int:
+    count = args.get("count", 20)
+    if type(count) is not int or not 1 <= count <= most:
+        raise PosagentError("bad_request", f"count must be a number from 1 to {most}")
+    return count
+
+
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
@@ -61,11 +71,13 @@ class AgentApi:
         terminal: str,
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         payments: Payments | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._terminal = terminal
         self._new_id = new_id
+        self._evidence = evidence
         self._watchers: list[Callable[[], None]] = []
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
@@ -102,10 +114,12 @@ class AgentApi:
         return _no_hang_up
 
     def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = args.get("count", 20)
-        if type(count) is not int or not 1 <= count <= 1000:
-            raise PosagentError("bad_request", "count must be a number from 1 to 1000")
-        reply({"result": {"history": list(self._engine.situation.outcomes[-count:])}})
+        reply({"result": {"history": list(self._engine.situation.outcomes[-_count(args, 1000) :])}})
+        return _no_hang_up
+
+    def _audit(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        count = _count(args, COUNT_MAX)
+        reply({"result": self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""}})
         return _no_hang_up
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:

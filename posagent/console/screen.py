@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from posagent import texts, texts_inspection
+from posagent import audit_texts, texts, texts_inspection
 from posagent.console.columns import COLUMNS, width
 from posagent.console.display import Display
 from posagent.console.wording import say
@@ -33,6 +33,8 @@ _ANSWERS: Mapping[str, Lines] = {
     "version": texts_inspection.version_lines,
     "network": lambda answer, lang: [texts_inspection.say("network_ok" if answer["ok"] else "network_fault", lang)],
     "selftest": texts_inspection.selftest_lines,
+    "audit": audit_texts.lines,
+    "allow": lambda answer, lang: [audit_texts.allowed_line(answer, lang)],
     "support": lambda answer, lang: support_lines(answer, lang),
     "defer": lambda answer, lang: [texts.say("deferred", lang, texts.moment(answer["deferred_until"]))],
     "confirm": lambda _, lang: [texts.say("confirmed", lang)],

@@ -58,6 +58,8 @@ class Session:
         """Why the session ended while the line belonged to a file."""
         self._questions: list[Question] = []
         self._followed: Following | None = None
+        self._unsigned: Command | None = None
+        """What is carried out when the challenge that it was answered with is signed."""
         self.on_machine: Callable[[], None] | None = None
         """What the line `machine 1` does, where there is a mode for programs."""
 
@@ -90,7 +92,7 @@ class Session:
         """The line is gone; the next who comes finds it locked and clean."""
         self._receive.give_up()
         self._over_meanwhile = ""
-        self._lock("")
+        self._lock("hung up", shown=False)
         self._lang = self._first_lang
 
     def _single(self, wanted: bool) -> None:
@@ -203,12 +205,19 @@ class Session:
             if not command.json:
                 self._display.text(step_lines(command.verb, message["progress"], self._lang))
         elif "error" in message:
-            self._error(PosagentError.from_dict(message["error"]), command.json)
+            self._refused(command, PosagentError.from_dict(message["error"]))
         elif command.verb in FOLLOWED and not command.json:
             self._follow(command, message["result"])
         else:
             answer = message["result"]
             self._answer(answer, [] if command.json else answer_lines(command.verb, answer, self._lang), command)
+
+    def _refused(self, command: Command, error: PosagentError) -> None:
+        """Perhaps only until it is signed for again."""
+        self._unsigned = command if error.code == "sign_again" else None
+        if self._unsigned is not None and not command.json:
+            self._display.verbatim(str(error.facts.get("challenge", "")))
+        self._error(error, command.json)
 
     def _give_up(self) -> None:
         """Whoever asked does not wait for the answers any longer."""
@@ -243,7 +252,12 @@ class Session:
 
     def _upload(self, command: Command) -> None:
         self._give_up()  # nothing may be written while the file comes
-        self._receive.begin(command, self._lang, self._ended)
+
+        def ended(trouble: PosagentError | None) -> None:
+            self._access.hear("upload", {"words": " ".join(command.words)}, "ok" if trouble is None else trouble.code)
+            self._ended(trouble)
+
+        self._receive.begin(command, self._lang, ended)
 
     def _proceeds(self) -> None:
         """Bytes of the file have come: somebody is there."""
@@ -265,6 +279,7 @@ class Session:
         if len(command.words) != 1:
             raise PosagentError("bad_request", f"unlock ROLE; roles are {', '.join(ROLES)}")
         line = self._access.challenge(command.words[0])
+        self._unsigned = None
         self._display.verbatim(json.dumps({"challenge": line}) if command.json else line)
         self._prompt()
 
@@ -272,10 +287,14 @@ class Session:
         def checked(found: PosagentError | str) -> None:
             if isinstance(found, PosagentError):
                 self._error(found)
+            elif unsigned is not None:
+                self._display.text([say("signed", self._lang, found)])
+                self._run(unsigned)
             else:
                 self._display.text([say("unlocked", self._lang, found)])
                 self._prompt()
 
+        unsigned, self._unsigned = self._unsigned, None
         self._end_paste()
         self._access.answer(answer, checked)
 
@@ -288,12 +307,14 @@ class Session:
         self._paste.give_up()
         self._editor.echo = True
 
-    def _lock(self, why: str) -> None:
-        self._forget(why if self._access.lock() else "")
+    def _lock(self, why: str, *, shown: bool = True) -> None:
+        locked = self._access.lock(why)
+        self._forget(why if shown and locked else "")
 
     def _forget(self, why: str) -> None:
         """Nothing of this session reaches whoever comes next."""
         self._end_paste()
+        self._unsigned = None
         self._give_up()
         self._editor.forget()
         self._editor.forget_history()

@@ -62,6 +62,12 @@ def _network(words: Sequence[str]) -> dict[str, Any]:
     return _none([] if list(words) == ["test"] else words)
 
 
+def _allow(words: Sequence[str]) -> dict[str, Any]:
+    if not words:
+        raise ValueError
+    return {"bundle": words[0]}
+
+
 def _selftest(words: Sequence[str]) -> dict[str, Any]:
     return {"suite": words[0]} if words else {}
 
@@ -112,6 +118,7 @@ VERBS: Mapping[str, Verb] = {
     "defer": Verb(words="[HOURS]", words_max=1, example="defer 3", args=_defer),
     "confirm": Verb(),
     "upload": Verb(words="[SIZE] [--resume]", words_max=2, example="upload 2.5M", choices=("--resume",)),
+    "allow": Verb(words="sha256:DIGEST", words_max=1, example=f"allow sha256:{'0123456789abcdef' * 4}", args=_allow),
     "selftest": Verb(words="[SUITE]", words_max=1, args=_selftest),
     "rollback": Verb(words="[--plain]", words_max=1, choices=(PLAIN,), args=_followed),
     "support": Verb(),

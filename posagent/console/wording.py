@@ -34,9 +34,13 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "verb_cancel": ("stop the update, unless it must not be interrupted", "取消升级（不可中断阶段除外）"),
     "verb_defer": ("put the update off for some hours", "将升级推迟若干小时"),
     "verb_confirm": ("agree that the update that asks may be installed", "同意安装等待确认的升级"),
+    "verb_allow": ("have an expired bundle installed (signed for again)", "允许安装已过期的升级包（须再次签名）"),
     "verb_upload": ("send a bundle over this line by ZMODEM", "通过本串口以 ZMODEM 发送升级包"),
     "verb_selftest": ("run the self-tests now, on the version that runs", "立即对当前版本运行自检"),
-    "verb_rollback": ("go back to the version in the other slot", "恢复另一分区中的版本"),
+    "verb_rollback": (
+        "go back to the version in the other slot (signed for again)",
+        "恢复另一分区中的版本（须再次签名）",
+    ),
     "verb_support": ("make an encrypted bundle for the vendor's support", "生成加密的支持信息包"),
     "verb_machine": (
         "frames for programs instead of lines (docs/console.md)",
@@ -62,6 +66,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "example": ("example: {}", "示例：{}"),
     # the session
     "unlocked": ("unlocked: {}", "已解锁：{}"),
+    "signed": ("signed: {}", "已签名：{}"),
     "locked": ("locked: {}", "已锁定：{}"),
     "logged out": ("logged out", "已退出"),
     "session over": ("session over", "会话时间已到"),

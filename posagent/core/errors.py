@@ -96,6 +96,11 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("machine_version", _R, _N, "The laptop and the terminal speak no common version of the machine mode.", "Bring posagent-field on the laptop to a version for this terminal, or use the human mode.", "请更换与此终端匹配的 posagent-field 版本，或使用人工模式。"),
     ("line_lost", _X, _B, "The terminal does not answer on its serial line.", "Check the cable and that the terminal is on; what was sent is gone on with.", "请检查线缆及终端是否开机；重连后从已传处继续。"),
     ("upload_differs", _F, _N, "What arrived is not the file that was announced.", "Check the file on the laptop, then send it again.", "请检查电脑上的文件后重新发送。"),
+    ("sign_again", _R, _N, "This is signed for once more, over exactly what is to be done.", "Sign the challenge that is shown, within a minute, and paste the signature here.", "请在一分钟内对所示挑战签名，并将签名粘贴到此处。"),
+    ("revocation_unclear", _F, _O, "The list of revoked engineers' keys cannot be read, or has lines that are not understood; the others hold.", "Correct the named lines in the next image (docs/console.md).", "请在下一版映像中修正指出的行（见 docs/console.md）。"),
+    # the audit log
+    ("audit_broken", _F, _O, "The audit log is not whole: records were changed, removed or damaged.", "Keep the file as evidence and tell the release desk.", "请保留该文件作为证据并通知发布部门。"),
+    ("audit_unreadable", _F, _O, "The audit log, its key or its memory cannot be read.", "Run it as root on the terminal, or name a file that can be read.", "请在终端上以 root 身份运行，或指定可读取的文件。"),
     # configuration
     ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
     ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),
@@ -106,7 +111,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("bundle_unreadable", _F, _N, "The bundle is not a bundle, or is cut short.", *_GET_GOOD),
     ("bundle_too_large", _F, _N, "A part of the bundle is larger than allowed.", *_GET_GOOD),
     ("signature_invalid", _F, _N, "The bundle is not signed by enough of the trusted keys.", *_GET_GOOD),
-    ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle; if the terminal's clock is wrong, set it.", "请获取重新签名的升级包；如时钟错误请校准。"),
+    ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle, or set the terminal's clock if it is wrong; an engineer on the serial line may `allow` it.", "请获取重新签名的升级包，如时钟错误请校准；工程师也可在串口用 allow 允许。"),
     ("repository_rollback", _F, _N, "The bundle is older than what this terminal has already seen.", *_GET_GOOD),
     ("counter_too_low", _F, _N, "The bundle's security counter is below this terminal's rollback floor.", "Use a newer release.", "请使用更新的版本。"),
     ("bundle_sealed", _F, _N, "The bundle is encrypted for other terminals than this one.", "Get the bundle that was made for this group of terminals.", "请获取为本机所属终端组制作的升级包。"),

@@ -13,12 +13,15 @@ from typing import Any, Self
 from posagent import config as configuration
 from posagent.agent.actors import UpdateActors
 from posagent.agent.api import AgentApi
+from posagent.agent.audit import AuditLog
 from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
+from posagent.agent.evidence import Evidence
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
 from posagent.config import Config
+from posagent.core.audit import FILE
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
@@ -96,6 +99,8 @@ class VirtualTerminal:
     deadlines = Deadlines()
     payments: Payments | None = None
     """The payment applications' sessions, where the terminal has any; made anew by `_conditions`."""
+    evidence: Evidence | None = None
+    """The audit log, where the terminal has one; made anew by `_witness`."""
 
     def __init__(self, parts: Parts, time: VirtualTime, *, step_s: float = 0.01) -> None:
         self.time = time
@@ -136,11 +141,17 @@ class VirtualTerminal:
 
     def _decided(self, decision: Decision) -> None:
         """Called after every decision, before its commands."""
+        if self.evidence is not None:
+            self.evidence.decided(decision)
         self._told()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""
         self.api.changed()
+
+    def _witness(self, engine: Engine, notary: Worker) -> Evidence | None:
+        """The audit log of a fresh agent."""
+        return None
 
     def _begun(self) -> None:
         """Called when the hardware is known and the first decision was made."""
@@ -171,8 +182,14 @@ class VirtualTerminal:
         engine.actors = actors
         self._engine = engine
         self._actors = actors
+        self.evidence = self._witness(engine, workers.installer)
         self.api = AgentApi(
-            engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id, payments=self.payments
+            engine=engine,
+            fetcher=workers.fetcher,
+            terminal="t",
+            new_id=self._new_id,
+            payments=self.payments,
+            evidence=self.evidence,
         )
         looked: list[bool] = []
 
@@ -280,6 +297,16 @@ class InProcessTerminal(VirtualTerminal):
             limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
         )
         super().__init__(parts, time)
+
+    def _witness(self, engine: Engine, notary: Worker) -> Evidence:
+        return Evidence(
+            log=AuditLog(self._parts.files, f"{self._parts.config.terminal.state_dir}/{FILE}", self.time),
+            notary=notary,
+            timers=self.time,
+            clock=self.time,
+            may_seal=lambda: not engine.uninterruptible,
+            on_trouble=engine.report_problem,
+        )
 
     def boot(self) -> None:
         """Reset: an orderly restart where the agent asked for one, else a power cycle."""

@@ -49,7 +49,7 @@ def test_what_does_not_fit_waits_and_a_space_shows_the_next_page(desk: Desk) -> 
     desk.display.key(" ")
     assert desk.terminal.screen == [*(f"line {number}" for number in range(23, 46)), MORE]
     desk.display.key(" ")
-    assert desk.terminal.line == "posagent>" and not desk.paging
+    assert desk.terminal.line == "posagent>" and not desk.display.paged
     assert desk.terminal.lines == [*(f"line {number}" for number in range(60)), "posagent>"]
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.console.display import MORE, Display
-from posagent.console.screen import _ANSWERS, answer_lines
 from posagent.console.grammar import PROMPT
+from posagent.console.screen import _ANSWERS, answer_lines
 from posagent.console.verbs import VERBS
 from posagent.core.ports import Message
 from posagent.sim.inprocess import InProcessTerminal

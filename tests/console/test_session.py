@@ -255,8 +255,7 @@ def test_a_session_ends_after_its_time_however_busy_it_is(plug: Plug) -> None:
 def test_a_session_ends_when_nobody_types(laptop: Laptop) -> None:
     laptop.unlock()
     unlocked_at = laptop.terminal.time.monotonic()
-    laptop.terminal.settle()
-    assert laptop.screen.endswith(b"locked: idle\r\n" + PROMPT)
+    laptop.terminal.run_until(lambda _: laptop.screen.endswith(b"locked: idle\r\n" + PROMPT))
     assert laptop.terminal.time.monotonic() - unlocked_at == pytest.approx(120)
     assert laptop.locked
 
