@@ -122,6 +122,11 @@ class FetchConfig:
     backoff_s: int = _between(0, 3600, 5)
     backoff_s_max: int = _between(0, 86400, 900)
 
+    @property
+    def inbox_dir(self) -> str:
+        """Where the agent puts bundles that come over the serial line."""
+        return f"{self.spool_dir}/inbox"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConfig:
@@ -197,7 +202,7 @@ class SelftestConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig:
     """The field engineer's serial line; an empty device switches it off. `revoked_file` lists keys and certificates
-    that are no longer good (docs/console.md)."""
+    that are no longer good (docs/console.md). `rz` receives files by ZMODEM."""
 
     device: str = ""
     baud: int = _between(1200, 4000000, 115200)
@@ -206,6 +211,7 @@ class ConsoleConfig:
     session_s_max: int = _between(30, 3600, 900)
     idle_s_max: int = _between(10, 3600, 120)
     actions_max: int = _between(1, 200, 20)
+    rz: str = "/usr/bin/rz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

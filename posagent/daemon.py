@@ -18,7 +18,7 @@ from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
-from posagent import log  # noqa: E402
+from posagent import log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
 from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
@@ -32,17 +32,12 @@ from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
-from posagent.console.access import Access, SessionLimits  # noqa: E402
-from posagent.console.auth import Gatekeeper  # noqa: E402
-from posagent.console.commands import LineApi  # noqa: E402
-from posagent.console.port import SerialPort  # noqa: E402
-from posagent.console.session import Session  # noqa: E402
 from posagent.core import revocation  # noqa: E402
 from posagent.core.audit import FILE  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id, up_s  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, up_s  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
@@ -169,41 +164,24 @@ class Resident:
             self._open_console(config, workers.installer)
 
     def _open_console(self, config: Config, engineer: Worker) -> None:
-        console = config.console
-        if (unclear := revocation.trouble(console.revoked_file, lambda path: Path(path).read_bytes())) is not None:
+        unclear = revocation.trouble(config.console.revoked_file, lambda path: Path(path).read_bytes())
+        if unclear is not None:
             self._engine.report_problem(unclear)
-        gatekeeper = Gatekeeper(
+        serial_line.open_line(
+            config,
+            loop=self._loop,
+            clock=self._clock,
             files=self._files,
-            path=f"{config.terminal.state_dir}/console.json",
-            clock=self._clock,
-            terminal=config.terminal.id,
-            boot_id=boot_id(config.boot.boot_id_file),
-        )
-        access = Access(
-            timers=self._loop,
-            clock=self._clock,
+            api=self._api,
             engineer=engineer,
-            gatekeeper=gatekeeper,
-            limits=SessionLimits(
-                session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
-            ),
             hears=self._evidence.hear,
+            source=self._source,
         )
-        session = Session(
-            api=LineApi(self._api, access),
-            write=lambda data: port.write(data),
-            timers=self._loop,
-            clock=self._clock,
-            access=access,
-        )
-        port = SerialPort(
-            device=console.device,
-            baud=console.baud,
-            watch=self._loop.watch,
-            timers=self._loop,
-            on_data=session.feed,
-            on_lost=session.hang_up,
-        )
+
+    def _source(self) -> str:
+        """Where the update that is under way comes from."""
+        update = self._engine.situation.update
+        return "" if update is None else update.source
 
     def run(self) -> None:
         """Serve until told to stop; a stop waits for the end of a critical section."""

@@ -27,6 +27,7 @@ ROOMS = (
     "crash",
     "doctor",
     "payment",
+    "field",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
@@ -54,18 +55,20 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "serial": {"console.port"},
+    "serial": {"console.port", "field.ports"},
+    "textual": {"field"},
+    "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},
     "urllib3": {"fetcher"},
     "http": {"fetcher"},
     "ssl": {"fetcher"},
-    "time": {"platform.host", "sim", "crash", "release", "cli", "payment"},
+    "time": {"platform.host", "sim", "crash", "release", "cli", "payment", "field"},
     "asyncio": set(),
-    "threading": {"installer.writer", "platform", "sim", "release"},
+    "threading": {"installer.writer", "platform", "sim", "release", "field"},
 }
 
 PURE_FORBIDDEN = {"os", "io", "time", "socket", "asyncio", "logging", "structlog", "subprocess", "pathlib", "select"}
-MACHINE_ROOMS = ("platform", "sim", "crash", "release", "payment")
+MACHINE_ROOMS = ("platform", "sim", "crash", "release", "payment", "field")
 MACHINE_MODULES = {"worker", "wire", "daemon", "cli", "log", "config", "texts"} | ROOTS
 MACHINE_IMPORTS = {"os", "socket", "subprocess", "fcntl", "select", "selectors", "mmap", "shutil", "tempfile"}
 
@@ -149,6 +152,7 @@ def test_the_import_law_holds(module: str, path: Path) -> None:
         ("installer.service", "posagent.doctor.service"),
         ("doctor.slots", "posagent.installer.slots"),
         ("doctor.boot", "posagent.doctor.service"),
+        ("field.link", "posagent.console.machine"),
     ],
 )
 def test_a_breach_of_the_import_law_is_found(module: str, name: str) -> None:
@@ -193,6 +197,13 @@ def test_the_payment_applications_library_needs_nothing_but_the_protocol() -> No
             ours = {name for name in imports(path) if name.startswith("posagent.")}
             assert all(within(name, {"posagent.payment", "posagent.wire", "posagent.core.errors"}) for name in ours)
             assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_the_laptop_needs_nothing_of_the_terminals_rooms() -> None:
+    allowed = {"posagent.field", "posagent.core", "posagent.wire", "posagent.texts"}
+    for module, path in modules():
+        if module.split(".")[0] == "field":
+            assert [name for name in imports(path) if name.startswith("posagent.") and not within(name, allowed)] == []
 
 
 def test_there_are_no_circles() -> None:

@@ -18,9 +18,9 @@ from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Job, Message, Timers, Worker
 
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout"})
+OPEN_VERBS = frozenset({"status", "why", "estimate", "version", "help", "lang", "unlock", "logout", "machine"})
 """What needs no key."""
-OWN_VERBS = frozenset({"help", "logout"})
+OWN_VERBS = frozenset({"help", "lang", "logout", "machine"})
 """What the line answers by itself; the log hears of all others when they are answered."""
 WRONG = frozenset({"unlock_refused", "unlock_expired"})
 """Codes of answers that count as failed tries."""
@@ -88,6 +88,14 @@ class Access:
         """Whom the agent shall name as having asked."""
         return "console" if self._unlocked is None else f"console {self._unlocked.proof.name}"
 
+    @property
+    def session(self) -> tuple[str, str, float] | None:
+        """Name, role, and for how many seconds; None while locked."""
+        unlocked = self._unlocked
+        if unlocked is None:
+            return None
+        return unlocked.proof.name, unlocked.role, max(0.0, unlocked.until - self._clock.monotonic())
+
     def touch(self) -> str:
         """Somebody is there. An unlocked session that is over ends before anything is done: then this says why."""
         unlocked = self._unlocked
@@ -99,6 +107,15 @@ class Access:
             return "session over"
         self._idle.set(min(now + self.limits.idle_s_max, unlocked.until))
         return ""
+
+    @property
+    def role(self) -> str:
+        """Empty while locked."""
+        return "" if self._unlocked is None else self._unlocked.role
+
+    def may(self, verb: str) -> bool:
+        """Whether `permit` lets it through; asking costs nothing."""
+        return verb in OPEN_VERBS or (bool(self.role) and verb in ROLES[self.role])
 
     def permit(self, verb: str) -> None:
         """Raises PosagentError `unknown_verb`, Refusal `not_allowed`."""

@@ -19,13 +19,13 @@ from posagent.core import durable
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Files, Message
 
-_LOOK = frozenset({"check", "history", "audit"})
-_UPDATE = _LOOK | {"update", "cancel", "defer", "confirm", "allow"}
+_LOOK = frozenset({"check", "history", "slots", "power", "network", "log", "audit"})
+_UPDATE = _LOOK | {"update", "cancel", "defer", "confirm", "upload", "selftest", "allow"}
 ROLES: Mapping[str, frozenset[str]] = {
     "look": _LOOK,
     "update": _UPDATE,
     "rollback": _UPDATE | {"rollback"},
-    "support": _LOOK,
+    "support": _LOOK | {"support", "selftest"},
 }
 """What a role may do besides what everybody may (access.OPEN_VERBS)."""
 

@@ -90,6 +90,12 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
     ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
+    ("no_zmodem", _R, _O, "Files cannot be received by ZMODEM here: the program rz is missing.", "Use a USB stick or posagent-field; for later, install the package lrzsz on the terminal (console.rz).", "请改用 U 盘或 posagent-field；以后可在终端上安装 lrzsz 软件包（console.rz）。"),
+    ("upload_failed", _F, _B, "The file did not arrive whole.", "Check the cable, then `upload --resume` and send the same file again: it goes on from what has come.", "请检查线缆，然后输入 upload --resume 并重新发送同一文件，将从已收到处继续。"),
+    # the machine mode of the serial line
+    ("machine_version", _R, _N, "The laptop and the terminal speak no common version of the machine mode.", "Bring posagent-field on the laptop to a version for this terminal, or use the human mode.", "请更换与此终端匹配的 posagent-field 版本，或使用人工模式。"),
+    ("line_lost", _X, _B, "The terminal does not answer on its serial line.", "Check the cable and that the terminal is on; what was sent is gone on with.", "请检查线缆及终端是否开机；重连后从已传处继续。"),
+    ("upload_differs", _F, _N, "What arrived is not the file that was announced.", "Check the file on the laptop, then send it again.", "请检查电脑上的文件后重新发送。"),
     ("sign_again", _R, _N, "This is signed for once more, over exactly what is to be done.", "Sign the challenge that is shown, within a minute, and paste the signature here.", "请在一分钟内对所示挑战签名，并将签名粘贴到此处。"),
     ("revocation_unclear", _F, _O, "The list of revoked engineers' keys cannot be read, or has lines that are not understood; the others hold.", "Correct the named lines in the next image (docs/console.md).", "请在下一版映像中修正指出的行（见 docs/console.md）。"),
     # the audit log

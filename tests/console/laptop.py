@@ -11,8 +11,10 @@ from posagent import config as configuration
 from posagent.console.access import Access, SessionLimits
 from posagent.console.auth import Gatekeeper
 from posagent.console.commands import LineApi
+from posagent.console.grammar import PROMPT
 from posagent.console.question import Api
-from posagent.console.session import PROMPT, Session
+from posagent.console.receive import Receiver
+from posagent.console.session import Session
 from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles
@@ -39,7 +41,14 @@ class Laptop:
         self._limits = limits or SessionLimits()
         self.plug_in(api, engineer)
 
-    def plug_in(self, api: Api | None = None, engineer: Worker | None = None) -> None:
+    def plug_in(
+        self,
+        api: Api | None = None,
+        engineer: Worker | None = None,
+        *,
+        baud: int = 115200,
+        receiver: Receiver | None = None,
+    ) -> None:
         """A session as the agent makes it when it starts: with the terminal's API and installer where None."""
         terminal, config = self.terminal, configuration.load(str(self.terminal.layout.config))
         assert terminal.evidence is not None
@@ -63,6 +72,8 @@ class Laptop:
             timers=terminal.time,
             clock=terminal.time,
             access=self.access,
+            baud=baud,
+            receiver=receiver,
         )
 
     def _show(self, data: bytes) -> None:
