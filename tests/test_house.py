@@ -40,6 +40,7 @@ EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
     "cli": {"agent.api", "doctor.service", "installer.auditor"},
+    "serial_line": {"console", "platform"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.
