@@ -42,6 +42,7 @@ EXTRA = {
     "cli": {"agent.api", "doctor.service", "installer.auditor"},
     # A zone that the system does not know is refused like any other value.
     "config": {"platform.zone"},
+    "serial_line": {"console", "platform"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.

@@ -118,7 +118,7 @@ VERBS: Mapping[str, Verb] = {
     "defer": Verb(words="[HOURS]", words_max=1, example="defer 3", args=_defer),
     "confirm": Verb(),
     "upload": Verb(words="[SIZE] [--resume]", words_max=2, example="upload 2.5M", choices=("--resume",)),
-    "allow": Verb(words="sha256:DIGEST", words_max=1, example=f"allow sha256:{'0123456789abcdef' * 4}", args=_allow),
+    "allow": Verb(words="sha256:DIGEST", words_max=1, example="allow sha256:DIGEST", args=_allow),
     "selftest": Verb(words="[SUITE]", words_max=1, args=_selftest),
     "rollback": Verb(words="[--plain]", words_max=1, choices=(PLAIN,), args=_followed),
     "support": Verb(),
@@ -135,8 +135,10 @@ def command_of(text: str) -> Command | None:
 
 
 def args_of(command: Command) -> dict[str, Any]:
-    """The API's arguments in a command's words. Raises PosagentError `bad_request`."""
-    verb = VERBS[command.verb]
+    """The API's arguments in a command's words. Raises PosagentError `bad_request`, `unknown_verb`."""
+    verb = VERBS.get(command.verb)
+    if verb is None:
+        raise PosagentError("unknown_verb", f"no command {command.verb[:40]!r}")
     try:
         if len(command.words) > verb.words_max:
             raise ValueError

@@ -168,7 +168,8 @@ class _Transfer:
         if len(files) > 1:
             self._fail(PosagentError("upload_failed", "one file at a time"))
         elif files and self._grew(files[0], now) and ended is None:
-            self._tell({"progress": {"bytes_done": self._size}})
+            if self._notify is not None:
+                self._notify({"progress": {"bytes_done": self._size}})
             self._again()
         elif ended is not None:
             self._ended(ended, files)
@@ -264,10 +265,6 @@ class _Transfer:
         if notify is not None:
             notify(message)
 
-    def _tell(self, message: Message) -> None:
-        if self._notify is not None:
-            self._notify(message)
-
     def _end(self) -> None:
         self._notify = None
         self._kill()
@@ -308,10 +305,7 @@ def _start(command: list[str], line: int, folder: Path, limit: Callable[[], None
 
 def _files(folder: Path) -> list[Path]:
     """What lies in it; a directory that a sender had made counts as a file that nobody can use."""
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _empty(folder: Path) -> None:
