@@ -93,7 +93,7 @@ def _update(engine: Engine) -> dict[str, Any] | None:
         "bytes_done": progress.bytes_done if live else update.bytes_done,
         "bytes_total": progress.bytes_total if live else update.bytes_total,
         "bytes_refetched": update.bytes_refetched,
-        "kind": update.kind,
+        "kind": "rollback" if update.goes_back else update.kind,
         "refused": update.refused,
         "streamed": update.streamed,
         "target": update.target,
