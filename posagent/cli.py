@@ -118,11 +118,14 @@ class Command:
         return 0 if answer["ok"] else EXIT_CODES[Kind.FAILED]
 
     def _selftest(self) -> int:
-        answer = self._step_by_step("selftest", lambda step: [texts_inspection.selftest_step_line(step, self._lang)])
+        suite = self._arguments.suite
+        answer = self._step_by_step(
+            "selftest", lambda step: [texts_inspection.selftest_step_line(step, self._lang)], suite=suite
+        )
         self._print(answer, texts_inspection.selftest_lines(answer, self._lang))
         return 0 if answer["passed"] else EXIT_CODES[Kind.FAILED]
 
-    def _step_by_step(self, verb: str, lines: Callable[[dict[str, Any]], list[str]]) -> dict[str, Any]:
+    def _step_by_step(self, verb: str, lines: Callable[[dict[str, Any]], list[str]], **args: str) -> dict[str, Any]:
         """A verb that tells how far it is, for people as it goes."""
 
         def told(step: dict[str, Any]) -> None:
@@ -132,7 +135,7 @@ class Command:
             except BrokenPipeError:
                 raise NobodyReads from None
 
-        return wire.call(self._socket, verb, {}, on_progress=told, timeout_s=QUIET_S)
+        return wire.call(self._socket, verb, args, on_progress=told, timeout_s=QUIET_S)
 
     def _help(self) -> int:
         answer = self._call("help")

@@ -154,11 +154,14 @@ class AgentApi:
             raise Refusal("busy", "the fetcher is busy with the download")
         return self._inspection.network.ask(reply)
 
-    def _selftest(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+    def _selftest(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        suite = args.get("suite", "")
+        if not isinstance(suite, str):
+            raise PosagentError("bad_request", "suite must be a kind of checks")
         self._seen()
         if self._engine.critical:
             raise why.critical(self._engine)
-        return self._inspection.tests.ask(reply)
+        return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         reply({"result": why.answer(self._engine, self._alarms())})

@@ -7,6 +7,7 @@ critical section begins, a look at the network when the fetcher is needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from posagent.agent import answers
@@ -38,7 +39,7 @@ class Aside:
         self._deadline_s, self._whole = deadline_s, whole
         self._asked: tuple[Errand, Reply] | None = None
 
-    def ask(self, reply: Reply) -> HangUp:
+    def ask(self, reply: Reply, args: Mapping[str, Any] = MappingProxyType({})) -> HangUp:
         """Answers through `reply`. Raises Refusal `busy`."""
         if self._asked is not None:
             raise Refusal("busy", "somebody else asked for the same; wait for its end", detail_zh="他人已发起，请稍候")
@@ -64,7 +65,7 @@ class Aside:
             if self._asked is asked:
                 self._forget()
 
-        errand.given_to(self._worker.start(self._verb, {}, notify))
+        errand.given_to(self._worker.start(self._verb, args, notify))
         return hang_up
 
     def end(self, why: PosagentError) -> None:

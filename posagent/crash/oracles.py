@@ -126,10 +126,10 @@ class Life:
             assert update is not None
             self._needs_power("install")
             need(update.id not in self.world.acknowledged, "cancel", f"{update.id} is installed after its cancel")
-        if update is not None and update.goes_back and record["event"] == "due" and situation.state is State.ACTIVATE:
-            if record.get("commands") is None:  # the step out of `ready`
-                self._needs_power("going back")
-                need(update.id not in self.world.acknowledged, "cancel", f"{update.id} goes back after its cancel")
+        leaves_ready = record["event"] == "due" and situation.state is State.ACTIVATE and "commands" not in record
+        if update is not None and update.goes_back and leaves_ready:
+            self._needs_power("going back")
+            need(update.id not in self.world.acknowledged, "cancel", f"{update.id} goes back after its cancel")
         if record["event"] == "fetched":
             self._change(delivered=("", 0))
         if record["event"] == "tests_passed":

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from posagent.agent.journal import BYTES_MAX
 
-
 BACK = "back"
 
 

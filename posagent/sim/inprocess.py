@@ -236,7 +236,9 @@ class VirtualTerminal:
             fetcher=self._worker(
                 {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard, "probe": probe.probe}
             ),
-            selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
+            selftest=self._worker(
+                {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
+            ),
         )
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:

@@ -1,4 +1,4 @@
-"""Going back to the version in the other slot, on request of an engineer: the whole way, and all that may come between."""
+"""Going back to the version in the other slot, on request: the whole way, and all that may come between."""
 
 from __future__ import annotations
 

@@ -201,8 +201,7 @@ def test_only_an_announced_digest_says_that_it_is_the_same_bundle(waiting: str, 
 class TestGoingBack:
     """An engineer asks for the version in the other slot."""
 
-    BACK = {**BEGINS, "source": "", "goes_back": True}
-    ASKED = Occurrence(event=Event.ROLLBACK_REQUESTED, data={"begins": BACK})
+    ASKED = Occurrence(event=Event.ROLLBACK_REQUESTED, data={"begins": {**BEGINS, "source": "", "goes_back": True}})
     OPEN = (gate(State.INSTALL, True), gate(State.ACTIVATE, True))
 
     @staticmethod
