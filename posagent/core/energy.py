@@ -162,7 +162,8 @@ def charge_s(percent: int, target_percent: int, trend: Trend, limits: EnergyLimi
 def enough_in_s(
     reading: PowerReading, trend: Trend, limits: EnergyLimits, need_s: float, needed_for: State
 ) -> float | None:
-    """Seconds on a charger until there is enough, 0 where there is; None where nobody knows, or no waiting helps."""
+    """Seconds on a charger until there is enough, 0 where there is or where being on it is enough; None where nobody
+    knows, or no waiting helps."""
     found = budget(reading, trend, limits, need_s, needed_for)
     there = budget(reading, trend, limits, need_s, needed_for, Supply.CHARGER)
     if found is None or there is None:

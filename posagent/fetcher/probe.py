@@ -154,6 +154,8 @@ class _Trial:
             code = _CERTIFICATE.get(error.verify_code, "tls_authority")
             date = f"; {self._today}" if code == "tls_clock" else ""
             raise FetchError(code, f"{error.verify_message}{date}") from error
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # that says nothing about a certificate
+            raise FetchError("fetch_network", "the connection ended during the handshake") from error
         except ssl.SSLError as error:
             raise FetchError("fetch_tls", error.reason or str(error)) from error
         except OSError as error:
