@@ -220,7 +220,7 @@ class AgentApi:
         if not isinstance(source, str) or len(source) > _SOURCE_CHARACTERS_MAX or not source.isprintable():
             raise PosagentError("bad_request", "source must be a URL or an absolute path")
         waiting = self._engine.situation.update
-        if at_once and not source and waiting is not None and not self._engine.critical:
+        if at_once and not source and waiting is not None and not (self._engine.critical or waiting.goes_back):
             self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": {"at_once": True}}))
             reply({"result": {"id": waiting.id, "version": waiting.version}})
             return _no_hang_up

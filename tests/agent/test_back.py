@@ -110,7 +110,8 @@ def test_it_waits_for_the_charger_and_may_be_cancelled(terminal: InProcessTermin
         terminal.step()
     assert terminal.state is State.READY and terminal.ask("why")["why"][0]["code"] == "gate_closed"
     assert terminal.ask("status")["critical"] is False
-    assert refusal(terminal, "update", source=str(desk.bundles["3.0.0"])).code == "busy", "it gives way to nothing"
+    for args in ({"source": str(desk.bundles["3.0.0"])}, {}, {"now": True}):
+        assert refusal(terminal, "update", **args).code == "busy", "it gives way to nothing"
     assert terminal.ask("cancel") == {"cancelled": True}
     outcome = terminal.situation.last_outcome
     assert outcome is not None and (outcome["id"], outcome["outcome"]) == (asked["id"], "cancelled")

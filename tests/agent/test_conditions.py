@@ -19,7 +19,7 @@ from posagent.platform.storage import LinuxFiles
 from posagent.release import bundle
 from posagent.sim import layout
 from posagent.sim.inprocess import InProcessTerminal
-from posagent.sim.layout import Settings, set_power, set_power
+from posagent.sim.layout import Settings, set_power
 from posagent.sim.virtual import VirtualTime
 from tests.conftest import HARDWARE, Desk
 
