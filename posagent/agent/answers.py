@@ -13,7 +13,7 @@ from posagent.agent.download import Fetched, Plan
 from posagent.agent.engine import Progress
 from posagent.core import pieces
 from posagent.core.errors import PosagentError
-from posagent.core.model import Observation, SlotView
+from posagent.core.model import DETAIL_CHARACTERS_MAX, Observation, SlotView
 from posagent.core.ports import Message, ResetCause
 
 _NUMBER_END = 1 << 63
@@ -100,6 +100,13 @@ def _fetched(data: Mapping[str, Any]) -> Fetched:
     return Fetched(_text(data, "bundle"), counts[0], data["complete"], counts[1])
 
 
+def _probed(data: Mapping[str, Any]) -> str:
+    """The step at which the way to the server ends, and why; nothing where it does not."""
+    steps = [(one["ok"] is True, f"{_text(one, 'step')}: {_text(one, 'detail')}") for one in list(data["steps"])]
+    found = [text for ok, text in steps if not ok]
+    return found[-1][:DETAIL_CHARACTERS_MAX] if found and not steps[-1][0] else ""
+
+
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": _text(data, "kind"),
@@ -143,5 +150,6 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "plan": _planned,
     "check": _checked,
     "run": _tests,
+    "probe": _probed,
     "look": _offer,
 }
