@@ -7,6 +7,8 @@ that follows an update stops following (exit code 0), never the update.
 from __future__ import annotations
 
 import argparse
+import binascii
+import hashlib
 import json
 import os
 import signal
@@ -18,11 +20,13 @@ from typing import Any
 
 import posagent
 from posagent import config as configuration
-from posagent import texts, wire
+from posagent import texts, texts_inspection, wire
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
 SOCKET = "/run/posagent/api.sock"
 ANSWER_S = 60.0
+SUPPORT_S = 90.0
+"""Longer than the agent waits for it."""
 QUIET_S = 3600.0
 RECONNECT_S = 600.0
 RECONNECT_PAUSE_S = 0.2
@@ -65,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("--count", type=int, default=20)
     history.add_argument("--estimates", action="store_true", help="what was foretold, and what it took")
     verb("why", "why nothing happens now, or why the last update ended as it did")
+    support = verb("support", "a report for service that only the vendor can open, and its code for the phone")
+    support.add_argument("--out", type=Path, help="also write it into this file")
+    support.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file, for the doctor")
     verb("watch", "status after every change, until interrupted")
     config = verb("config", "check a configuration file without starting anything")
     config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
@@ -171,8 +178,27 @@ class Command:
         else:
             found = list(doctor.examine(given.config))
         answer = doctor.answer_of(found)
-        self._print(answer, texts.doctor_lines(answer, self._lang))
+        self._print(answer, texts_inspection.doctor_lines(answer, self._lang))
         return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
+
+    def _support(self) -> int:
+        """With what the doctor finds, where this is root."""
+        from posagent.doctor import service as doctor
+
+        given = self._arguments
+        found = doctor.examine(given.config) if os.geteuid() == 0 else ()
+        checks = [{"check": one.check, "level": one.level, "detail": one.detail} for one in found if one.level != "ok"]
+        answer = wire.call(self._socket, "support", {"file": True, "checks": checks}, timeout_s=SUPPORT_S)
+        file = binascii.a2b_base64(answer.pop("file"))
+        if hashlib.sha256(file).hexdigest() != answer["sha256"]:
+            raise PosagentError("support_failed", "it was damaged on its way from the agent")
+        if given.out is not None:
+            try:
+                given.out.write_bytes(file)
+            except OSError as error:
+                raise PosagentError("support_failed", f"{given.out}: {error.strerror or error}") from None
+            answer["path"] = str(given.out)
+        return self._print(answer, texts.support_lines(answer, self._lang))
 
     def _sure(self, what: str) -> None:
         """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""

@@ -28,6 +28,7 @@ from posagent.agent.errand import Deadlines, Workers  # noqa: E402
 from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.support import Support, facts_of  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.console.access import Access, SessionLimits  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
@@ -112,6 +113,7 @@ class Resident:
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            support=SocketWorker(config.worker_socket("support"), self._loop),
         )
         self._actors = UpdateActors(
             engine=self._engine,
@@ -128,8 +130,22 @@ class Resident:
             jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors
+        self._support = Support(
+            engine=self._engine,
+            worker=workers.support,
+            timers=self._loop,
+            clock=self._clock,
+            files=self._files,
+            directory=f"{config.terminal.state_dir}/support",
+            facts=lambda: facts_of(self._engine, self._api.status(), self._api.why()),
+            tickets=bool(config.support.vendor_key_file),
+        )
         self._api = AgentApi(
-            engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id, payments=self._payments
+            engine=self._engine,
+            fetcher=workers.fetcher,
+            terminal=config.terminal.id,
+            payments=self._payments,
+            support=self._support,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -232,6 +248,7 @@ class Resident:
             self._inhibitor.release()
             self._stop_if_asked()
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

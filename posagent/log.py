@@ -1,24 +1,24 @@
 """Structured logs: JSON lines on the terminal, coloured on a tty; only listed fields get through.
 
-Rules: a field that is not in `ALLOWED` is dropped and named, so that a card number, key or token cannot slip in;
-digit runs as long as a card number are masked in every text.
+Rules: a field that is not in `ALLOWED` is dropped and named, so that a card number, key or token cannot slip in; what
+looks like a card number or track data is replaced in every text (core.redact).
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
 
+from posagent.core import redact
+
 ALLOWED = frozenset(
     """event level timestamp state previous code detail update version slot digest bytes_done bytes_total seconds
     attempt gate reason remedy outcome verb worker pid check passed path line key port booted battery_percent mains
     role serial user signal records dropped limit tries""".split()
 )
-_PAN = re.compile(r"(?<![0-9a-fA-F])\d{13,19}(?![0-9a-fA-F])")
 
 
 def _allow(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -28,8 +28,7 @@ def _allow(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[
     if dropped:
         fields["dropped"] = dropped
     for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = _PAN.sub("[masked]", value)
+        fields[name] = redact.clean(value)
     return fields
 
 

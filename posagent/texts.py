@@ -9,6 +9,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from posagent.core.ladder import step_names
+
 Answer = Mapping[str, Any]
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -106,6 +108,11 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "confirmed": ("confirmed; it begins as soon as nothing else stands in the way", "已确认；条件满足后即开始"),
     "no_estimates": ("no estimate was held against an update yet", "尚无预估记录"),
     "foretold": ("  {}: foretold {} (at most {}), took {}", "  {}：预估 {}（最多 {}），实际 {}"),
+    "step": ("step {} of {}: {}", "第 {} 步（共 {} 步）：{}"),
+    "steps": ("tried: {}", "已尝试：{}"),
+    "ticket": ("support code {}", "服务代码 {}"),
+    "bundle_made": ("support bundle {}: {} bytes, {} places redacted", "支持包 {}：{} 字节，已隐去 {} 处"),
+    "bundle_code": ("read out this code: {}", "请告知服务商此代码：{}"),
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
@@ -186,6 +193,7 @@ def status_lines(status: Answer, lang: str) -> list[str]:
             lines.append(f"  {say('streamed', lang)}")
     lines += gate_lines(status["gates"], lang)
     lines += [f"{say('problem', lang)}: {problem['detail']} [{problem['code']}]" for problem in status["problems"]]
+    lines += [help_line(told, lang) for told in (status.get("help"),) if told]
     last = status["last_outcome"]
     lines.append(f"{say('last', lang)}: {outcome_line(last, lang) if last else say('none_yet', lang)}")
     return lines
@@ -209,17 +217,29 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
     closed = _closed_gate(status)
     if closed is not None:
         return f"{text} - {say('gate', lang)}: {localized(closed, 'reason', lang)}"
+    if status.get("help"):
+        text += f" - {help_line(status['help'], lang)}"
     done, total = update["bytes_done"], update["bytes_total"]
     if total:
         filled = min(width, int(width * done / total))
         text += (
             f" [{'#' * filled}{'.' * (width - filled)}] {100 * done // total} % {done / 1e6:.1f}/{total / 1e6:.1f} MB"
         )
-    elif not status["critical"]:
+    elif not status["critical"] and not status.get("help"):
         text += f" - {localized(status, 'meaning', lang)}"
     if status.get("expected_s") is not None:
         text += f", {say('about', lang, duration(status['expected_s'], lang))}"
     return text
+
+
+def help_line(told: Answer, lang: str) -> str:
+    """The step of the ladder of help."""
+    return say("step", lang, told["step"], told["of"], localized(told, "text", lang))
+
+
+def support_lines(answer: Answer, lang: str) -> list[str]:
+    made = (answer["path"], answer["size"], answer["redacted"])
+    return [say("bundle_made", lang, *made), say("bundle_code", lang, answer["code"])]
 
 
 def outcome_line(outcome: Answer, lang: str) -> str:
@@ -227,12 +247,16 @@ def outcome_line(outcome: Answer, lang: str) -> str:
     text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
     if outcome["code"] != "ok":
         text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
+    if outcome.get("ticket"):
+        text += f" - {say('ticket', lang, outcome['ticket']['code'])}"
     return text
 
 
 def evidence_lines(outcome: Answer, lang: str) -> list[str]:
     """What is known of why a version was not kept: cause, stage, failed checks, the last lines it left behind."""
     lines = []
+    if outcome.get("steps"):
+        lines.append(f"  {say('steps', lang, ', '.join(step_names(outcome['steps'], lang)))}")
     if "cause" in outcome:
         cause = str(outcome["cause"])
         lines.append(f"  {say('cause', lang)}: {say(_CAUSES.get(cause, cause), lang)}")
@@ -289,6 +313,7 @@ def why_lines(answer: Answer, lang: str) -> list[str]:
         lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
         if localized(reason, "remedy", lang):
             lines.append(f"  {say('next_step', lang)}: {localized(reason, 'remedy', lang)}")
+    lines += [help_line(told, lang) for told in (answer.get("help"),) if told]
     last = answer.get("last_outcome")
     if last is not None and last["outcome"] != "committed":
         lines += evidence_lines(last, lang)
@@ -318,28 +343,6 @@ def history_lines(answer: Answer, lang: str) -> list[str]:
 
 def help_lines(answer: Answer) -> list[str]:
     return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
-
-
-def doctor_lines(answer: Answer, lang: str) -> list[str]:
-    """What is in order first: what is wrong, with its remedies, stands next to the prompt."""
-    levels = {
-        "ok": say("ok", lang),
-        "skipped": say("skipped", lang),
-        "warning": say("warning", lang),
-        "fault": say("fault", lang),
-    }
-    lines = []
-    for level, word in levels.items():
-        for finding in answer["findings"]:
-            if finding["level"] != level:
-                continue
-            detail = f": {finding['detail']}" if finding["detail"] else ""
-            lines.append(f"{word}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
-            if level in ("fault", "warning"):
-                lines.append(f"  {say('next_step', lang)}: {localized(finding, 'remedy', lang)}")
-    counts = answer["counts"]
-    numbers = (counts[level] for level in ("ok", "fault", "warning", "skipped"))
-    return [*lines, say("doctor_sum", lang, *numbers)]
 
 
 def error_lines(error: Answer, lang: str) -> list[str]:

@@ -27,10 +27,12 @@ ROOMS = (
     "crash",
     "doctor",
     "payment",
+    "support",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
+    *("release.cli", "doctor.service"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
@@ -38,6 +40,8 @@ EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
     "cli": {"agent.api", "doctor.service"},
+    # It reads the agent's journal as the agent does.
+    "support.service": {"agent.journal"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.

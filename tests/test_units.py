@@ -33,7 +33,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (result.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest"])
+@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support"])
 def test_a_worker_that_crashes_again_and_again_is_started_again_and_again_but_not_at_once(name: str) -> None:
     service = (UNITS / f"posagent-{name}.service").read_text().splitlines()
     listener = (UNITS / f"posagent-{name}.socket").read_text().splitlines()

@@ -3,19 +3,23 @@
 Owns: the shape of every answer (docs/how-it-works.md shows them). The AF_UNIX socket, the serial console and later
 the fleet server all call `call`.
 Rules: answers are plain JSON values; a refusal is a PosagentError with code, remedy and, for a critical section, the
-seconds until it ends.
+seconds until it ends. Whatever others have said is in them, and card numbers are taken out of it.
 """
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from posagent.agent import answers, assessment, status, why
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support
+from posagent.core import redact
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
@@ -38,6 +42,7 @@ VERBS: Mapping[str, str] = {
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
+    "support": "a sealed report for service, and the code that is read out over the phone",
     "payment": "for payment applications: what they hold (docs/payment.md)",
     "help": "this list",
 }
@@ -48,6 +53,16 @@ DEFER_HOURS_MAX = 12
 
 def _no_hang_up() -> None:
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Clean:
+    """A reply without card numbers; equal where the replies are (agent.payment)."""
+
+    reply: Reply
+
+    def __call__(self, message: Message) -> None:
+        self.reply(redact.clean(message))
 
 
 class AgentApi:
@@ -61,6 +76,7 @@ class AgentApi:
         terminal: str,
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         payments: Payments | None = None,
+        support: Support | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
@@ -70,9 +86,12 @@ class AgentApi:
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
+        if support is not None:
+            self._bundles, self._support = support, self._make_bundle
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
+        reply = _Clean(reply)
         if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
@@ -109,7 +128,7 @@ class AgentApi:
         return _no_hang_up
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": why.answer(self._engine, self._alarms())})
+        reply({"result": self.why()})
         return _no_hang_up
 
     def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
@@ -265,6 +284,20 @@ class AgentApi:
         self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
         reply({"result": {"confirmed": True}})
         return _no_hang_up
+
+    def _make_bundle(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        """`{file?: true, checks?}`: `{path, size, code, sha256, redacted}`, and the sealed file in base64 if wanted. It
+        is kept, even where whoever asked does not wait for it."""
+
+        def made(told: dict[str, Any], file: bytes) -> None:
+            shown = {"file": binascii.b2a_base64(file, newline=False).decode()} if args.get("file") is True else {}
+            reply({"result": {**told, **shown}})
+
+        self._bundles.make(args.get("checks"), made, reply)
+        return _no_hang_up
+
+    def why(self) -> dict[str, Any]:
+        return why.answer(self._engine, self._alarms())
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
         """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""

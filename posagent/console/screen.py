@@ -26,6 +26,8 @@ def answer_lines(verb: str, answer: Message, lang: str) -> list[str]:
             return texts.estimate_lines(answer, lang)
         case "defer":
             return [texts.say("deferred", lang, texts.moment(answer["deferred_until"]))]
+        case "support":
+            return texts.support_lines(answer, lang)
         case "confirm":
             return [texts.say("confirmed", lang)]
         case _:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from posagent.core import redact
+
 
 class Retry(StrEnum):
     """What the agent may do by itself after this trouble."""
@@ -169,12 +171,13 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
 
 
 class PosagentError(Exception):
-    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it."""
+    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it. What a worker
+    or a file said may be in the detail: card numbers are taken out."""
 
     def __init__(self, code: str, detail: str = "", **facts: Any) -> None:
         self.spec = CATALOGUE[code]
         self.code = code
-        self.detail = detail or self.spec.meaning
+        self.detail = redact.cards(detail) or self.spec.meaning
         self.facts = facts
         super().__init__(f"{code}: {self.detail}")
 

@@ -18,6 +18,7 @@ from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support, facts_of
 from posagent.config import Config
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
@@ -35,6 +36,7 @@ from posagent.selftest.checks import Probes
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
 from posagent.sim.virtual import LocalWorker, VirtualTime
+from posagent.support.service import Maker
 
 STEPS_MAX = 20_000
 
@@ -137,6 +139,7 @@ class VirtualTerminal:
     def _decided(self, decision: Decision) -> None:
         """Called after every decision, before its commands."""
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""
@@ -171,8 +174,23 @@ class VirtualTerminal:
         engine.actors = actors
         self._engine = engine
         self._actors = actors
+        self._support = Support(
+            engine=engine,
+            worker=workers.support,
+            timers=self.time,
+            clock=self.time,
+            files=parts.files,
+            directory=f"{parts.config.terminal.state_dir}/support",
+            facts=lambda: facts_of(engine, self.api.status(), self.api.why()),
+            tickets=bool(parts.config.support.vendor_key_file),
+        )
         self.api = AgentApi(
-            engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id, payments=self.payments
+            engine=engine,
+            fetcher=workers.fetcher,
+            terminal="t",
+            new_id=self._new_id,
+            payments=self.payments,
+            support=self._support,
         )
         looked: list[bool] = []
 
@@ -215,10 +233,15 @@ class VirtualTerminal:
             installer=self._worker({**installer.verbs, "reboot": self._reboot}),
             fetcher=self._worker({"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}),
             selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
+            support=self._worker({"make": self._make_bundle}),
         )
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)
+
+    def _make_bundle(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """What the support worker does."""
+        return Maker(self._parts.config, self._parts.files, self.time, {"system": "simulated"}).make(args)
 
     def _reboot(self, _: Mapping[str, Any]) -> Iterator[Message]:
         self._restart = True
