@@ -112,7 +112,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "steps": ("tried: {}", "已尝试：{}"),
     "ticket": ("support code {}", "服务代码 {}"),
     "bundle_made": ("support bundle {}: {} bytes, {} places redacted", "支持包 {}：{} 字节，已隐去 {} 处"),
-    "bundle_code": ("read out this code: {}", "请告知服务商此代码：{}"),
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
@@ -233,13 +232,12 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
 
 
 def help_line(told: Answer, lang: str) -> str:
-    """The step of the ladder of help."""
     return say("step", lang, told["step"], told["of"], localized(told, "text", lang))
 
 
 def support_lines(answer: Answer, lang: str) -> list[str]:
     made = (answer["path"], answer["size"], answer["redacted"])
-    return [say("bundle_made", lang, *made), say("bundle_code", lang, answer["code"])]
+    return [say("bundle_made", lang, *made), say("ticket", lang, answer["code"])]
 
 
 def outcome_line(outcome: Answer, lang: str) -> str:
