@@ -166,14 +166,16 @@ class Support:
         try:
             self._files.make_dir(self._directory)
             known = [name for name in self._files.names(self._directory) if _NAME.fullmatch(name)]
-            stay = [name for name in known if f"-{sealed.code}." not in name][-(KEPT_MAX - 1) :]
-            for name in self._files.names(self._directory):
-                if name not in stay:
-                    self._files.unlink(f"{self._directory}/{name}")
+            number = int(known[-1].partition("-")[0]) + 1 if known else 1
+            same = [name for name in known if f"-{sealed.code}." in name]
+            name = same[0] if same else f"{number:06}-{sealed.code}.bundle"
+            stay = [one for one in known if one != name][-(KEPT_MAX - 1) :]
+            for other in self._files.names(self._directory):
+                if other not in (*stay, name):
+                    self._files.unlink(f"{self._directory}/{other}")
             if self._files.free_bytes(self._directory) < len(sealed.file) + KEEP_FREE_BYTES:
                 raise PosagentError("support_failed", "no space on the data partition")
-            number = int(known[-1][:6]) + 1 if known else 1
-            path = f"{self._directory}/{number:06}-{sealed.code}.bundle"
+            path = f"{self._directory}/{name}"
             durable.replace(self._files, path, sealed.file)
         except OSError as error:
             raise PosagentError("support_failed", f"{self._directory}: {error.strerror or error}") from None

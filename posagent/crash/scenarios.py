@@ -14,7 +14,7 @@ class Scenario:
     `goals` are the versions the operator asks for, one after the other, and `ends` the outcomes that follow when
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
     power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows. A `small_spool` has no
-    room for all of the payload.
+    room for all of the payload. With `tickets` an update that failed gets a support bundle.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Scenario:
     power_changes: bool = False
     small_spool: bool = False
     journal_bytes_max: int = BYTES_MAX
+    tickets: bool = False
 
 
 SCENARIOS = {
@@ -50,6 +51,7 @@ SCENARIOS = {
         Scenario(name="second-request", goals=("2.0.0",), ends=("committed",), intrudes=True),
         Scenario(name="power-gate", goals=("2.0.0",), ends=("committed",), power_changes=True),
         Scenario(name="cancel", goals=("2.0.0",), ends=("committed",), cancels=True),
+        Scenario(name="ticket", goals=("3.0.0-test-fails",), ends=("rolled_back",), tickets=True),
         Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
     )
 }

@@ -110,18 +110,16 @@ def test_checks_without_end_are_refused(in_process: Make) -> None:
     assert caught.value.code == "bad_request"
 
 
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        *(
-            {"result": value}
-            for value in ({}, [], None, {"file": "?", "code": "7K3M-Q2XA", "sha256": "", "redacted": 0})
-        ),
-        {"result": {"file": "", "code": "../../../etc", "sha256": "", "redacted": 0}},
-        {"result": {"file": "", "code": "7K3M-Q2XA", "sha256": "", "redacted": True}},
-        {"error": {"code": "worker_lost", "detail": "gone"}},
-    ],
+NO_ANSWERS: tuple[Any, ...] = ({}, [], None, {"file": "?", "code": "7K3M-Q2XA", "sha256": "", "redacted": 0})
+NONSENSE: tuple[Message, ...] = (
+    *({"result": answer} for answer in NO_ANSWERS),
+    {"result": {"file": "", "code": "../../../etc", "sha256": "", "redacted": 0}},
+    {"result": {"file": "", "code": "7K3M-Q2XA", "sha256": "", "redacted": True}},
+    {"error": {"code": "worker_lost", "detail": "gone"}},
 )
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_a_worker_that_talks_nonsense_makes_no_bundle(nonsense: Message, lies: Lies, in_process: Make) -> None:
     terminal = in_process()
     terminal.settle()
