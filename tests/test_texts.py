@@ -42,7 +42,7 @@ def test_every_word_has_both_languages(name: str) -> None:
 
 def words_asked_for() -> Iterator[str]:
     """Names that stand in the code as `say("name", …)` or as a branch of it."""
-    for module in ("texts.py", "cli.py", "console/session.py"):
+    for module in ("texts.py", "texts_inspection.py", "cli.py", "console/session.py"):
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("say", "span")):
                 name = node.args[0]
