@@ -23,6 +23,8 @@ _DIGITS_JUDGED_MAX = 256
 """What has more digits in one run, gaps between them or not, is not looked into, but goes as a whole."""
 _GAP = r"[ \u00a0_\-]{0,2}"
 _LOOKS_LIKE_A_CARD = re.compile(rf"\d(?:{_GAP}\d){{{_DIGITS_MIN - 1},}}")
+_MAY_HAVE_ONE = re.compile(rf"\d(?:[ \u00a0_./\-]{{0,2}}\d){{{_DIGITS_MIN - 1}}}")
+"""What none of the others finds anything without: most texts are looked at only once."""
 _LOOKS_DOTTED = re.compile(r"\d{4,8}[./]\d{4}[./]\d{4}[./]\d{1,8}")
 _LOOKS_LIKE_A_TRACK = re.compile(
     r"%?B\d[\d ]{11,20}\^[^\^\n]{2,26}\^\d{4}[\d ]*\??"  # ISO/IEC 7813, track 1
@@ -112,6 +114,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def _without_cards(text: str, counts: Counter[str]) -> str:
+    if len(text) < _DIGITS_MIN or not _MAY_HAVE_ONE.search(text):
+        return text
     text = _replaced(_LOOKS_LIKE_A_TRACK, text, TRACK, counts, lambda found: _is_track(found[0]))
     spared = [found.span() for found in _DIGEST.finditer(text) if _is_digest(found[0])]
 
