@@ -254,6 +254,14 @@ class WindowConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupportConfig:
+    """Support bundles (docs/support.md), sealed for the vendor's X25519 public key (PEM); `bytes_max` of text each."""
+
+    vendor_key_file: str = ""
+    bytes_max: int = _between(32 << 10, 1 << 20, 256 << 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     terminal: TerminalConfig
     slots: SlotsConfig
@@ -268,13 +276,14 @@ class Config:
     api: ApiConfig = ApiConfig()
     payment: PaymentConfig = PaymentConfig()
     window: WindowConfig = WindowConfig()
+    support: SupportConfig = SupportConfig()
 
     @property
     def api_socket(self) -> str:
         return f"{self.terminal.run_dir}/api.sock"
 
     def worker_socket(self, worker: str) -> str:
-        """Socket of `installer`, `fetcher` or `selftest`."""
+        """Socket of `installer`, `fetcher`, `selftest` or `support`."""
         return f"{self.terminal.run_dir}/{worker}.sock"
 
     @property

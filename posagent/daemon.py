@@ -32,6 +32,7 @@ from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.support import Support, facts_of  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.core import revocation  # noqa: E402
 from posagent.core.audit import FILE  # noqa: E402
@@ -116,6 +117,7 @@ class Resident:
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            support=SocketWorker(config.worker_socket("support"), self._loop),
         )
         deadlines = Deadlines(
             fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
@@ -141,6 +143,17 @@ class Resident:
             may_seal=lambda: not self._engine.uninterruptible,
             on_trouble=self._engine.report_problem,
         )
+        self._support = Support(
+            engine=self._engine,
+            worker=workers.support,
+            timers=self._loop,
+            clock=self._clock,
+            files=self._files,
+            directory=f"{config.terminal.state_dir}/support",
+            facts=lambda: facts_of(self._engine, self._api.status(), self._api.why()),
+            log=log.recent,
+            tickets=bool(config.support.vendor_key_file),
+        )
         self._api = AgentApi(
             engine=self._engine,
             fetcher=workers.fetcher,
@@ -150,6 +163,7 @@ class Resident:
             inspection=Inspection(
                 workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
             ),
+            support=self._support,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -239,6 +253,7 @@ class Resident:
             self._inhibitor.release()
             self._stop_if_asked()
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

@@ -9,6 +9,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from posagent.core.ladder import step_names
+
 Answer = Mapping[str, Any]
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -109,6 +111,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "confirmed": ("confirmed; it begins as soon as nothing else stands in the way", "已确认；条件满足后即开始"),
     "no_estimates": ("no estimate was held against an update yet", "尚无预估记录"),
     "foretold": ("  {}: foretold {} (at most {}), took {}", "  {}：预估 {}（最多 {}），实际 {}"),
+    "step": ("step {} of {}: {}", "第 {} 步（共 {} 步）：{}"),
+    "steps": ("tried: {}", "已尝试：{}"),
+    "ticket": ("support code {}", "服务代码 {}"),
+    "bundle_made": ("support bundle {}: {} bytes, {} places redacted", "支持包 {}：{} 字节，已隐去 {} 处"),
     "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
 }
 
@@ -189,6 +195,7 @@ def status_lines(status: Answer, lang: str) -> list[str]:
             lines.append(f"  {say('streamed', lang)}")
     lines += gate_lines(status["gates"], lang)
     lines += [f"{say('problem', lang)}: {problem['detail']} [{problem['code']}]" for problem in status["problems"]]
+    lines += [help_line(told, lang) for told in (status.get("help"),) if told]
     last = status["last_outcome"]
     lines.append(f"{say('last', lang)}: {outcome_line(last, lang) if last else say('none_yet', lang)}")
     return lines
@@ -212,18 +219,29 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
     closed = closed_gate(status)
     if closed is not None:
         return f"{text} - {say('gate', lang)}: {localized(closed, 'reason', lang)}"
+    if status.get("help"):
+        text += f" - {help_line(status['help'], lang)}"
     done, total = update["bytes_done"], update["bytes_total"]
     if total:
         filled = min(width, int(width * done / total))
         text += (
             f" [{'#' * filled}{'.' * (width - filled)}] {100 * done // total} % {done / 1e6:.1f}/{total / 1e6:.1f} MB"
         )
-    elif not status["critical"]:
+    elif not status["critical"] and not status.get("help"):
         text += f" - {localized(status, 'meaning', lang)}"
     to_go_s = status.get("expected_s") or ((status.get("estimate") or {}).get("total") or {}).get("p50")
     if to_go_s is not None:
         text += f", {say('about', lang, duration(to_go_s, lang))}"
     return text
+
+
+def help_line(told: Answer, lang: str) -> str:
+    return say("step", lang, told["step"], told["of"], localized(told, "text", lang))
+
+
+def support_lines(answer: Answer, lang: str) -> list[str]:
+    made = (answer["path"], answer["size"], answer["redacted"])
+    return [say("bundle_made", lang, *made), say("ticket", lang, answer["code"])]
 
 
 def outcome_line(outcome: Answer, lang: str) -> str:
@@ -233,12 +251,16 @@ def outcome_line(outcome: Answer, lang: str) -> str:
     text = f"{name} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
     if outcome["code"] != "ok":
         text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
+    if outcome.get("ticket"):
+        text += f" - {say('ticket', lang, outcome['ticket']['code'])}"
     return text
 
 
 def evidence_lines(outcome: Answer, lang: str) -> list[str]:
     """What is known of why a version was not kept: cause, stage, failed checks, the last lines it left behind."""
     lines = []
+    if outcome.get("steps"):
+        lines.append(f"  {say('steps', lang, ', '.join(step_names(outcome['steps'], lang)))}")
     if "cause" in outcome:
         cause = str(outcome["cause"])
         lines.append(f"  {say('cause', lang)}: {say(_CAUSES.get(cause, cause), lang)}")
@@ -295,6 +317,7 @@ def why_lines(answer: Answer, lang: str) -> list[str]:
         lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
         if localized(reason, "remedy", lang):
             lines.append(f"  {say('next_step', lang)}: {localized(reason, 'remedy', lang)}")
+    lines += [help_line(told, lang) for told in (answer.get("help"),) if told]
     last = answer.get("last_outcome")
     if last is not None and last["outcome"] != "committed":
         lines += evidence_lines(last, lang)

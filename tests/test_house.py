@@ -28,11 +28,12 @@ ROOMS = (
     "doctor",
     "payment",
     "field",
+    "support",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
-    "installer.auditor",
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
+    *("release.cli", "doctor.service", "installer.auditor"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
@@ -43,6 +44,8 @@ EXTRA = {
     # A zone that the system does not know is refused like any other value.
     "config": {"platform.zone"},
     "serial_line": {"console", "platform"},
+    # It reads the agent's journal as the agent does.
+    "support.service": {"agent.journal"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.

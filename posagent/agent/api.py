@@ -3,14 +3,16 @@
 Owns: the shape of every answer (docs/how-it-works.md shows them). The AF_UNIX socket, the serial console and later
 the fleet server all call `call`.
 Rules: answers are plain JSON values; a refusal is a PosagentError with code, remedy and, for a critical section, the
-seconds until it ends.
+seconds until it ends. Whatever others have said is in them, and card numbers are taken out of it.
 """
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import posagent
@@ -20,6 +22,8 @@ from posagent.agent.engine import Engine, Progress
 from posagent.agent.evidence import Evidence
 from posagent.agent.inspection import Inspection
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support
+from posagent.core import redact
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
@@ -53,6 +57,7 @@ VERBS: Mapping[str, str] = {
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
+    "support": "a sealed report for service, and the code that is read out over the phone",
     "payment": "for payment applications: what they hold (docs/payment.md)",
     "help": "this list",
 }
@@ -75,6 +80,16 @@ def _whole(args: Mapping[str, Any], name: str, low: int, high: int, default: int
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Clean:
+    """A reply without card numbers; equal where the replies are (agent.payment)."""
+
+    reply: Reply
+
+    def __call__(self, message: Message) -> None:
+        self.reply(redact.clean(message))
+
+
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
@@ -88,6 +103,7 @@ class AgentApi:
         payments: Payments | None = None,
         inspection: Inspection,
         evidence: Evidence | None = None,
+        support: Support | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
@@ -99,9 +115,12 @@ class AgentApi:
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
+        if support is not None:
+            self._bundles, self._support = support, self._make_bundle
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
+        reply = _Clean(reply)
         if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
@@ -174,7 +193,7 @@ class AgentApi:
         return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": why.answer(self._engine, self._alarms())})
+        reply({"result": self.why()})
         return _no_hang_up
 
     def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
@@ -341,6 +360,20 @@ class AgentApi:
         self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
         reply({"result": {"confirmed": True}})
         return _no_hang_up
+
+    def _make_bundle(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        """`{file?: true, checks?}`: `{path, size, code, sha256, redacted}`, and the sealed file in base64 if wanted. It
+        is kept, even where whoever asked does not wait for it."""
+
+        def made(told: dict[str, Any], file: bytes) -> None:
+            shown = {"file": binascii.b2a_base64(file, newline=False).decode()} if args.get("file") is True else {}
+            reply({"result": {**told, **shown}})
+
+        self._bundles.make(args.get("checks"), made, reply)
+        return _no_hang_up
+
+    def why(self) -> dict[str, Any]:
+        return why.answer(self._engine, self._alarms())
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
         """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""

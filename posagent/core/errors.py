@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from posagent.core import redact
+
 
 class Retry(StrEnum):
     """What the agent may do by itself after this trouble."""
@@ -169,6 +171,10 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("no_way_back", _F, _N, "The new version failed, but there is no good one to go back to: it keeps running.", "Call service with this code now, or install another version.", "请立即将此代码告知服务商，或安装其他版本。"),
     ("restart_put_off", _F, _B, "Payments have put off the daily restart for hours; the next one is tomorrow.", "Nothing to do; restart the terminal by hand if it has to be today.", "无需操作；如需当天重启请手动重启终端。"),
     ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
+    # support
+    ("support_no_key", _R, _O, "No support bundle is made, because the vendor's public key is missing: it would be readable for whoever steals it.", "Put the vendor's key (`posagent-release keys init` makes it) into the signed image and name it in support.vendor_key_file.", "请将厂商公钥放入签名镜像，并在 support.vendor_key_file 中指定。"),
+    ("support_failed", _F, _B, "The support bundle could not be made.", "Try again; if this stays, call service with this code.", "请重试；如仍有问题请将此代码告知服务商。"),
+    ("support_unreadable", _F, _N, "This is no support bundle, or it is damaged, or made for another vendor's key.", "Fetch it from the terminal again, compare its code, and open it with the private key that belongs to that terminal's vendor_key_file.", "请重新从终端获取并核对代码，使用与终端 vendor_key_file 对应的私钥打开。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
     ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),
@@ -187,12 +193,13 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
 
 
 class PosagentError(Exception):
-    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it."""
+    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it. What a worker
+    or a file said may be in the detail: card numbers are taken out."""
 
     def __init__(self, code: str, detail: str = "", **facts: Any) -> None:
         self.spec = CATALOGUE[code]
         self.code = code
-        self.detail = detail or self.spec.meaning
+        self.detail = redact.cards(detail) or self.spec.meaning
         self.facts = facts
         super().__init__(f"{code}: {self.detail}")
 

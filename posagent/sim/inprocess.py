@@ -21,6 +21,7 @@ from posagent.agent.evidence import Evidence
 from posagent.agent.inspection import Inspection
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support, facts_of
 from posagent.config import Config
 from posagent.core.audit import FILE
 from posagent.core.energy import EnergyLimits
@@ -43,6 +44,7 @@ from posagent.selftest.checks import Probes
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
 from posagent.sim.virtual import LocalWorker, VirtualTime
+from posagent.support.service import Maker
 
 STEPS_MAX = 20_000
 
@@ -149,6 +151,7 @@ class VirtualTerminal:
         if self.evidence is not None:
             self.evidence.decided(decision)
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""
@@ -188,6 +191,16 @@ class VirtualTerminal:
         self._engine = engine
         self._actors = actors
         self.evidence = self._witness(engine, workers.installer)
+        self._support = Support(
+            engine=engine,
+            worker=workers.support,
+            timers=self.time,
+            clock=self.time,
+            files=parts.files,
+            directory=f"{parts.config.terminal.state_dir}/support",
+            facts=lambda: facts_of(engine, self.api.status(), self.api.why()),
+            tickets=bool(parts.config.support.vendor_key_file),
+        )
         self.api = AgentApi(
             engine=engine,
             fetcher=workers.fetcher,
@@ -196,6 +209,7 @@ class VirtualTerminal:
             payments=self.payments,
             evidence=self.evidence,
             inspection=Inspection(workers=workers, timers=self.time, clock=self.time, deadlines=self.deadlines),
+            support=self._support,
         )
         looked: list[bool] = []
 
@@ -252,10 +266,15 @@ class VirtualTerminal:
             selftest=self._worker(
                 {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
             ),
+            support=self._worker({"make": self._make_bundle}),
         )
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)
+
+    def _make_bundle(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """What the support worker does."""
+        return Maker(self._parts.config, self._parts.files, self.time, {"system": "simulated"}).make(args)
 
     def _reboot(self, _: Mapping[str, Any]) -> Iterator[Message]:
         self._restart = True
