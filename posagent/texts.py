@@ -191,7 +191,7 @@ def status_lines(status: Answer, lang: str) -> list[str]:
     return lines
 
 
-def _closed_gate(status: Answer) -> Answer | None:
+def closed_gate(status: Answer) -> Answer | None:
     """What keeps the update from going on now; in `ready` that is what the installation needs. Work that is critical
     and has a time to go has begun, and waits for nothing."""
     if status["critical"] and status.get("expected_s") is not None:
@@ -206,7 +206,7 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
     if update is None:
         return state_line(status, lang)
     text = f"{update['version'] or '?'} {status['state']}"
-    closed = _closed_gate(status)
+    closed = closed_gate(status)
     if closed is not None:
         return f"{text} - {say('gate', lang)}: {localized(closed, 'reason', lang)}"
     done, total = update["bytes_done"], update["bytes_total"]

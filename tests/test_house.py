@@ -27,10 +27,11 @@ ROOMS = (
     "crash",
     "doctor",
     "payment",
+    "field",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
@@ -51,18 +52,20 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.engineer", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "serial": {"console.port"},
+    "serial": {"console.port", "field.ports", "field.passage"},
+    "textual": {"field"},
+    "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},
     "urllib3": {"fetcher"},
     "http": {"fetcher"},
     "ssl": {"fetcher"},
-    "time": {"platform.host", "sim", "crash", "release", "cli", "payment"},
+    "time": {"platform.host", "sim", "crash", "release", "cli", "payment", "field"},
     "asyncio": set(),
-    "threading": {"installer.writer", "platform", "sim", "release"},
+    "threading": {"installer.writer", "platform", "sim", "release", "field"},
 }
 
 PURE_FORBIDDEN = {"os", "io", "time", "socket", "asyncio", "logging", "structlog", "subprocess", "pathlib", "select"}
-MACHINE_ROOMS = ("platform", "sim", "crash", "release", "payment")
+MACHINE_ROOMS = ("platform", "sim", "crash", "release", "payment", "field")
 MACHINE_MODULES = {"worker", "wire", "daemon", "cli", "log", "config", "texts"} | ROOTS
 MACHINE_IMPORTS = {"os", "socket", "subprocess", "fcntl", "select", "selectors", "mmap", "shutil", "tempfile"}
 
@@ -190,6 +193,16 @@ def test_the_payment_applications_library_needs_nothing_but_the_protocol() -> No
             ours = {name for name in imports(path) if name.startswith("posagent.")}
             assert all(within(name, {"posagent.payment", "posagent.wire", "posagent.core.errors"}) for name in ours)
             assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_the_laptops_program_runs_on_three_systems_and_sees_nothing_of_the_terminal() -> None:
+    only_unix = {"fcntl", "termios", "tty", "pty", "pwd", "grp", "resource", "syslog", "select", "selectors"}
+    ours = {"posagent", "posagent.field", "posagent.core", "posagent.wire", "posagent.texts"}
+    for module, path in modules():
+        if module.split(".")[0] == "field":
+            names = imports(path)
+            assert {name.split(".")[0] for name in names} & only_unix == set(), module
+            assert all(name in ours or within(name, ours - {"posagent"}) for name in names if within(name, {"posagent"}))
 
 
 def test_there_are_no_circles() -> None:

@@ -90,6 +90,13 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
     ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
+    # the engineer's laptop
+    ("engineer_key", _F, _O, "The engineer's key or certificate cannot be used.", "Get a certificate for this role from the office; a key with a passphrase has to be in the SSH agent (ssh-add).", "请向办公室申请该角色的证书；带口令的密钥需先加入 SSH 代理（ssh-add）。"),
+    ("no_terminal", _X, _B, "No terminal answers on this port.", "Check the cable, its plug and the speed of the line; `posagent-field ports` shows what is there.", "请检查线缆、插头和串口速率；可用 posagent-field ports 查看。"),
+    ("line_lost", _X, _B, "The terminal does not answer on the line any more.", "Plug the cable in again; the work goes on where it was.", "请重新插好线缆；工作会从中断处继续。"),
+    ("report_altered", _F, _N, "The visit report is not what was signed.", "Ask the engineer for the report as it was written, with its .sig file.", "请向工程师索取原始报告及其 .sig 文件。"),
+    ("report_signer", _F, _N, "The visit report is not signed by an engineer of this authority.", "Check --ca, and ask the engineer who signed it.", "请检查 --ca，并向工程师确认签名人。"),
+    ("laptop_io", _F, _O, "A file on the laptop cannot be read or written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # configuration
     ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
     ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),
