@@ -121,6 +121,11 @@ class FetchConfig:
     backoff_s: int = _between(0, 3600, 5)
     backoff_s_max: int = _between(0, 86400, 900)
 
+    @property
+    def inbox_dir(self) -> str:
+        """Where the agent puts bundles that come over the serial line."""
+        return f"{self.spool_dir}/inbox"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerConfig:

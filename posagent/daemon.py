@@ -31,8 +31,11 @@ from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.console.access import Access, SessionLimits  # noqa: E402
 from posagent.console.auth import Gatekeeper  # noqa: E402
+from posagent.console.machine import Machine  # noqa: E402
 from posagent.console.port import SerialPort  # noqa: E402
 from posagent.console.session import Session  # noqa: E402
+from posagent.console.switch import Switch  # noqa: E402
+from posagent.console.upload import Inbox  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
@@ -40,7 +43,7 @@ from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa:
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
-from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
+from posagent.platform.storage import SHARED_FILE_MODE, LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
 from posagent.platform.zone import IanaZone  # noqa: E402
 from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
@@ -157,30 +160,54 @@ class Resident:
             terminal=config.terminal.id,
             boot_id=boot_id(),
         )
-        access = Access(
-            timers=self._loop,
-            clock=self._clock,
-            engineer=engineer,
-            gatekeeper=gatekeeper,
-            limits=SessionLimits(
-                session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
-            ),
+        limits = SessionLimits(
+            session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
         )
+
+        def access() -> Access:
+            """Of one mode of the line."""
+            return Access(timers=self._loop, clock=self._clock, engineer=engineer, gatekeeper=gatekeeper, limits=limits)
+
         session = Session(
             api=self._api,
             write=lambda data: port.write(data),
             timers=self._loop,
             clock=self._clock,
-            access=access,
+            access=access(),
         )
+        machine = Machine(
+            api=self._api,
+            write=lambda data: port.write(data),
+            timers=self._loop,
+            clock=self._clock,
+            access=access(),
+            inbox=Inbox(
+                files=LinuxFiles(SHARED_FILE_MODE),
+                directory=config.fetch.inbox_dir,
+                timers=self._loop,
+                clock=self._clock,
+                bytes_max=config.fetch.download_bytes_max,
+                keep_free_bytes=config.fetch.keep_free_bytes,
+                in_use=self._source,
+            ),
+            files=self._files,
+            terminal=config.terminal.id,
+            bytes_per_s=console.baud / 10,
+        )
+        switch = Switch(session, machine)
         port = SerialPort(
             device=console.device,
             baud=console.baud,
             watch=self._loop.watch,
             timers=self._loop,
-            on_data=session.feed,
-            on_lost=session.hang_up,
+            on_data=switch.feed,
+            on_lost=switch.hang_up,
         )
+
+    def _source(self) -> str:
+        """Where the update that is under way comes from."""
+        update = self._engine.situation.update
+        return "" if update is None else update.source
 
     def run(self) -> None:
         """Serve until told to stop; a stop waits for the end of a critical section."""

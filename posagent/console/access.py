@@ -15,7 +15,7 @@ from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Job, Message, Timers, Worker
 
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout"})
+OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout", "machine"})
 """What needs no key."""
 
 
@@ -66,6 +66,14 @@ class Access:
     def caller(self) -> str:
         """Whom the agent shall name as having asked."""
         return "console" if self._unlocked is None else f"console {self._unlocked.name}"
+
+    @property
+    def session(self) -> tuple[str, str, float] | None:
+        """Name, role, and for how many seconds; None while locked."""
+        unlocked = self._unlocked
+        if unlocked is None:
+            return None
+        return unlocked.name, unlocked.role, max(0.0, unlocked.until - self._clock.monotonic())
 
     def touch(self) -> str:
         """Somebody is there. An unlocked session that is over ends before anything is done: then this says why."""

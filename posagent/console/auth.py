@@ -18,7 +18,7 @@ from posagent.core.ports import Clock, Files, Message
 
 ROLES: Mapping[str, frozenset[str]] = {
     "look": frozenset({"check", "history"}),
-    "update": frozenset({"check", "history", "update", "cancel", "defer", "confirm"}),
+    "update": frozenset({"check", "history", "update", "cancel", "defer", "confirm", "upload"}),
 }
 """What a role may do besides what everybody may: status, why, help."""
 

@@ -49,6 +49,8 @@ class Session:
         self._answer: str | None = None
         self._questions: list[Question] = []
         self._followed: Question | None = None
+        self.on_machine: Callable[[], None] | None = None
+        """What the line `machine 1` does, where there is a mode for programs."""
 
     # what comes in
 
@@ -77,6 +79,17 @@ class Session:
         """The line is gone; the next who comes finds it locked and clean."""
         self._lock("")
         self._editor.forget()
+
+    def greet(self) -> None:
+        """A program has gone: people find a prompt."""
+        self._prompt()
+
+    def _machine(self, command: Command) -> None:
+        if self.on_machine is None:
+            raise PosagentError("unknown_verb", "this line has no machine mode")
+        if command.words != ("1",):
+            raise PosagentError("machine_version", "the machine mode here has the version 1: machine 1")
+        self.on_machine()
 
     def _end_session(self, why: str) -> None:
         self._lock(why)
@@ -126,6 +139,8 @@ class Session:
                     self._challenge(command)
                 case "logout":
                     self._end_session("logged out")
+                case "machine":
+                    self._machine(command)
                 case "help":
                     self._print([json.dumps({"help": HELP})] if command.json else HELP.splitlines())
                     self._prompt()

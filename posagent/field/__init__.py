@@ -1,1 +1,1 @@
-"""The other end of the serial line: posagent-field on an engineer's laptop. Never imported on the terminal."""
+"""For field engineers' laptops: the other end of the serial line. Never imported on the terminal."""

@@ -51,6 +51,12 @@ class VirtualTime:
         """Somebody waited so long without looking at timers."""
         self._now += seconds
 
+    def next_at(self) -> float | None:
+        """Monotonic seconds of the next timer that was not cancelled."""
+        while self._timers and self._timers[0][2].action is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
     def step(self) -> bool:
         """Go to the next timer and run it; False when there is none."""
         while self._timers:
