@@ -1,7 +1,7 @@
 """What an engineer's certificate says: who, for which roles, until when. Pure.
 
 Owns: reading OpenSSH user certificates, and the certificate that an SSH signature carries.
-Never: whether any of it is authentic. The terminal decides that when it is unlocked, ssh-keygen when a report is checked.
+Never: whether any of it is authentic. The terminal decides that when it is unlocked, ssh-keygen for a report.
 Source: OpenSSH PROTOCOL.certkeys, PROTOCOL.sshsig.
 """
 

@@ -10,23 +10,22 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import posagent
 from posagent import texts
 from posagent.core.errors import EXIT_CODES, PosagentError
-from posagent.field import laptop, passage, ports, report, view
-from posagent.field.crew import Crew, exit_code
+from posagent.field import laptop, passage, ports, report
+from posagent.field.crew import exit_code
 from posagent.field.link import LineLost, Terminal
-from posagent.field.parcel import Parcels
 from posagent.field.places import Berth, Places
 from posagent.field.signing import Engineer
-from posagent.field.visit import PATIENCE_S, SUPPORT, Plan, collect
+from posagent.field.tour import Tour
+from posagent.field.visit import PATIENCE_S, SUPPORT, collect
 from posagent.field.words import say, word
 
 BAUD = 115200
@@ -246,35 +245,26 @@ class Command:
         return engineer
 
     def _run(self) -> int:
-        given, started_at = self._arguments, time.time()
-        engineer = self._engineer(given.role)
-        files = report.Files(given.out, started_at)
-        with tempfile.TemporaryDirectory(prefix="posagent-field-") as folder:
-            parcels = Parcels(given.bundle, Path(folder)) if given.bundle else None
-            label = parcels.label() if parcels else None
-            plan = Plan(engineer=engineer, out=given.out, parcels=parcels, role=given.role, at_once=given.now)
-
-            def made(records: list[dict[str, Any]]) -> dict[str, Any]:
-                return report.made(
-                    engineer=engineer,
-                    role=given.role,
-                    bundle=label,
-                    started_at=started_at,
-                    ended_at=time.time(),
-                    terminals=records,
-                )
-
-            crew = Crew(
-                places=Places(self._look, self._open),
-                connect=self._connect,
-                ask=self._ask,
-                plan=plan,
-                on_ended=lambda: files.keep(made(crew.records())),
-            )
-            crew.start()
-            interrupted = self._show(crew, label)
-            final = made(crew.leave())
-            return self._close(files, final, engineer, interrupted)
+        given = self._arguments
+        tour = Tour(
+            engineer=self._engineer(given.role),
+            role=given.role,
+            bundle=given.bundle,
+            at_once=given.now,
+            out=given.out,
+            lang=self._lang,
+        )
+        show = None if self._json else lambda line: print(line, flush=True)
+        with tour.crew(Places(self._look, self._open), self._connect, self._ask) as crew:
+            if self._plain or given.plain or not tour.live(crew):
+                tour.plain(crew, count=given.count, minutes=given.minutes, show=show)
+        final, unsigned = tour.close()
+        if unsigned is not None:
+            print(say("not_signed", self._lang, unsigned.detail), file=sys.stderr)
+        if not final["terminals"] and not tour.interrupted:
+            raise PosagentError("no_terminal", "no terminal answered at any port")
+        self._print(final, [say("reported", self._lang, tour.files.json)])
+        return INTERRUPTED if tour.interrupted else exit_code([one["outcome"] for one in final["terminals"]])
 
     def _connect(self, berth: Berth) -> Terminal:
         def heard(state: str) -> None:
@@ -284,38 +274,6 @@ class Command:
         terminal = Terminal(berth.open_line, on_state=heard, bytes_per_s=self._arguments.baud / 10)
         terminal.keep()
         return terminal
-
-    def _show(self, crew: Crew, label: dict[str, Any] | None) -> bool:
-        """Until the engineer leaves, or all is done; whether it was interrupted."""
-        title = f"{label['file']} {label['version']}" if label else "posagent-field"
-        if not self._plain and not self._arguments.plain and _live(crew.rows, title, self._lang):
-            return False
-        plain, until = view.Plain(self._lang), time.monotonic() + 60 * self._arguments.minutes
-        try:
-            while not (over := crew.done(self._arguments.count)) and time.monotonic() < until:
-                self._tell(plain, crew)
-                crew.wait(SHOW_S)
-        except KeyboardInterrupt:
-            return True
-        finally:
-            self._tell(plain, crew)
-        return not over
-
-    def _tell(self, plain: view.Plain, crew: Crew) -> None:
-        for line in plain.lines(crew.rows()):
-            if not self._json:
-                print(line, flush=True)
-
-    def _close(self, files: report.Files, final: dict[str, Any], engineer: Engineer, interrupted: bool) -> int:
-        endings = [one["outcome"] for one in final["terminals"]]
-        try:
-            files.close(final, engineer)
-        except PosagentError as error:
-            print(say("not_signed", self._lang, error.detail), file=sys.stderr)
-        if not endings and not interrupted:
-            raise PosagentError("no_terminal", "no terminal answered at any port")
-        self._print(final, [say("reported", self._lang, files.json)])
-        return INTERRUPTED if interrupted else exit_code(endings)
 
     # reports
 
@@ -344,17 +302,6 @@ def _short(status: dict[str, Any] | None) -> dict[str, str]:
     return {"terminal": status["terminal"], "version": booted.get("version", ""), "state": status["state"]}
 
 
-def _live(rows: Callable[[], list[Any]], title: str, lang: str) -> bool:
-    """The live screen, until it is left; False where its library is not installed."""
-    try:
-        from posagent.field.screen import Screen
-    except ImportError:
-        print("for the live screen: pip install 'posagent[field]'", file=sys.stderr)
-        return False
-    Screen(rows, title, lang).run()
-    return True
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
@@ -362,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - what is left is not written at exit
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left is not written at exit
         return EXIT_CODES[PosagentError("internal").spec.kind]
 
 

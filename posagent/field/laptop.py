@@ -72,8 +72,8 @@ def ports_named(
 
 
 def usual(name: str, usb: bool, system: str = sys.platform) -> bool:
-    """Whether a listed port is one that a cable to a terminal is likely at. macOS lists each port twice (`tty.` waits for
-    a carrier, `cu.` does not) and its own Bluetooth ports as well."""
+    """Whether a listed port is one that a cable to a terminal is likely at. macOS lists each port twice (`tty.` waits
+    for a carrier, `cu.` does not) and its own Bluetooth ports as well."""
     if system == MAC:
         return usb and not name.startswith("/dev/tty.")
     return usb

@@ -304,6 +304,8 @@ class Terminal:
                 stream.truncate(at)
                 stream.seek(at)
                 self._pieces.clear()
+                if on_progress is not None:  # with what else is known of the file, such as a code
+                    on_progress({**progress, "bytes_done": at, "bytes_total": size})
 
         while True:
             self._cable.wait(lambda: call.over or bool(self._pieces), QUIET_S, "no more of the file came")

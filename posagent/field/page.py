@@ -104,7 +104,9 @@ def _of_terminal(one: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield "outcome", outcome
     yield "begun", _moment(one["started_at"])
     yield "ended", _moment(one["ended_at"])
-    phases = [f"{word(phase['phase'], 'en')} {word(phase['phase'], 'zh')} {phase['seconds']}" for phase in one["phases"]]
+    phases = [
+        f"{word(phase['phase'], 'en')} {word(phase['phase'], 'zh')} {phase['seconds']}" for phase in one["phases"]
+    ]
     yield "phases", html.escape(", ".join(phases))
     yield "bytes_sent", f"{one['bytes_sent'] / 1e6:.2f} MB"
     yield "bytes_refetched", f"{one['bytes_refetched'] / 1e6:.2f} MB"

@@ -1,7 +1,7 @@
 """A bundle on the laptop: what it says of itself, and the part of it that one terminal needs.
 
-Owns: leaving out payloads that a terminal has no use for. A bundle is a plain tar of signed files; one that lacks some of
-them is as authentic as the whole, and over a serial line the difference is minutes against hours.
+Owns: leaving out payloads that a terminal has no use for. A bundle is a plain tar of signed files; one that lacks some
+of them is as authentic as the whole, and over a serial line the difference is minutes against hours.
 Never: trust in what it reads. The terminal verifies everything that is sent.
 Rules: where a terminal runs the image that a delta was made from, it is sent the metadata and that delta; else the
 whole. The same terminal always gets the same bytes, so that an upload resumes.

@@ -24,7 +24,7 @@ class Keyboard(Protocol):
 
     def cleanup(self) -> None: ...
 
-    def getkey(self) -> str: ...
+    def getkey(self) -> str | None: ...
 
     def write_bytes(self, byte_string: bytes) -> None: ...
 
@@ -55,7 +55,7 @@ def pass_through(port: Port, here: Keyboard, on_lost: Callable[[], None]) -> boo
     try:
         while not lost.is_set():
             key = here.getkey()
-            if key in ("", LEAVE):
+            if not key or key == LEAVE:
                 break
             port.write(b"\r" if key == "\n" else key.encode("utf-8", "replace"))
     except OSError:

@@ -102,7 +102,7 @@ class Places:
 
 
 class Berth:
-    """One terminal's claim to whichever port leads to it. `on_open` hears the port's name, `on_gone` that it is gone."""
+    """One terminal's claim to whichever port leads to it. `on_open` hears the port's name, `on_gone` that it went."""
 
     def __init__(
         self, places: Places, terminal: str, *, on_open: Callable[[str], None], on_gone: Callable[[], None]

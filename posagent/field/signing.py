@@ -97,7 +97,9 @@ def _certificate_beside(path: Path) -> Path:
     stem = path.name.removesuffix(".pub").removesuffix("-cert")
     beside = path.with_name(stem + "-cert.pub")
     if not beside.exists():
-        raise PosagentError("engineer_key", f"there is no certificate {beside}; the office signs one with ssh-keygen -s")
+        raise PosagentError(
+            "engineer_key", f"there is no certificate {beside}; the office signs one with ssh-keygen -s"
+        )
     return beside
 
 

@@ -22,6 +22,7 @@ Progress = Callable[[dict[str, Any]], None]
 
 PATIENCE_S = 900.0
 """A terminal that was not heard of for so long is lost: time enough to find the cable again."""
+QUIET_S = 300.0
 AGAIN_S = 2.0
 NOT_YET = ("busy", "unlock_wait", "line_lost")
 """Why an unlocking is tried again: the installer is at work, too many tries, the terminal restarted meanwhile."""
@@ -183,8 +184,19 @@ class Visit:
         raise AssertionError("unreachable")
 
     def _follow(self, update_id: str) -> dict[str, Any]:
-        outcome: dict[str, Any] = self._terminal.follow(update_id, self._diary.status, quiet_s=PATIENCE_S)["outcome"]
-        return outcome
+        """Its outcome. A terminal that waits for a gate may have nothing to tell for hours: it is lost only when it
+        does not answer any more."""
+        while True:
+            try:
+                outcome: dict[str, Any] = self._terminal.follow(update_id, self._diary.status, quiet_s=QUIET_S)[
+                    "outcome"
+                ]
+            except PosagentError as error:
+                if error.code != "line_lost":
+                    raise
+                self._look()
+            else:
+                return outcome
 
     # the end
 

@@ -56,7 +56,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "not_signed": ("the visit report is not signed: {}", "上门报告未签名：{}"),
     "answers": ("{}: {} {}, {}", "{}：{} {}，{}"),
     "silent": ("{}: no terminal answers", "{}：无终端应答"),
-    "no_ports": ("no ports here; plug an adapter in, or name one with --ports", "没有串口；请插入转换器或用 --ports 指定"),
+    "no_ports": (
+        "no ports here; plug an adapter in, or name one with --ports",
+        "没有串口；请插入转换器或用 --ports 指定",
+    ),
     "console": ("{}: Ctrl-] leaves", "{}：Ctrl-] 退出"),
     "console_over": ("the line is gone", "线路已断开"),
     "support_made": ("support bundle {}, code {}", "支持包 {}，代码 {}"),

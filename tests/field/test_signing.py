@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from posagent.core.errors import PosagentError
-from posagent.field import signing
+from posagent.field import laptop, signing
 from posagent.field.signing import Engineer
 from posagent.installer import engineer as installer
 from tests.conftest import Desk
@@ -128,4 +128,4 @@ def test_the_next_authority_beside_the_present_one_counts(desk: Desk, engineer: 
 
 
 def test_keys_are_looked_for_where_this_test_has_them() -> None:
-    assert os.access(signing.laptop.ssh_keygen(), os.X_OK)
+    assert os.access(laptop.ssh_keygen(), os.X_OK)
