@@ -58,9 +58,10 @@ class Parcels:
     def version(self) -> str:
         return self._manifests[0].version
 
-    def installs(self, digest: str) -> bool:
-        """Whether the image with that digest is what the bundle brings."""
-        return any(one.image_sha256 == digest for one in self._manifests)
+    def installs(self, digest: str, version: str) -> bool:
+        """Whether the image with that digest is what the bundle brings. The one from the factory has no digest: it is
+        known by its version."""
+        return any(one.image_sha256 == digest for one in self._manifests) or (not digest and version == self.version)
 
     def label(self) -> dict[str, Any]:
         """For the visit report."""

@@ -124,7 +124,7 @@ class Visit:
             offer = self._terminal.call("check", timeout_s=PATIENCE_S)["offer"]
             return None if offer is None else self._follow(self._begin({}))
         self._diary.versions(wanted=parcels.version)
-        if parcels.installs(running):
+        if parcels.installs(running, _booted(status, "version")):
             return None
         self._unlock()
         part = parcels.for_terminal(running)

@@ -26,8 +26,9 @@ def digest_of(desk: Desk, version: str, folder: Path) -> str:
 
 def test_a_bundle_says_what_it_brings(desk: Desk, tmp_path: Path) -> None:
     parcels = Parcels(desk.bundles["2.0.0"], tmp_path)
-    assert (parcels.version, parcels.installs(digest_of(desk, "2.0.0", tmp_path))) == ("2.0.0", True)
-    assert not parcels.installs("") and not parcels.installs(digest_of(desk, "1.0.0", tmp_path))
+    assert (parcels.version, parcels.installs(digest_of(desk, "2.0.0", tmp_path), "")) == ("2.0.0", True)
+    assert not parcels.installs(digest_of(desk, "1.0.0", tmp_path), "2.0.0"), "a version may be built twice"
+    assert parcels.installs("", "2.0.0") and not parcels.installs("", "1.0.0"), "from the factory"
     assert parcels.label() == {
         "file": "2.0.0.bundle",
         "version": "2.0.0",
@@ -48,7 +49,7 @@ def test_a_terminal_with_the_deltas_image_is_sent_the_delta_alone(
     terminal.ask("update", source=str(part))
     outcome = terminal.run_to_idle()
     assert (outcome["outcome"], outcome["version"]) == ("committed", "2.0.0")
-    assert parcels.installs(running(terminal))
+    assert parcels.installs(running(terminal), "")
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64])
