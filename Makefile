@@ -113,6 +113,7 @@ bench-payload: venv bench-deps
 
 docs: venv
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/field_screen.py
 
 format: venv
 	$(BIN)/ruff format .

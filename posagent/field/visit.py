@@ -170,14 +170,18 @@ class Visit:
         return self._follow(self._begin({"source": there["path"]}))
 
     def _begin(self, source: dict[str, Any]) -> str:
-        """The id of the update. Where the answer was lost it may have begun: then that is the one."""
+        """The id of the update. Where the answer was lost it may have begun, and even ended: then that is the one."""
         self._diary.enter(Stage.ASSESSING)
+        before = _last(self._look())
         for tries_left in reversed(range(BEGIN_TRIES)):
             try:
                 return str(self._terminal.call("update", {**source, "now": self._plan.at_once})["id"])
             except PosagentError as error:
-                if error.code in BEGUN_ALREADY and (under_way := self._ours(self._look())):
-                    return under_way
+                if error.code in BEGUN_ALREADY:
+                    status = self._look()
+                    last = _last(status)
+                    if begun := self._ours(status) or (str(last["id"]) if last and last != before else ""):
+                        return begun
                 if not tries_left or error.code not in ("line_lost", "not_allowed"):
                     raise
                 self._unlock()
@@ -218,6 +222,12 @@ class Visit:
             self._diary.support(**collect(self._terminal, self._name, self._plan.out))
         except PosagentError as error:
             self._diary.problem(error)
+
+
+def _last(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How the last update ended; empty where there was none."""
+    last: Mapping[str, Any] = status.get("last_outcome") or {}
+    return last
 
 
 def collect(terminal: Line, name: str, out: Path) -> dict[str, str]:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,10 @@ def terminals(lab: Lab, images: Mapping[str, Path]) -> Iterator[dict[str, Simula
         if name == POOR:
             layout.set_power(root, battery=20, mains=False)
         if name == BROKEN:
-            root.config.write_text(
-                re.sub(r"free_bytes_min = \d+", f"free_bytes_min = {1 << 40}", root.config.read_text())
-            )
+            config = re.sub(r"free_bytes_min = \d+", f"free_bytes_min = {1 << 40}", root.config.read_text())
+            root.config.write_text(config)
         made[name] = SimulatedTerminal(root)
-    with ThreadPoolExecutor(4) as starting:
-        list(starting.map(SimulatedTerminal.up, made.values()))
+        made[name].switch_on()  # the engineer may well be there before it is up
     yield made
     for terminal in made.values():
         terminal.down()
@@ -145,7 +142,7 @@ def test_every_terminal_is_reported_as_it_fared(visit: tuple[Visit, int], report
         assert row["bytes_sent"] == (0 if name == CURRENT else report["bundle"]["bytes"])
         assert [gate["gate"] for gate in row["gates"]] == (["power_install"] if name == POOR else [])
         known = {phase["phase"] for phase in row["phases"]}
-        assert ({"unlocking", "sending", "activate"} <= known) is (name != CURRENT), known
+        assert ({"unlocking", "sending"} <= known) is (name != CURRENT), known
     assert report["summary"] == {"committed": 8, "current": 1, "rolled_back": 1}
 
 
