@@ -89,7 +89,7 @@ class Command:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._json: bool = arguments.json
-        self._lang: str = arguments.lang or texts.language(os.environ.get("LC_ALL") or os.environ.get("LANG", ""))
+        self._lang: str = arguments.lang or texts.language(laptop.language())
         self._plain = self._json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
 
     def run(self) -> int:
@@ -150,11 +150,13 @@ class Command:
     def _ports(self) -> int:
         found = self._look()
         told: dict[str, dict[str, Any]] = {}
+        trouble: dict[str, str] = {}
 
         def ask(port: str) -> None:
             try:
                 terminal = self._reached(port)
-            except PosagentError:
+            except PosagentError as error:
+                trouble[port] = error.detail
                 return
             try:
                 told[port] = terminal.call("status", timeout_s=ANSWER_S)
@@ -168,11 +170,11 @@ class Command:
             thread.start()
         for thread in threads:
             thread.join()
-        answer = [{"port": port, **_short(told.get(port))} for port in found]
+        answer = [{"port": port, **_short(told.get(port)), "trouble": trouble.get(port, "")} for port in found]
         lines = [
             say("answers", self._lang, one["port"], one["terminal"], one["version"], word(one["state"], self._lang))
             if one["terminal"]
-            else say("silent", self._lang, one["port"])
+            else one["trouble"]
             for one in answer
         ]
         return self._print(answer, lines or [say("no_ports", self._lang)])

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from posagent.core.errors import PosagentError
-from posagent.field.diary import GOOD, Diary, Row
+from posagent.field.diary import GOOD, Diary, Ending, Row
 from posagent.field.places import Berth, Places
 from posagent.field.visit import Line, Plan, Visit
 
 LOOK_S = 1.0
-AGAIN_S = 8.0
-"""A port where nobody answered, or whose terminal is done, is asked again after so long."""
 
 
 class Connected(Line, Protocol):
@@ -99,7 +97,7 @@ class Crew:
 
     def _look(self) -> None:
         while not self._stop.is_set():
-            for port in self._places.to_ask(self._clock(), AGAIN_S, self._at_work):
+            for port in self._places.to_ask(self._clock(), self._at_work):
                 with self._lock:
                     self._asking += 1
                 threading.Thread(target=self._who, args=(port,), name=f"ask {port}", daemon=True).start()
@@ -114,14 +112,15 @@ class Crew:
         return diary is not None and not diary.ended
 
     def _who(self, port: str) -> None:
+        terminal = ""
         try:
             terminal = self._ask(port)
-            if not terminal:
-                self._places.silent(port, self._clock())
-                return
-            self._places.found(port, terminal, self._clock())
-            self._take_on(terminal, port)
         finally:
+            if terminal:
+                self._places.found(port, terminal, self._clock())
+                self._take_on(terminal, port)
+            else:
+                self._places.silent(port, self._clock())
             with self._lock:
                 self._asking -= 1
             self._changed.set()
@@ -141,8 +140,9 @@ class Crew:
         try:
             Visit(line, terminal, diary, self._plan).run()
         except Exception as error:  # a fault of ours must not leave the other terminals without a report
-            diary.problem(PosagentError("internal", f"{type(error).__name__}: {error}"))
-            diary.end("lost", "internal", str(error))
+            told = PosagentError("internal", f"{type(error).__name__}: {error}")
+            diary.problem(told)
+            diary.end(Ending.LOST, told.code, told.detail)
         finally:
             line.close()
         self._on_ended()

@@ -93,7 +93,7 @@ class Diary:
         self._status: Mapping[str, Any] = {}
         self._waits: tuple[str, float] | None = None
         self._sent = (0, 0)
-        self._rate: tuple[float, int] | None = None
+        self._sending_s = 0.0
         self._refetched = 0
         self._kept: dict[str, Any] = {"before": "", "after": "", "wanted": ""}
         self._end: dict[str, str] = {"outcome": "", "code": "", "detail": ""}
@@ -135,12 +135,10 @@ class Diary:
             self.enter(str(status["state"]))
         self._on_change()
 
-    def sent(self, done: int, total: int) -> None:
-        """So many bytes of the bundle are there."""
+    def sent(self, done: int, total: int, left_s: float) -> None:
+        """So many bytes of the bundle are there; the rest will take about so long."""
         with self._lock:
-            if self._rate is None or done < self._sent[0]:
-                self._rate = (self._clock(), done)
-            self._sent = (done, total)
+            self._sent, self._sending_s = (done, total), left_s
         self._on_change()
 
     def problem(self, error: PosagentError) -> None:
@@ -167,7 +165,6 @@ class Diary:
             if self._pulled_at is not None:
                 self._pulls.append(self._clock() - self._pulled_at)
                 self._pulled_at = None
-                self._rate = None
                 self._notes.append("plugged")
         self._on_change()
 
@@ -233,7 +230,7 @@ class Diary:
             return None, None
         if self._stage == Stage.SENDING:
             done, total = self._sent
-            return (done / total if total else None), self._sending_left_s()
+            return (done / total if total else None), self._sending_s
         update, estimate = self._status.get("update"), self._status.get("estimate")
         if update is None or self._stage not in _STATES:
             return None, None
@@ -241,13 +238,6 @@ class Diary:
         part = min(1.0, update["bytes_done"] / total) if total else None
         left_s = self._status.get("expected_s") or (estimate["total"]["p50"] if estimate else None)
         return part, left_s
-
-    def _sending_left_s(self) -> float | None:
-        done, total = self._sent
-        if self._rate is None or done <= self._rate[1]:
-            return None
-        since, before = self._rate
-        return (total - done) * (self._clock() - since) / (done - before)
 
     def record(self) -> dict[str, Any]:
         """The terminal's part of the visit report; docs/field.md has its shape."""

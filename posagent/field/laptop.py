@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import locale
 import os
 import shutil
 import sys
@@ -49,6 +50,14 @@ def unattended(
     if system == WINDOWS:
         return quiet, {"creationflags": 0x08000000}  # CREATE_NO_WINDOW
     return quiet, {"start_new_session": True}
+
+
+def language(
+    environment: Mapping[str, str] = os.environ, named: Callable[[], tuple[str | None, ...]] = locale.getlocale
+) -> str:
+    """The user's, in POSIX's words. Windows does not set LANG, and calls it "Chinese (Simplified)_China"."""
+    told = environment.get("LC_ALL") or environment.get("LANG") or named()[0] or ""
+    return "zh" if told.startswith("Chinese") else told
 
 
 def ports_named(

@@ -10,6 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+SILENT_S = 2.0
+"""A port where nobody answered is asked again after so long: it may be restarting."""
+DONE_S = 8.0
+"""One whose terminal is done as well: the cable may have gone on to the next."""
+
 
 class Port(Protocol):
     """field.link.Line: an open serial port. Every method raises OSError when the cable is gone."""
@@ -63,7 +68,7 @@ class Places:
         self._leads_to: dict[str, str] = {}
         self._asked: dict[str, float] = {}
 
-    def to_ask(self, now: float, again_s: float, at_work: Callable[[str], bool]) -> list[str]:
+    def to_ask(self, now: float, at_work: Callable[[str], bool]) -> list[str]:
         """Ports whose terminal should be asked for its name now; each is to be answered with `found` or `silent`."""
         there = self._look()
         with self._lock:
@@ -71,14 +76,17 @@ class Places:
                 del self._leads_to[gone]
             for gone in self._asked.keys() - set(there):
                 del self._asked[gone]
-            found = [
-                port
-                for port in there
-                if not (port in self._leads_to and at_work(self._leads_to[port]))
-                and now >= self._asked.get(port, now) + (again_s if port in self._asked else 0.0)
-            ]
+            found = [port for port in there if self._is_due(port, now, at_work)]
             self._asked |= dict.fromkeys(found, float("inf"))
         return found
+
+    def _is_due(self, port: str, now: float, at_work: Callable[[str], bool]) -> bool:
+        if port not in self._asked:
+            return True
+        terminal = self._leads_to.get(port)
+        if terminal is None:
+            return now >= self._asked[port] + SILENT_S
+        return not at_work(terminal) and now >= self._asked[port] + DONE_S
 
     def found(self, port: str, terminal: str, now: float) -> None:
         with self._lock:
@@ -108,16 +116,16 @@ class Berth:
         self, places: Places, terminal: str, *, on_open: Callable[[str], None], on_gone: Callable[[], None]
     ) -> None:
         self._places = places
-        self._terminal = terminal
+        self.terminal = terminal
         self._on_open = on_open
         self._on_gone = on_gone
         self._line: _Watched | None = None
 
     def open_line(self) -> Port:
         """The line, each time anew. Raises OSError while no port leads to the terminal."""
-        port = self._places.leads_to(self._terminal)
+        port = self._places.leads_to(self.terminal)
         if port is None:
-            raise OSError(f"no port leads to {self._terminal} now")
+            raise OSError(f"no port leads to {self.terminal} now")
         try:
             self._line = _Watched(self._places.open(port), lambda: self._gone(port))
         except OSError:
@@ -128,7 +136,7 @@ class Berth:
 
     def reached(self, terminal: str) -> None:
         """Who answered. When it is somebody else, not a byte of what is meant for ours goes there."""
-        if terminal != self._terminal and self._line is not None:
+        if terminal != self.terminal and self._line is not None:
             self._line.wrong = True
 
     def _gone(self, port: str) -> None:

@@ -56,6 +56,8 @@ class Line(Protocol):
 
     def tend(self, seconds: float) -> None: ...
 
+    def estimate_s(self, count: int) -> float: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -156,17 +158,17 @@ class Visit:
 
     def _send(self, path: Path) -> dict[str, Any]:
         total = path.stat().st_size
-        self._diary.sent(0, total)
+        self._diary.sent(0, total, self._terminal.estimate_s(total))
         self._diary.enter(Stage.SENDING)
         try:
             there = self._terminal.upload(
                 path,
                 name=f"{_file_name(path.stem)}.bundle",
-                on_progress=lambda told: self._diary.sent(told["bytes_done"], total),
+                on_progress=lambda told: self._diary.sent(told["bytes_done"], total, told["expected_s"]),
             )
         except OSError as error:
             raise PosagentError("laptop_io", f"{path}: {error.strerror or error}") from None
-        self._diary.sent(total, total)
+        self._diary.sent(total, total, 0.0)
         return self._follow(self._begin({"source": there["path"]}))
 
     def _begin(self, source: dict[str, Any]) -> str:
@@ -240,6 +242,7 @@ def collect(terminal: Line, name: str, out: Path) -> dict[str, str]:
         code = str(progress.get("code", code))
 
     try:
+        out.mkdir(parents=True, exist_ok=True)
         path = terminal.download(SUPPORT, out / f"{_file_name(name)}-support.bin", on_progress=told)
     except OSError as error:
         raise PosagentError("laptop_io", f"{out}: {error.strerror or error}") from None

@@ -34,9 +34,7 @@ def diaries(terminal: InProcessTerminal, bundle: str) -> list[Diary]:
         layout.set_power(terminal.layout, battery=80, mains=True)
     _, _, _, _, _, sending, done, unlocking, pulled, back = made
     sending.enter("sending")
-    sending.sent(0, 3_000_000)
-    clock.now += 20
-    sending.sent(1_000_000, 3_000_000)
+    sending.sent(1_000_000, 3_000_000, 185.0)
     done.versions(after="2.0.0")
     done.end("committed")
     unlocking.enter("unlocking")

@@ -18,6 +18,8 @@ from posagent.sim.lab import Lab, SimulatedTerminal
 from tests.console.engineers import certify, make_key
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+TROUBLE = "{0}: Could not configure port: (25, 'Inappropriate ioctl for device')"
+"""pyserial's words for a file that is no port."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,8 @@ def test_ports_says_who_answers_where(terminal: SimulatedTerminal, tmp_path: Pat
     port, silent = str(terminal.layout.laptop), tmp_path / "no-port"
     silent.touch()
     assert answer("ports", "--ports", port, str(silent), str(tmp_path / "gone")) == [
-        {"port": port, "terminal": "pos-1", "version": "1.0.0", "state": "idle"},
-        {"port": str(silent), "terminal": "", "version": "", "state": ""},
+        {"port": port, "terminal": "pos-1", "version": "1.0.0", "state": "idle", "trouble": ""},
+        {"port": str(silent), "terminal": "", "version": "", "state": "", "trouble": TROUBLE.format(silent)},
     ]
     assert field("ports", "--ports", port).stdout == f"{port}: pos-1 1.0.0, idle\n"
 
@@ -68,6 +70,18 @@ def test_status_is_the_terminals_own(terminal: SimulatedTerminal) -> None:
 def test_a_port_where_nobody_is_says_what_to_look_at(tmp_path: Path) -> None:
     done = field("status", str(tmp_path / "gone"))
     assert done.returncode == 5 and "[no_terminal]" in done.stderr and "Check the cable" in done.stderr
+
+
+def test_a_simulated_cable_is_pulled_and_plugged_in_elsewhere(terminal: SimulatedTerminal) -> None:
+    port, folder = terminal.layout.laptop, str(terminal.layout.root)
+    sim = [sys.executable, "-m", "posagent.sim.cli"]
+    subprocess.run([*sim, "unplug", folder], check=True, capture_output=True)
+    assert field("status", str(port)).returncode == 5
+    subprocess.run([*sim, "plug", folder, "--as", "elsewhere"], check=True, capture_output=True)
+    assert answer("status", str(port.with_name("elsewhere")))["terminal"] == "pos-1"
+    subprocess.run([*sim, "plug", folder], check=True, capture_output=True)
+    assert not port.with_name("elsewhere").exists()
+    assert answer("status", str(port))["terminal"] == "pos-1"
 
 
 def test_watch_tells_every_change_until_it_is_interrupted(lab: Lab, terminal: SimulatedTerminal) -> None:

@@ -31,6 +31,12 @@ def test_nothing_asks_in_the_middle_of_the_screen() -> None:
     assert "start_new_session" not in laptop.unattended("win32", {})[1], "Windows has none"
 
 
+def test_the_language_is_the_users() -> None:
+    assert laptop.language({"LANG": "zh_CN.UTF-8"}, lambda: ("en_US", "UTF-8")) == "zh_CN.UTF-8"
+    assert laptop.language({}, lambda: ("Chinese (Simplified)_China", "936")) == "zh"
+    assert laptop.language({}, lambda: (None, None)) == ""
+
+
 def test_ports_are_files_on_unix(tmp_path: Path) -> None:
     for name in ("ttyUSB0", "ttyUSB1", "ttyS0"):
         (tmp_path / name).touch()

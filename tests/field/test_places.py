@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posagent.field.places import Berth, Places
+from posagent.field.places import SILENT_S, Berth, Places
 
 A, B = "/dev/ttyUSB0", "/dev/ttyUSB1"
 
@@ -45,7 +45,7 @@ class Desk:
         return self.cables[port]
 
     def to_ask(self, now: float) -> list[str]:
-        return self.places.to_ask(now, 5.0, self.at_work.__contains__)
+        return self.places.to_ask(now, self.at_work.__contains__)
 
 
 def test_every_port_is_asked_once_and_the_silent_again_later() -> None:
@@ -53,8 +53,8 @@ def test_every_port_is_asked_once_and_the_silent_again_later() -> None:
     assert desk.to_ask(0.0) == [A, B]
     assert desk.to_ask(1.0) == [], "they are being asked"
     desk.places.silent(A, 2.0)
-    assert desk.to_ask(6.9) == []
-    assert desk.to_ask(7.0) == [A]
+    assert desk.to_ask(2.0 + SILENT_S - 0.1) == []
+    assert desk.to_ask(2.0 + SILENT_S) == [A]
 
 
 def test_a_port_with_a_terminal_at_work_is_left_alone_until_that_is_done() -> None:

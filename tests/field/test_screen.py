@@ -69,7 +69,7 @@ def test_ten_terminals_and_the_chosen_one_fit_the_window(diaries: list[Diary]) -
     [
         (2, ["ready", "20%", "battery 20"]),
         (3, ["install", "%", "80%+"]),
-        (5, ["sending", "33%", "40s"]),
+        (5, ["sending", "33%", "3min"]),
         (6, ["1.0.0>2.0.0", "committed"]),
         (8, ["activate", "cable out"]),
         (9, ["rolled back", "7K3F-9QTN"]),
