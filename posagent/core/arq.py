@@ -23,7 +23,7 @@ WINDOW = 32
 PAYLOAD_BYTES_MIN = 96
 PAYLOAD_S = 0.25
 UNDER_WAY_BYTES_MAX = 4096
-UNDER_WAY_S = 0.4
+UNDER_WAY_S = 0.8
 UNDER_WAY_FRAMES_MAX = 14
 """A frame lost, told of and repeated comes two such spans behind its neighbours: still inside the window."""
 REPEAT_S_FIRST, REPEAT_S_MIN, REPEAT_S_MAX = 1.0, 0.3, 5.0

@@ -17,6 +17,7 @@ from posagent import config as configuration
 from posagent.console.access import Access, SessionLimits
 from posagent.console.auth import Gatekeeper
 from posagent.console.machine import Machine
+from posagent.console.question import Api
 from posagent.console.session import Session
 from posagent.console.switch import Switch
 from posagent.console.upload import Inbox
@@ -103,7 +104,8 @@ class Direction:
 
 
 class SimulatedConsole:
-    """The console of a terminal in this process, both modes; made anew whenever its agent is."""
+    """The console of a terminal in this process, both modes; made anew whenever its agent is. `api` and `engineer` take
+    the places of the terminal's own."""
 
     def __init__(
         self,
@@ -113,9 +115,10 @@ class SimulatedConsole:
         bytes_per_s: float,
         limits: SessionLimits | None = None,
         engineer: Worker | None = None,
+        api: Api | None = None,
     ) -> None:
         self._terminal, self._write, self._bytes_per_s = terminal, write, bytes_per_s
-        self._limits, self._engineer = limits or SessionLimits(), engineer
+        self._limits, self._engineer, self._other_api = limits or SessionLimits(), engineer, api
         self._config = configuration.load(str(terminal.layout.config))
         self._api: object = None
 
@@ -156,10 +159,11 @@ class SimulatedConsole:
             keep_free_bytes=config.fetch.keep_free_bytes,
             in_use=source,
         )
+        api = self._other_api or terminal.api
         self.access = access()
-        self.human = Session(api=terminal.api, write=self._write, timers=time, clock=time, access=access())
+        self.human = Session(api=api, write=self._write, timers=time, clock=time, access=access())
         self.machine = Machine(
-            api=terminal.api,
+            api=api,
             write=self._write,
             timers=time,
             clock=time,
@@ -184,6 +188,7 @@ class FieldLine:
         seed: int = 0,
         limits: SessionLimits | None = None,
         engineer: Worker | None = None,
+        api: Api | None = None,
     ) -> None:
         self._terminal = terminal
         self._noise = noise or Noise()
@@ -196,9 +201,11 @@ class FieldLine:
             bytes_per_s=self.bytes_per_s,
             limits=limits,
             engineer=engineer,
+            api=api,
         )
         self.console.current()
         self.plugged = True
+        self.pulls = 0
         self._received = bytearray()
 
     @property
@@ -220,31 +227,27 @@ class FieldLine:
             raise OSError(2, "no such port")
         return _End(self)
 
-    def pull(self) -> None:
-        """Pull the cable out: whatever is in it is gone."""
+    def pull(self, *, noticed: bool = False) -> None:
+        """Pull the cable out: whatever is in it is gone. The terminal's port only notices where that is an adapter."""
         self.plugged = False
+        self.pulls += 1
         self.up.forget()
         self.down.forget()
         self._received.clear()
+        if noticed:
+            self.console.current().switch.hang_up()
 
     def plug_in(self) -> None:
         self.plugged = True
 
     def read(self, timeout_s: float) -> bytes:
-        self._check()
         self._live(self.monotonic() + timeout_s, lambda: bool(self._received))
-        self._check()
         data = bytes(self._received)
         self._received.clear()
         return data
 
     def write(self, data: bytes) -> None:
-        self._check()
         self.up.send(data, self.monotonic())
-
-    def _check(self) -> None:
-        if not self.plugged:
-            raise OSError(5, "the cable is gone")
 
     def _live(self, until: float, reached: Callable[[], bool]) -> None:
         """Whatever happens until then, or until it holds."""
@@ -269,21 +272,24 @@ class FieldLine:
 
 
 class _End:
-    """field.link.Line."""
+    """field.link.Line, until the cable is pulled."""
 
     def __init__(self, line: FieldLine) -> None:
-        self._line = line
-        self._open = True
+        self._line, self._pulls = line, line.pulls
 
     def read(self, timeout_s: float) -> bytes:
-        if not self._open:
-            raise OSError(9, "closed")
-        return self._line.read(timeout_s)
+        self._check()
+        data = self._line.read(timeout_s)
+        self._check()
+        return data
 
     def write(self, data: bytes) -> None:
-        if not self._open:
-            raise OSError(9, "closed")
+        self._check()
         self._line.write(data)
 
     def close(self) -> None:
-        self._open = False
+        self._pulls = -1
+
+    def _check(self) -> None:
+        if self._pulls != self._line.pulls:
+            raise OSError(5, "the cable is gone")
