@@ -100,6 +100,8 @@ def panel(row: Row, lang: str) -> list[str]:
         if status.get("update"):
             lines.append(texts.progress_line(status, lang))
         lines += texts.gate_lines(status["gates"], lang)
+        if status.get("help"):
+            lines.append(texts.localized(status["help"], "text", lang))
     lines.append(f"{say('log', lang)}: " + " | ".join(word(note, lang) for note in row.notes[-LOG_LINES:]))
     return [line for line in lines if line]
 

@@ -31,6 +31,8 @@ BEGUN_ALREADY = ("busy", "same_bundle", "line_lost")
 NEEDS_WHOLE = ("bundle_unreadable", "bundle_incomplete", "source_differs", "codec_differs")
 """How an update ends to which a delta alone was not enough."""
 BEGIN_TRIES = 3
+TICKET_S = 20.0
+COLLECT_S = 60.0
 SUPPORT = "support"
 
 
@@ -212,13 +214,23 @@ class Visit:
         for problem in status.get("problems", ()):
             self._diary.problem(PosagentError.from_dict(problem))
         if outcome["outcome"] in ("failed", "rolled_back"):
-            self._help()
+            self._ticket(status)
+            if SUPPORT in self._plan.engineer.certificate.roles:
+                self._collect()
         self._diary.end(str(outcome["outcome"]), str(outcome["code"]), str(outcome.get("detail", "")))
 
-    def _help(self) -> None:
-        """A support bundle of the terminal, on the laptop, with a code to tell on the telephone."""
-        if SUPPORT not in self._plan.engineer.certificate.roles:
-            return
+    def _ticket(self, status: Mapping[str, Any]) -> None:
+        """The code of the support bundle that a terminal with a ladder of help makes by itself after a failure."""
+        waited_s = 0.0
+        while "help" in status and not _last(status).get("ticket") and waited_s < TICKET_S:
+            self._terminal.tend(AGAIN_S)
+            waited_s += AGAIN_S
+            status = self._look()
+        if ticket := _last(status).get("ticket"):
+            self._diary.support(code=str(ticket["code"]))
+
+    def _collect(self) -> None:
+        """A support bundle on the laptop, with the code that belongs to it."""
         try:
             self._unlock(SUPPORT)
             self._diary.support(**collect(self._terminal, self._name, self._plan.out))
@@ -235,18 +247,24 @@ def _last(status: Mapping[str, Any]) -> Mapping[str, Any]:
 def collect(terminal: Line, name: str, out: Path) -> dict[str, str]:
     """Have an unlocked terminal make a support bundle and fetch it into the directory `out`: its `code` and `file`.
     Raises PosagentError."""
-    code = ""
+    code, waited_s = "", 0.0
 
     def told(progress: dict[str, Any]) -> None:
         nonlocal code
         code = str(progress.get("code", code))
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        path = terminal.download(SUPPORT, out / f"{_file_name(name)}-support.bin", on_progress=told)
-    except OSError as error:
-        raise PosagentError("laptop_io", f"{out}: {error.strerror or error}") from None
-    return {"code": code, "file": path.name}
+    while True:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path = terminal.download(SUPPORT, out / f"{_file_name(name)}-support.bin", on_progress=told)
+            return {"code": code, "file": path.name}
+        except OSError as error:
+            raise PosagentError("laptop_io", f"{out}: {error.strerror or error}") from None
+        except PosagentError as error:
+            if error.code != "busy" or waited_s >= COLLECT_S:  # it makes one by itself
+                raise
+            terminal.tend(AGAIN_S)
+            waited_s += AGAIN_S
 
 
 def _file_name(called: str) -> str:
