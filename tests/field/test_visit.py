@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from posagent.console import auth
+from posagent.core.errors import PosagentError
+from posagent.core.ports import Message
 from posagent.field.parcel import Parcels
 from posagent.field.signing import Engineer
 from posagent.field.visit import PATIENCE_S, Plan
 from posagent.release import bundle
 from posagent.sim import layout
-from posagent.sim.layout import Settings
+from posagent.sim.inprocess import InProcessTerminal
 from tests.conftest import HARDWARE, Desk
 from tests.console.engineers import certify, make_key
-from tests.field.bench import Bench, WiredTerminal
-
-Make = Callable[..., Bench]
+from tests.field.bench import Bench
 
 
 @pytest.fixture
-def bench(desk: Desk, short_path: Path) -> Iterator[Bench]:
-    made = layout.create(
-        short_path / "t", image=desk.images["1.0.0"], keys_dir=desk.keys, settings=Settings(hardware=HARDWARE)
-    )
-    terminal = WiredTerminal(made)
-    terminal.boot()
-    yield Bench(terminal, short_path)
-    terminal.time.end()
+def bench(in_process: Callable[..., InProcessTerminal]) -> Bench:
+    return Bench(in_process())
 
 
 @pytest.fixture
@@ -57,8 +55,8 @@ def test_a_visit_updates_a_terminal_and_writes_it_down(bench: Bench, plan: Calla
 
 def test_a_terminal_that_runs_the_version_is_not_even_unlocked(bench: Bench, plan: Callable[..., Plan]) -> None:
     bench.visit(plan())
-    again = Bench(bench.terminal, bench.folder)
-    record = again.visit(plan())
+    bench.new_diary()
+    record = bench.visit(plan())
     assert (record["outcome"], record["after"], record["bytes_sent"]) == ("current", "2.0.0", 0)
     assert [phase["phase"] for phase in record["phases"]] == ["looking", "assessing"]
     assert len(outcomes(bench)) == 1
@@ -71,9 +69,11 @@ def test_an_engineer_of_another_house_is_refused(bench: Bench, plan: Callable[..
     assert outcomes(bench) == [] and bench.terminal.situation.update is None
 
 
-def test_a_bundle_for_other_hardware_fails_and_says_so(bench: Bench, plan: Callable[..., Plan], desk: Desk) -> None:
+def test_a_bundle_for_other_hardware_fails_and_says_so(
+    bench: Bench, plan: Callable[..., Plan], desk: Desk, tmp_path: Path
+) -> None:
     other = bundle.build(
-        desk.images["2.0.0"], version="2.0.0", compatible=["other"], keys_dir=desk.keys, out=bench.folder / "other"
+        desk.images["2.0.0"], version="2.0.0", compatible=["other"], keys_dir=desk.keys, out=tmp_path / "other"
     )
     record = bench.visit(plan(other))
     assert (record["outcome"], record["code"], record["after"]) == ("failed", "wrong_hardware", "1.0.0")
@@ -166,7 +166,7 @@ def test_a_terminal_that_never_comes_back_is_lost(bench: Bench, plan: Callable[.
 
 
 def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
-    bench: Bench, plan: Callable[..., Plan], desk: Desk
+    bench: Bench, plan: Callable[..., Plan], desk: Desk, tmp_path: Path
 ) -> None:
     bench.terminal.ask("update", source=str(desk.bundles["2.0.0"]))
     bench.terminal.run_to_idle()
@@ -176,7 +176,7 @@ def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
         compatible=[HARDWARE],
         keys_dir=desk.keys,
         sources=[desk.images["2.0.0"]],
-        out=bench.folder / "5.bundle",
+        out=tmp_path / "5.bundle",
     )
     slot = bench.terminal.layout.slot("b")
     worn = slot.read_bytes()
@@ -186,3 +186,47 @@ def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
     record = bench.visit(plan(both))
     assert [problem["code"] for problem in record["problems"]] == ["bundle_unreadable"]
     assert (record["outcome"], record["bytes_sent"]) == ("committed", both.stat().st_size)
+
+
+class Supporting:
+    """The terminal's API, with a verb that makes support bundles of these bytes."""
+
+    def __init__(self, terminal: InProcessTerminal, path: Path) -> None:
+        self._terminal = terminal
+        self._path = path
+        self.busy = 2
+        """So many times a bundle is being made already."""
+
+    def call(
+        self, verb: str, args: dict[str, Any], reply: Callable[[Message], None], caller: str
+    ) -> Callable[[], None]:
+        if verb != "support":
+            return self._terminal.api.call(verb, args, reply, caller)
+        if self.busy:
+            self.busy -= 1
+            reply({"error": PosagentError("busy").as_dict()})
+        else:
+            sha256 = hashlib.sha256(self._path.read_bytes()).hexdigest()
+            made = {"path": str(self._path), "size": self._path.stat().st_size, "sha256": sha256, "code": "7K3F-9QTN"}
+            reply({"result": made})
+        return lambda: None
+
+
+@pytest.mark.parametrize("size", [300, 40_000])
+def test_where_it_did_not_end_well_a_support_bundle_is_fetched(
+    in_process: Callable[..., InProcessTerminal],
+    plan: Callable[..., Plan],
+    desk: Desk,
+    engineer: Engineer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+) -> None:
+    monkeypatch.setitem(auth.ROLES, "support", frozenset({"support"}))
+    (tmp_path / "sealed").write_bytes(random.Random(size).randbytes(size))
+    terminal = in_process()
+    bench = Bench(terminal, api=Supporting(terminal, tmp_path / "sealed"))
+    record = bench.visit(plan(desk.bundles["3.0.0"], engineer=engineer, out=tmp_path / "out"))
+    assert (record["outcome"], record["problems"]) == ("rolled_back", [])
+    assert record["support"] == {"code": "7K3F-9QTN", "file": "t-support.bin"}
+    assert (tmp_path / "out/t-support.bin").read_bytes() == (tmp_path / "sealed").read_bytes()
