@@ -14,12 +14,14 @@ from posagent.sim.inprocess import InProcessTerminal
 
 
 class Bench(FieldLine):
-    """`out` says whether the cable is out; it is asked after every step of the terminal."""
+    """`out` says whether the cable is out; it is asked after every step of the terminal. The laptop has other things to
+    do for `busy_s` before it reads."""
 
     def __init__(self, terminal: InProcessTerminal, *, api: Api | None = None) -> None:
         super().__init__(terminal, api=api)
         self.terminal = terminal
         self.out: Callable[[], bool] = lambda: False
+        self.busy_s = 0.0
         self.new_diary()
 
     def new_diary(self) -> None:
@@ -34,6 +36,10 @@ class Bench(FieldLine):
         Visit(laptop, "t", self.diary, plan).run()
         laptop.close()
         return self.diary.record()
+
+    def read(self, timeout_s: float) -> bytes:
+        self._live(self.monotonic() + self.busy_s, lambda: False)
+        return super().read(timeout_s)
 
     def _live(self, until: float, reached: Callable[[], bool]) -> None:
         super()._live(until, lambda: self._moved() or reached())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +146,33 @@ def test_terminals_fetch_by_themselves_and_the_second_visit_finds_nothing_to_do(
     Path(report).write_text(Path(report).read_text().replace("pos-1", "pos-2"))
     altered = field("report", "verify", report, "--ca", str(lab.keys / "engineer-ca.pub"))
     assert altered.returncode == 4 and "[report_altered]" in altered.stderr
+
+
+def test_the_live_screen_in_a_real_window(terminal: SimulatedTerminal, key: str, tmp_path: Path) -> None:
+    window, inside = pty.openpty()
+    termios.tcsetwinsize(window, (24, 80))
+    words = ["run", "--key", key, "--ports", str(terminal.layout.laptop), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "posagent.field.cli", "--lang", "en", *words],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env={**os.environ, "TERM": "xterm-256color"},
+        start_new_session=True,
+    )
+    os.close(inside)
+    seen = b""
+    while b"1 of 1 done" not in seen:
+        seen += os.read(window, 65536)
+    assert b"pos-1" in seen and b"\x1b[?1049h" in seen, "a screen of its own"
+    os.write(window, b"q")
+    seen = b""
+    while b"visit report: " not in seen:
+        seen += os.read(window, 65536)
+    assert b"\x1b[?1049l" in seen, "the shell is as it was"
+    assert process.wait(60) == 0
+    os.close(window)
+    assert len(list((tmp_path / "out").glob("visit-*.sig"))) == 1
 
 
 def test_version_and_help_need_no_terminal_and_no_screen() -> None:
