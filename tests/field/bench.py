@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from posagent.console.access import SessionLimits
 from posagent.console.question import Api
 from posagent.field.diary import Diary
 from posagent.field.link import Terminal
@@ -17,8 +18,10 @@ class Bench(FieldLine):
     """`out` says whether the cable is out; it is asked after every step of the terminal. The laptop has other things to
     do for `busy_s` before it reads."""
 
-    def __init__(self, terminal: InProcessTerminal, *, api: Api | None = None) -> None:
-        super().__init__(terminal, api=api)
+    def __init__(
+        self, terminal: InProcessTerminal, *, api: Api | None = None, limits: SessionLimits | None = None
+    ) -> None:
+        super().__init__(terminal, api=api, limits=limits)
         self.terminal = terminal
         self.out: Callable[[], bool] = lambda: False
         self.busy_s = 0.0

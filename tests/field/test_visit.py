@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from posagent.console import auth
+from posagent.console.access import SessionLimits
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message
 from posagent.field.parcel import Parcels
@@ -154,6 +155,15 @@ def test_a_terminal_that_waits_for_long_is_not_lost(bench: Bench, plan: Callable
     assert (record["outcome"], record["after"]) == ("committed", "2.0.0")
     (gate,) = record["gates"]
     assert gate["gate"] == "power_install" and 1200 < gate["seconds"] < 1800
+
+
+def test_a_session_that_is_over_before_the_file_is_there_is_unlocked_again(
+    in_process: Callable[..., InProcessTerminal], plan: Callable[..., Plan]
+) -> None:
+    bench = Bench(in_process(), limits=SessionLimits(session_s_max=5.0))
+    record = bench.visit(plan())
+    spent = {phase["phase"]: phase["seconds"] for phase in record["phases"]}
+    assert spent["sending"] > 10 and (record["outcome"], record["problems"]) == ("committed", [])
 
 
 def test_a_terminal_that_never_comes_back_is_lost(bench: Bench, plan: Callable[..., Plan]) -> None:
