@@ -8,7 +8,7 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload fuzz docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console fuzz docs format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -16,6 +16,7 @@ help:
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
 	@echo "make bench-payload  downloads and installs against other methods -> build/payload.json"
+	@echo "make bench-console  the serial line: noise and throughput, FUZZ_N=10000000 inputs -> build/console.json"
 	@echo "make hil    the rig scenarios, RIG=sim or RIG=qemu -> build/hil.json"
 	@echo "make hil-campaign  power cuts of terminals in QEMU, CUTS=200 -> build/campaign.html"
 	@echo "make kills  SIGKILL at random moments, KILLS=20 of each process -> build/kills.json"
@@ -110,6 +111,11 @@ bench: venv bench-deps
 # Bytes, seconds and memory of deltas and full images against other methods -> build/payload.json. Needs root.
 bench-payload: venv bench-deps
 	$(BIN)/python tests/bench/payload.py
+
+# Uploads over noisy serial lines, and that many inputs for whatever reads the line -> build/console.json.
+FUZZ_N ?= 200000
+bench-console: venv deps
+	$(BIN)/python -m tests.bench.console --fuzz $(FUZZ_N)
 
 docs: venv
 	$(BIN)/python docs/generate.py

@@ -29,8 +29,8 @@ NAME_BYTES_MAX = 256
 SILENCE_S = 30.0
 """After so long without a frame the terminal locks, and is a terminal for people again."""
 CALL_S, CALL_S_MAX = 0.5, 2.0
-PING_S = 4.0
-LOST_S = 10.0
+PING_S = 2.0
+LOST_S = 6.0
 """Without a frame for so long the laptop calls again."""
 REQUEST_BYTES_MAX = 20 * 1024
 ANSWER_BYTES_MAX = 256 * 1024

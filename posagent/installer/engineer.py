@@ -136,7 +136,7 @@ def _certificate(key: bytes) -> SSHCertificate:
         raise _refused("the signature carries no certificate; sign with -f KEY-cert.pub")
     try:
         identity = load_ssh_public_identity(kind + b" " + base64.b64encode(key))
-    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+    except (ValueError, UnsupportedAlgorithm, TypeError, NotImplementedError) as error:
         raise _refused(f"the certificate cannot be read: {error}"[:200]) from None
     if not isinstance(identity, SSHCertificate):
         raise _refused("the signature carries no certificate")

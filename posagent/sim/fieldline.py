@@ -61,6 +61,10 @@ class Direction:
     def next_at(self) -> float:
         return self._waiting[0][0] if self._waiting else math.inf
 
+    @property
+    def busy_until(self) -> float:
+        return self._free_at
+
     def send(self, data: bytes, now: float) -> None:
         self._free_at = max(self._free_at, now)
         for at in range(0, len(data), CHUNK_BYTES):
@@ -77,6 +81,7 @@ class Direction:
     def forget(self) -> None:
         """What is in the line is gone."""
         self._waiting.clear()
+        self._free_at = 0.0
 
     def _gap(self, probability: float) -> float:
         """How many are spared until the next one."""

@@ -1,4 +1,4 @@
-"""An engineer with a certificate, and bundles with and without a delta."""
+"""An engineer with a certificate, and a bundle with a delta; and the console's terminals and engineers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 from posagent.field.signing import Engineer
 from posagent.release import bundle
 from tests.conftest import HARDWARE, Desk
+from tests.console.conftest import certificates, visit, visits
 from tests.console.engineers import certify, make_key
+
+__all__ = ["certificates", "visit", "visits"]
 
 
 @pytest.fixture(scope="session")
