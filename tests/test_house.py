@@ -33,7 +33,7 @@ ROOMS = (
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
     *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
-    *("release.cli", "doctor.service", "installer.auditor"),
+    *("release.cli", "doctor.service", "installer.auditor", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
@@ -59,7 +59,7 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "serial": {"console.port", "field.ports"},
+    "serial": {"console.port", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},
@@ -208,6 +208,12 @@ def test_the_laptop_needs_nothing_of_the_terminals_rooms() -> None:
     for module, path in modules():
         if module.split(".")[0] == "field":
             assert [name for name in imports(path) if name.startswith("posagent.") and not within(name, allowed)] == []
+
+
+def test_the_laptops_program_does_without_what_only_unix_has() -> None:
+    only_unix = {"fcntl", "termios", "tty", "pty", "pwd", "grp", "resource", "syslog", "select", "selectors"}
+    found = {module: imports(path) & only_unix for module, path in modules() if module.split(".")[0] == "field"}
+    assert {module: names for module, names in found.items() if names} == {"field.ports": {"termios"}}, "in a try"
 
 
 def test_there_are_no_circles() -> None:

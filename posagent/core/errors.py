@@ -96,6 +96,12 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
     ("no_zmodem", _R, _O, "Files cannot be received by ZMODEM here: the program rz is missing.", "Use a USB stick or posagent-field; for later, install the package lrzsz on the terminal (console.rz).", "请改用 U 盘或 posagent-field；以后可在终端上安装 lrzsz 软件包（console.rz）。"),
     ("upload_failed", _F, _B, "The file did not arrive whole.", "Check the cable, then `upload --resume` and send the same file again: it goes on from what has come.", "请检查线缆，然后输入 upload --resume 并重新发送同一文件，将从已收到处继续。"),
+    # the engineer's laptop
+    ("engineer_key", _F, _O, "The engineer's key or certificate cannot be used.", "Get a certificate for this role from the office; a key with a passphrase has to be in the SSH agent (ssh-add).", "请向办公室申请该角色的证书；带口令的密钥需先加入 SSH 代理（ssh-add）。"),
+    ("no_terminal", _X, _B, "No terminal answers on this port.", "Check the cable, its plug and the speed of the line; `posagent-field ports` shows what is there.", "请检查线缆、插头和串口速率；可用 posagent-field ports 查看。"),
+    ("report_altered", _F, _N, "The visit report is not what was signed.", "Ask the engineer for the report as it was written, with its .sig file.", "请向工程师索取原始报告及其 .sig 文件。"),
+    ("report_signer", _F, _N, "The visit report is not signed by an engineer of this authority.", "Check --ca, and ask the engineer who signed it.", "请检查 --ca，并向工程师确认签名人。"),
+    ("laptop_io", _F, _O, "A file on the laptop cannot be read or written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # the machine mode of the serial line
     ("machine_version", _R, _N, "The laptop and the terminal speak no common version of the machine mode.", "Bring posagent-field on the laptop to a version for this terminal, or use the human mode.", "请更换与此终端匹配的 posagent-field 版本，或使用人工模式。"),
     ("line_lost", _X, _B, "The terminal does not answer on its serial line.", "Check the cable and that the terminal is on; what was sent is gone on with.", "请检查线缆及终端是否开机；重连后从已传处继续。"),
