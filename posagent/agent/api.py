@@ -12,7 +12,6 @@ import binascii
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import posagent
@@ -23,44 +22,12 @@ from posagent.agent.evidence import Evidence
 from posagent.agent.inspection import Inspection
 from posagent.agent.payment import Payments
 from posagent.agent.support import Support
-from posagent.core import redact
+from posagent.agent.verbs import VERBS, Clean, Reply, whole
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
 
-Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
-
-LOOK_VERBS = (
-    *("status", "why", "estimate", "help", "history", "check", "audit", "watch", "follow"),
-    *("slots", "power", "network", "log", "version"),
-)
-"""Verbs that change nothing."""
-
-VERBS: Mapping[str, str] = {
-    "status": "what runs here, what the update does, which gates are closed",
-    "check": "is there something newer: what it is, how long it takes, and whether it can begin",
-    "estimate": "how long the update still takes, and for how long no payment can be taken",
-    "update": "fetch and install: from the repository, a URL, a local file or a stick (usb)",
-    "slots": "what is in the two slots, and whether the terminal can go back to the other version",
-    "rollback": "go back to the version in the other slot; it is tested as any other",
-    "selftest": "run the self-tests now, on the version that runs",
-    "power": "battery and charger, and what an update needs of them",
-    "network": "try the way to the update server, step by step",
-    "log": "the last things that the agent did",
-    "version": "which agent this is, and which version runs",
-    "cancel": "stop the update, unless it is in its critical section",
-    "defer": "put the update off for some hours",
-    "confirm": "agree that the update that asks for it may be installed",
-    "history": "how earlier updates ended",
-    "audit": "the last records of the audit log",
-    "why": "why nothing happens now, or why the last update ended as it did",
-    "watch": "status after every change, until the caller hangs up",
-    "follow": "status until the update with this id has ended, then its outcome",
-    "support": "a sealed report for service, and the code that is read out over the phone",
-    "payment": "for payment applications: what they hold (docs/payment.md)",
-    "help": "this list",
-}
 
 USB = "usb"
 """The source that is whatever stick is plugged in."""
@@ -71,23 +38,6 @@ DEFER_HOURS_MAX = 12
 
 def _no_hang_up() -> None:
     return None
-
-
-def _whole(args: Mapping[str, Any], name: str, low: int, high: int, default: int) -> int:
-    value = args.get(name, default)
-    if type(value) is not int or not low <= value <= high:
-        raise PosagentError("bad_request", f"{name} must be a number from {low} to {high}")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class _Clean:
-    """A reply without card numbers; equal where the replies are (agent.payment)."""
-
-    reply: Reply
-
-    def __call__(self, message: Message) -> None:
-        self.reply(redact.clean(message))
 
 
 class AgentApi:
@@ -120,7 +70,7 @@ class AgentApi:
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
-        reply = _Clean(reply)
+        reply = Clean(reply)
         if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
@@ -151,12 +101,12 @@ class AgentApi:
         return _no_hang_up
 
     def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, 1000, 20)
+        count = whole(args, "count", 1, 1000, 20)
         reply({"result": {"history": list(self._engine.situation.outcomes[-count:])}})
         return _no_hang_up
 
     def _audit(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, COUNT_MAX, 20)
+        count = whole(args, "count", 1, COUNT_MAX, 20)
         reply({"result": self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""}})
         return _no_hang_up
 
@@ -169,7 +119,7 @@ class AgentApi:
         return _no_hang_up
 
     def _log(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, LOG_LINES_MAX, 20)
+        count = whole(args, "count", 1, LOG_LINES_MAX, 20)
         reply({"result": {"lines": list(self._inspection.lines(count))}})
         return _no_hang_up
 
@@ -347,7 +297,7 @@ class AgentApi:
         return _no_hang_up
 
     def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
-        hours = _whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
+        hours = whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
         update = self._engine.situation.update
         until = round(self._engine.now() + hours * 3600, 3)
         changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
