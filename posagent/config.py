@@ -101,11 +101,12 @@ class TrustConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchConfig:
     """The repository and the limits of a download. `bytes_per_s_max` leaves room for payments, 0 is no limit; on a
-    `metered` link at most `metered_bytes_max` are fetched for one update."""
+    `metered` link at most `metered_bytes_max` are fetched for one update. Sticks are mounted in `media_dir`."""
 
     repository_url: str = ""
     channel: str = "stable"
     spool_dir: str = "/var/lib/posagent-spool"
+    media_dir: str = "/run/posagent-media"
     ca_file: str = ""
     allow_http: bool = False
     download_bytes_max: int = _between(1, 2**40, 2**30)

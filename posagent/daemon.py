@@ -29,6 +29,7 @@ from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
 from posagent.agent.evidence import Evidence  # noqa: E402
 from posagent.agent.habits import Habits  # noqa: E402
+from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.config import Config  # noqa: E402
@@ -114,17 +115,18 @@ class Resident:
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
         )
+        deadlines = Deadlines(
+            fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
+            install_s=float(config.install.stall_timeout_s),
+            selftest_s=config.selftest.deadline_s + 10.0,
+        )
         self._actors = UpdateActors(
             engine=self._engine,
             workers=workers,
             timers=self._loop,
             clock=self._clock,
             inhibitor=self._inhibitor,
-            deadlines=Deadlines(
-                fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
-                install_s=float(config.install.stall_timeout_s),
-                selftest_s=config.selftest.deadline_s + 10.0,
-            ),
+            deadlines=deadlines,
             on_restart=self._stop_if_asked,
             jitter=lambda: os.urandom(1)[0] / 512,
         )
@@ -143,6 +145,9 @@ class Resident:
             terminal=config.terminal.id,
             payments=self._payments,
             evidence=self._evidence,
+            inspection=Inspection(
+                workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
+            ),
         )
         self._server = ApiServer(
             config.api_socket,

@@ -64,6 +64,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "本机无法使用差分包：下载缺少的部分",
     ),
     "no_offer": ("nothing newer than {} is offered", "没有比 {} 更新的版本"),
+    "rollback": ("back to the version in the other slot", "恢复另一分区中的版本"),
+    "back_to": ("going back to {}:", "恢复至 {}："),
+    "back_started": ("going back ({}) to version {} has begun", "恢复 {} 已开始，目标版本 {}"),
     "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
     "lost": ("waiting for the terminal to come back", "等待终端重新启动"),
     "started": ("update {} to version {} has begun", "升级 {} 已开始，目标版本 {}"),
@@ -225,7 +228,9 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
 
 def outcome_line(outcome: Answer, lang: str) -> str:
     when = datetime.datetime.fromtimestamp(outcome.get("at", 0), datetime.UTC)
-    text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
+    name = outcome["version"] or "?"
+    name = say("back_to", lang, name) if outcome.get("kind") == "rollback" else name
+    text = f"{name} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
     if outcome["code"] != "ok":
         text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
     return text
@@ -319,28 +324,6 @@ def history_lines(answer: Answer, lang: str) -> list[str]:
 
 def help_lines(answer: Answer) -> list[str]:
     return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
-
-
-def doctor_lines(answer: Answer, lang: str) -> list[str]:
-    """What is in order first: what is wrong, with its remedies, stands next to the prompt."""
-    levels = {
-        "ok": say("ok", lang),
-        "skipped": say("skipped", lang),
-        "warning": say("warning", lang),
-        "fault": say("fault", lang),
-    }
-    lines = []
-    for level, word in levels.items():
-        for finding in answer["findings"]:
-            if finding["level"] != level:
-                continue
-            detail = f": {finding['detail']}" if finding["detail"] else ""
-            lines.append(f"{word}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
-            if level in ("fault", "warning"):
-                lines.append(f"  {say('next_step', lang)}: {localized(finding, 'remedy', lang)}")
-    counts = answer["counts"]
-    numbers = (counts[level] for level in ("ok", "fault", "warning", "skipped"))
-    return [*lines, say("doctor_sum", lang, *numbers)]
 
 
 def error_lines(error: Answer, lang: str) -> list[str]:

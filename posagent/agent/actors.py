@@ -245,18 +245,18 @@ class UpdateActors:
         self._confirm("mark_good", lambda _: self._post(Event.MARKED_GOOD), self._failing(Event.MARK_FAILED))
 
     def _mark_bad(self, update: Any) -> None:
+        self._leave("mark_bad", update, Event.MARKED_BAD)
+
+    def _disarm(self, update: Any) -> None:
+        self._leave("disarm", update, Event.DISARMED)
+
+    def _leave(self, verb: str, update: Any, done: Event) -> None:
         def failed(error: PosagentError) -> None:
             if CATALOGUE[error.code].retry is Retry.NEVER:
                 self._engine.report_problem(error)  # the update ends here, what it leaves does not
             self._failing(Event.MARK_FAILED)(error)
 
-        self._installer(
-            "mark_bad",
-            {"slot": update.target},
-            lambda _: self._post(Event.MARKED_BAD),
-            failed,
-            self._deadlines.verb_s,
-        )
+        self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
 
     # how a worker is asked
 
@@ -342,9 +342,6 @@ class UpdateActors:
 
     def _failing(self, event: Event, **changes: Any) -> Callable[[PosagentError], None]:
         def post(error: PosagentError) -> None:
-            failure: dict[str, Any] = {"code": error.code, "detail": error.detail}
-            if type(error.facts.get("retry_after_s")) is int:
-                failure["retry_after_s"] = error.facts["retry_after_s"]
-            self._post(event, failure=failure, **({"update": changes} if changes else {}))
+            self._post(event, failure=answers.failure(error), **({"update": changes} if changes else {}))
 
         return post

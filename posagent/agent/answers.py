@@ -12,7 +12,7 @@ from typing import Any
 from posagent.agent.download import Fetched, Plan
 from posagent.agent.engine import Progress
 from posagent.core import pieces
-from posagent.core.errors import PosagentError
+from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.model import Observation, SlotView
 from posagent.core.ports import Message, ResetCause
 
@@ -31,6 +31,14 @@ def read(verb: str, message: Message) -> Any:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PosagentError("internal", f"the answer to {verb} is not understood") from None
     raise trouble
+
+
+def failure(error: PosagentError) -> dict[str, Any]:
+    """What the journal keeps of a worker's trouble."""
+    told: dict[str, Any] = {"code": error.code, "detail": error.detail}
+    if type(error.facts.get("retry_after_s")) is int:
+        told["retry_after_s"] = error.facts["retry_after_s"]
+    return told
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:
@@ -52,6 +60,77 @@ def _progress(data: Mapping[str, Any]) -> Progress:
 
 def _nothing(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return data
+
+
+def tested(message: Message) -> Message:
+    """What the self-test worker says to a person who asked. Raises PosagentError as `read`."""
+    return _passed_on("run", message, _test_step, _test_result)
+
+
+def probed(message: Message) -> Message:
+    """What the fetcher says of the network, with the remedies. Raises PosagentError as `read`."""
+    return _passed_on("probe", message, _network_step, _network)
+
+
+def _passed_on(
+    verb: str,
+    message: Message,
+    step: Callable[[Mapping[str, Any]], dict[str, Any]],
+    result: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> Message:
+    try:
+        if "progress" in message:
+            return {"progress": step(message["progress"])}
+        if "error" not in message:
+            return {"result": result(message["result"])}
+        trouble = PosagentError.from_dict(message["error"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PosagentError("internal", f"the answer to {verb} is not understood") from None
+    raise trouble
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool:
+    if type(data[key]) is not bool:
+        raise TypeError(key)
+    return bool(data[key])
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= float(value) < _NUMBER_END:  # type: ignore[arg-type]
+        raise ValueError(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _test_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {name: _number(data[name]) for name in ("done", "total")}
+    return {"check": _text(data, "check"), "passed": _flag(data, "passed"), **numbers}
+
+
+def _test_result(data: Mapping[str, Any]) -> dict[str, Any]:
+    checks = [
+        {
+            **{key: _text(one, key) for key in ("name", "kind", "detail")},
+            "passed": _flag(one, "passed"),
+            "seconds": _seconds(one["seconds"]),
+        }
+        for one in list(data["checks"])
+    ]
+    return {"passed": _flag(data, "passed"), "deadline": _flag(data, "deadline"), "checks": checks}
+
+
+def _network_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"step": _text(data, "step"), "ok": _flag(data, "ok"), "detail": _text(data, "detail")}
+    told["ms"] = None if data["ms"] is None else _number(data["ms"])
+    if not told["ok"]:
+        spec = CATALOGUE[_text(data, "code")]
+        told |= {"code": spec.code, "meaning": spec.meaning, "remedy": spec.remedy, "remedy_zh": spec.remedy_zh}
+    return told
+
+
+def _network(data: Mapping[str, Any]) -> dict[str, Any]:
+    rate = data["bytes_per_s"]
+    steps = [_network_step(one) for one in list(data["steps"])]
+    return {"ok": _flag(data, "ok"), "steps": steps, "bytes_per_s": None if rate is None else _number(rate)}
 
 
 def _observation(data: Mapping[str, Any]) -> Observation:

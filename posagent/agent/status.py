@@ -58,8 +58,9 @@ def estimated(engine: Engine, forecast: Forecast | None = None) -> dict[str, Any
     """How long it takes from now on, in seconds (`p50` in half of all cases, `p90` in nine of ten): each phase ahead,
     the `total`, and the `outage` in which no payment can be taken; `begins_at` where the calendar decides, and why the
     total `moved` lately."""
-    forecast, plan = forecast or engine.forecast(), engine.plan()
-    told = {**spans(forecast), "begins_at": None if plan is None else plan.start_s}
+    forecast, plan, update = forecast or engine.forecast(), engine.plan(), engine.situation.update
+    at_once = update is not None and update.at_once and update.deferred_until <= engine.now()
+    told = {**spans(forecast), "begins_at": None if plan is None or at_once else plan.start_s}
     moved = engine.moved(forecast)
     if moved is not None:
         told |= {"moved": moved[0], "moved_zh": moved[1]}
@@ -93,7 +94,7 @@ def _update(engine: Engine) -> dict[str, Any] | None:
         "bytes_done": progress.bytes_done if live else update.bytes_done,
         "bytes_total": progress.bytes_total if live else update.bytes_total,
         "bytes_refetched": update.bytes_refetched,
-        "kind": update.kind,
+        "kind": "rollback" if update.goes_back else update.kind,
         "refused": update.refused,
         "streamed": update.streamed,
         "target": update.target,

@@ -123,6 +123,36 @@ def same_bundle(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
     return (update.source, update.sha256) == (begins["source"], begins["sha256"])
 
 
+def no_other_version(_: Situation, __: Occurrence, facts: Facts) -> bool:
+    """the other slot holds no version that was confirmed"""
+    seen = facts.observation
+    return seen is None or seen.slots[seen.spare].state != "good"
+
+
+def other_below_floor(_: Situation, __: Occurrence, facts: Facts) -> bool:
+    """the version in the other slot is below the rollback floor"""
+    seen = facts.observation
+    if seen is None:
+        return True
+    # what runs is confirmed: the floor is about to rise to it, or a power cut has kept it from rising
+    return seen.slots[seen.spare].counter < max(seen.floor, seen.slots[seen.booted].counter)
+
+
+def goes_back(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """it goes back to the version in the other slot"""
+    return situation.update is not None and situation.update.goes_back
+
+
+def never_started(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """it goes back, and the other version was never started"""
+    return situation.update is not None and situation.update.goes_back and not situation.update.tried
+
+
+def start_spent_going_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
+    """no arming or restart attempt left, it goes back, and the other version was never started"""
+    return never_started(situation, occurrence, facts) and start_spent(situation, occurrence, facts)
+
+
 def booted_previous(situation: Situation, _: Occurrence, facts: Facts) -> bool:
     """the old version is running"""
     update, seen = situation.update, facts.observation

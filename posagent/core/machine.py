@@ -153,6 +153,7 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         "from_version": update.from_version,
         "at": round(facts.now, 3),
         "started_at": update.requested_at,
+        **({"kind": "rollback"} if update.goes_back else {}),
         **({"restarted": True} if update.armed or update.tried else {}),
         **({"estimates": estimates} if (estimates := _held_against(update)) else {}),
     }

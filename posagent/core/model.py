@@ -41,6 +41,8 @@ class Update:
     said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
     `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took.
 
+    `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
+
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
     """
@@ -67,6 +69,7 @@ class Update:
     image_size: int = 0
     requested_at: float = 0.0
     requested_by: str = ""
+    goes_back: bool = False
     bytes_done: int = 0
     bytes_total: int = 0
     conditions: tuple[str, ...] = ()

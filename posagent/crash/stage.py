@@ -78,6 +78,7 @@ IMAGES = (
     Image(version="2.0.0", behaviour="good", counter=2),
     Image(version="2.1.0", behaviour="good", counter=3),
     *(Image(version=f"3.0.0-{one}", behaviour=one, counter=4) for one in BEHAVIOURS[1:]),
+    Image(version="1.1.0", behaviour="good", counter=1),  # the only one from which there is a way back
 )
 
 

@@ -16,7 +16,7 @@ from posagent.core.ports import PowerReading, ResetCause
 from posagent.crash import bootloaders
 from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life, Violated, need
-from posagent.crash.scenarios import Scenario
+from posagent.crash.scenarios import BACK, Scenario
 from posagent.crash.stage import FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
 from posagent.crash.surroundings import Probes, Reply, Source, Spooled, StandingClock
 from posagent.fetcher.http import Answer, Asked
@@ -66,7 +66,7 @@ class CrashTerminal(VirtualTerminal):
         self.cause, self.boots = ResetCause.POWER, 0
         self._stage, self._scenario, self._medium, self._life = stage, scenario, medium, life
         self._chooser, self._tell = chooser, tell
-        self._power_questions = 0
+        self._power_questions, self._nothing_there = 0, False
         self._state_told: State | None = None
         self._running = "bootloader"
         self.image = stage.images["1.0.0"]
@@ -136,7 +136,8 @@ class CrashTerminal(VirtualTerminal):
         return self._life.reading
 
     def _payment_answer(self) -> str | None:
-        return "Connection refused" if self.image.behaviour == "test-fails" else None
+        broke = self._scenario.broke_since and self.image.version == FACTORY
+        return "Connection refused" if broke or self.image.behaviour == "test-fails" else None
 
     def _deciding(self) -> bool:
         return self.boots > 0 and self.state in (State.READY, State.INSTALL)
@@ -224,7 +225,23 @@ class CrashTerminal(VirtualTerminal):
         done = sum(not self._aside((one["id"], one["outcome"], "")) for one in self.situation.outcomes)
         if done >= len(self._scenario.goals):
             return False
-        self._ask_for(self._scenario.goals[done])
+        goal = self._scenario.goals[done]
+        if goal == BACK:
+            return self._goes_back()
+        self._ask_for(goal)
+        return True
+
+    def _goes_back(self) -> bool:
+        """Whether the engineer's wish was taken; not where there is nothing to go back to."""
+        self._tell("engineer: rollback")
+        try:
+            self.ask("rollback")
+        except PosagentError as error:
+            last = self._life.world.outcomes[-1][1]
+            need(error.code == "rollback_no_version", "good-slot", f"rollback refused: {error}")
+            need(last != OutcomeKind.COMMITTED, "good-slot", f"nothing to go back to after an update {last}")
+            self._nothing_there = True
+            return False
         return True
 
     def _aside(self, outcome: tuple[str, str, str]) -> bool:
@@ -274,6 +291,8 @@ class CrashTerminal(VirtualTerminal):
         self._life.decided(decision)
         if self._engine.observation is not None:
             self._life.observed(self._engine.observation)
+            if decision.record is not None and "outcome" in decision.record:
+                self._life.seen_at_the_end(decision.record["outcome"], self._engine.observation)
         if decision.record is not None and self._known(self._moment(decision)):
             raise Joined
         if decision.record is not None and decision.situation.state is not self._state_told:
@@ -291,11 +310,11 @@ class CrashTerminal(VirtualTerminal):
 
     def check_ends(self) -> None:
         """Every goal has ended, as it should or as the power cuts so far excuse; and that is what runs."""
-        ends, cuts = self._scenario.ends, self._life.cuts
+        ends, cuts = self._scenario.ends[: -1 if self._nothing_there else None], self._life.cuts
         told = self._life.world.outcomes
         outcomes = [one for one in told if not self._aside(one)]
         need(len(outcomes) == len(ends), "idle", f"ended with {outcomes}, wanted {ends}")
-        for goal, end, (_, kind, _) in zip(self._scenario.goals, ends, outcomes, strict=True):
+        for goal, end, (_, kind, _) in zip(self._scenario.goals, ends, outcomes, strict=False):
             excused = (
                 (kind == OutcomeKind.FAILED and cuts >= LIMITS.fetch_attempts_max)
                 or (kind == OutcomeKind.ROLLED_BACK and cuts > LIMITS.power_cycles_max)
@@ -308,7 +327,7 @@ class CrashTerminal(VirtualTerminal):
                 runs.append(version)
             elif name.startswith("found"):
                 need(cuts > LIMITS.return_attempts_max, "good-slot", f"{version} given up after {cuts} power cuts")
-                runs.remove(version)
+                del runs[len(runs) - 1 - runs[::-1].index(version)]
         need(self.image.version == runs[-1], "truth", f"{self.image.version} runs, {runs[-1]} was committed last")
 
     def check_space(self) -> None:

@@ -18,6 +18,7 @@ from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.evidence import Evidence
+from posagent.agent.inspection import Inspection
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
 from posagent.config import Config
@@ -27,10 +28,14 @@ from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
 from posagent.core.ports import Files, Message, Power, ResetCause, Verb, Worker
 from posagent.fetcher.download import ROOM_BYTES_MIN, ClosableSource, Fetcher
-from posagent.fetcher.http import Client
+from posagent.fetcher.http import Client, HttpClient
+from posagent.fetcher.media import Media
+from posagent.fetcher.probe import Probe
 from posagent.fetcher.wanted import HEAD_BYTES
 from posagent.installer.opening import Ports
 from posagent.installer.service import Installer, linux_ports
+from posagent.platform.media import bundles
+from posagent.platform.net import LinuxNet
 from posagent.platform.power import SysfsPower
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.selftest import checks
@@ -190,6 +195,7 @@ class VirtualTerminal:
             new_id=self._new_id,
             payments=self.payments,
             evidence=self.evidence,
+            inspection=Inspection(workers=workers, timers=self.time, clock=self.time, deadlines=self.deadlines),
         )
         looked: list[bool] = []
 
@@ -219,19 +225,33 @@ class VirtualTerminal:
     def _workers(self) -> Workers:
         parts = self._parts
         installer = Installer(parts.config, parts.installer)
+        config = parts.config.fetch
+        terminal = parts.config.terminal
+        client = parts.client or HttpClient(config)
         fetcher = Fetcher(
-            parts.config.fetch,
+            config,
             parts.files,
             self.time,
             parts.open_local,
-            parts.client,
+            client,
             head_bytes=parts.head_bytes,
             room_bytes_min=parts.room_bytes_min,
+            media=Media(
+                lambda: bundles(config.media_dir),
+                parts.open_local,
+                hardware=terminal.hardware,
+                revision=terminal.hardware_revision,
+            ),
         )
+        probe = Probe(config, client, LinuxNet(), self.time)
         return Workers(
             installer=self._worker({**installer.verbs, "reboot": self._reboot}),
-            fetcher=self._worker({"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}),
-            selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
+            fetcher=self._worker(
+                {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard, "probe": probe.probe}
+            ),
+            selftest=self._worker(
+                {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
+            ),
         )
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:

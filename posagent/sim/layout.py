@@ -81,6 +81,7 @@ _PATHS = {
     "state": "data/posagent",
     "installer": "data/installer",
     "spool": "data/spool",
+    "media": "media",
     "log": "log",
     "control": "host.sock",
     "clock": "clock",
@@ -119,6 +120,7 @@ group_key_file = "{group_key_file}"
 repository_url = "{repository_url}"
 allow_http = true
 spool_dir = "{root}/data/spool"
+media_dir = "{root}/media"
 stall_timeout_s = 20
 backoff_s = 1
 backoff_s_max = 30
