@@ -21,7 +21,7 @@ from posagent import config as configuration  # noqa: E402
 from posagent import log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
-from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.api import AgentApi  # noqa: E402
 from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
@@ -29,8 +29,11 @@ from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
 from posagent.agent.evidence import Evidence  # noqa: E402
 from posagent.agent.habits import Habits  # noqa: E402
+from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.support import Support, facts_of  # noqa: E402
+from posagent.agent.verbs import LOOK_VERBS  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.core import revocation  # noqa: E402
 from posagent.core.audit import FILE  # noqa: E402
@@ -115,6 +118,12 @@ class Resident:
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            support=SocketWorker(config.worker_socket("support"), self._loop),
+        )
+        deadlines = Deadlines(
+            fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
+            install_s=float(config.install.stall_timeout_s),
+            selftest_s=config.selftest.deadline_s + 10.0,
         )
         self._actors = UpdateActors(
             engine=self._engine,
@@ -122,11 +131,7 @@ class Resident:
             timers=self._loop,
             clock=self._clock,
             inhibitor=self._inhibitor,
-            deadlines=Deadlines(
-                fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
-                install_s=float(config.install.stall_timeout_s),
-                selftest_s=config.selftest.deadline_s + 10.0,
-            ),
+            deadlines=deadlines,
             on_restart=self._stop_if_asked,
             jitter=lambda: os.urandom(1)[0] / 512,
         )
@@ -139,12 +144,27 @@ class Resident:
             may_seal=lambda: not self._engine.uninterruptible,
             on_trouble=self._engine.report_problem,
         )
+        self._support = Support(
+            engine=self._engine,
+            worker=workers.support,
+            timers=self._loop,
+            clock=self._clock,
+            files=self._files,
+            directory=f"{config.terminal.state_dir}/support",
+            facts=lambda: facts_of(self._engine, self._api.status(), self._api.why()),
+            log=log.recent,
+            tickets=bool(config.support.vendor_key_file),
+        )
         self._api = AgentApi(
             engine=self._engine,
             fetcher=workers.fetcher,
             terminal=config.terminal.id,
             payments=self._payments,
             evidence=self._evidence,
+            inspection=Inspection(
+                workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
+            ),
+            support=self._support,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -234,6 +254,7 @@ class Resident:
             self._inhibitor.release()
             self._stop_if_asked()
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

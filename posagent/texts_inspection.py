@@ -15,7 +15,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "floor": ("rollback floor: {}", "回退下限：{}"),
     "counter": ("security counter {}", "安全计数 {}"),
     "order": ("boot order: {}", "启动顺序：{}"),
-    "running": ("running", "运行中"),
     "may_go_back": ("can go back to {} (slot {})", "可恢复至 {}（分区 {}）"),
     "may_not_go_back": ("cannot go back: {}", "不能恢复：{}"),
     "passed": ("passed", "通过"),
@@ -37,7 +36,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "temperature": ("{} °C", "{} °C"),
     "needs": ("an update needs {} %, for {} of work", "升级需要电量 {} %（操作约 {}）"),
     "enough": ("that is enough for an update", "电量足够升级"),
-    "enough_in": ("enough in about {} on the charger", "接充电器约 {} 后足够"),
     "link": ("network link", "网络连接"),
     "dns": ("name of the server", "服务器名称解析"),
     "connect": ("way to the server", "连接服务器"),
@@ -110,10 +108,7 @@ def power_lines(answer: Answer, lang: str) -> list[str]:
         lines.append(say("needs", lang, needs["percent"], duration(needs["seconds"], lang)))
     if gate["open"]:
         return [*lines, say("enough", lang)]
-    lines += [localized(gate, "reason", lang), *_next_step(gate, lang)]
-    if answer["charge_min"]:
-        lines.append(say("enough_in", lang, duration(60 * answer["charge_min"], lang)))
-    return lines
+    return [*lines, localized(gate, "reason", lang), *_next_step(gate, lang)]
 
 
 def _battery_line(answer: Answer, lang: str) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from posagent.agent.habits import Habits
 from posagent.agent.payment import Payments
-from posagent.core import estimate, policy, schedule
-from posagent.core.energy import EnergyLimits
+from posagent.core import energy, estimate, policy, schedule
+from posagent.core.energy import Budget, EnergyLimits
 from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
 from posagent.core.hours import Calendar, parse_window
 from posagent.core.link import LinkRate
@@ -42,6 +42,19 @@ class Progress:
     bytes_done: int = 0
     bytes_total: int = 0
     step: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """What the terminal lives on, and what an installation needs of it for `need_s` seconds; `charge_s` as in
+    core.energy."""
+
+    reading: PowerReading
+    trend: Trend
+    need_s: float
+    budget: Budget | None
+    charge_s: float | None
+    capacity_wh_default: float
 
 
 class Conditions:
@@ -105,6 +118,19 @@ class Conditions:
             found += self._people(update, situation, forecast)
         self._were_open = frozenset(gate.name for gate in found if gate.open)
         return found
+
+    def supply(self, situation: Situation, running: Running) -> Supply:
+        reading, limits = self._look(), self._limits
+        need_s = self.forecast(situation, running).together(INSTALL, ACTIVATE, SELFTEST, ROLLBACK).p90
+        asked = (reading, self._trend, limits, need_s, State.INSTALL)
+        return Supply(
+            reading=reading,
+            trend=self._trend,
+            need_s=need_s,
+            budget=energy.budget(*asked),
+            charge_s=energy.enough_in_s(*asked),
+            capacity_wh_default=limits.capacity_wh_default,
+        )
 
     def _people(self, update: Update, situation: Situation, forecast: Forecast) -> tuple[Gate, ...]:
         """Once it has begun, it goes on."""

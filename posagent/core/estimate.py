@@ -119,7 +119,7 @@ def forecast(
     situation; `link` is the live one while a download runs.
     """
     sizes = {**_sizes(situation.update), **(work or {})}
-    ahead = AHEAD[situation.state]
+    ahead = _ahead(situation)
     known = _Known(situation, profile or {}, sizes)
     now = running or _journalled(situation)
     link = link or link_of(situation)
@@ -141,6 +141,12 @@ def forecast(
         bytes_left=bytes_left,
         stalled_s=link.stalled_s,
     )
+
+
+def _ahead(situation: Situation) -> tuple[str, ...]:
+    update = situation.update
+    nothing_to_write = update is not None and update.goes_back
+    return tuple(name for name in AHEAD[situation.state] if not (nothing_to_write and name == INSTALL))
 
 
 def critical_s(situation: Situation, running: Running | None = None) -> float | None:

@@ -29,6 +29,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "config.programs": Entry("Files and programs that the configuration names exist", "配置所指的文件和程序均存在", "Install what is missing (fw_setenv: libubootenv), or correct its path in the configuration.", "请安装缺少的程序（fw_setenv 属于 libubootenv），或修正配置中的路径。"),
     "config.selftests": Entry("A new version is tested before it is kept", "新版本须先通过自检", "Configure at least one [[selftest.checks]]; without any every update is rolled back.", "请至少配置一个 [[selftest.checks]]；否则每次升级都会回退。"),
     "config.repository": Entry("Updates come from an https repository", "升级来自 https 仓库", "Set fetch.repository_url to an https address.", "请将 fetch.repository_url 设为 https 地址。"),
+    "config.support": Entry("Support bundles can be sealed for the vendor", "支持包可为厂商加密", "Put vendor.pub.pem of the release desk's keys directory into the image and name it in support.vendor_key_file; without it no support bundle is made.", "请将发布部门密钥目录中的 vendor.pub.pem 放入映像，并在 support.vendor_key_file 中指定；否则无法生成支持包。"),
     # boot environment
     "boot.counts_down": Entry("The boot script counts tries down", "启动脚本会递减尝试次数", "Let the boot script take one from the slot's counter and save the environment before it starts the kernel: docs/integrating.md.", "请让启动脚本在启动内核前将该分区计数减一并保存环境，见 docs/integrating.md。"),
     "boot.readable": Entry("The boot environment can be read and has two copies", "启动环境可读且有两份", "Name both copies in fw_env.config exactly as the bootloader was built, and write both in the factory.", "请在 fw_env.config 中按引导程序的编译配置写明两份环境，并在出厂时写入两份。"),

@@ -6,7 +6,7 @@ from posagent.doctor import mounts, slots
 from posagent.doctor.findings import CannotTell, Verdict, all_of, fault, ok, warning
 from posagent.doctor.site import SLOTS, Site
 
-FETCH_USER, TEST_USER = "posagent-fetch", "posagent-test"
+FETCH_USER, TEST_USER, SUPPORT_USER = "posagent-fetch", "posagent-test", "posagent-support"
 OTHERS_WRITE = 0o022
 LASTING = ("ext4", "f2fs", "ubifs", "xfs", "btrfs")
 UNFIT = ("vfat", "msdos", "exfat", "tmpfs", "ramfs", "overlay", "squashfs", "erofs")
@@ -16,7 +16,7 @@ BUNDLE_SHARE_MIN = 4
 
 
 def users(site: Site) -> Verdict:
-    names = (site.config.terminal.agent_user, FETCH_USER, TEST_USER)
+    names = (site.config.terminal.agent_user, FETCH_USER, TEST_USER, SUPPORT_USER)
     ids = {name: site.board.uid_of(name) for name in names}
     faults = [f"there is no user {name}" for name, uid in ids.items() if uid is None]
     faults += [f"{name} is root" for name, uid in ids.items() if uid == 0]

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from posagent.config import Config
 from posagent.core import pieces
+from posagent.core.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.core.codec import Codecs, no_codecs
 from posagent.core.errors import BundleError, PosagentError, SlotError
 from posagent.core.manifest import Manifest
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Medium, Resets
-from posagent.installer.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.installer.slots import NAMES, Slots
 
 if TYPE_CHECKING:

@@ -101,6 +101,7 @@ class Installer:
             "stage": lambda args: _complete(self._write(args, partial=True)),
             "write": lambda args: _complete(self._write(args)),
             "arm": lambda args: _done(self._slots.arm, _word(args, "slot")),
+            "disarm": lambda args: _done(self._slots.disarm, _word(args, "slot")),
             "prefer": lambda args: _done(self._slots.prefer, _word(args, "slot")),
             "renew": lambda _: _done(self._slots.renew),
             "refresh": lambda _: _done(self._slots.refresh),
@@ -123,7 +124,7 @@ class Installer:
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """
-        from posagent.installer.bundle import Missing
+        from posagent.core.bundle import Missing
 
         wanted: list[pieces.Piece] = []
         tables: list[pieces.Piece] = []
@@ -228,7 +229,7 @@ def running_version(path: str) -> str:
 
 def _complete(verb: Iterator[Message]) -> Iterator[Message]:
     """A verb that needs all of the bundle that was planned."""
-    from posagent.installer.bundle import Missing
+    from posagent.core.bundle import Missing
 
     try:
         yield from verb

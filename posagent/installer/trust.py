@@ -32,10 +32,10 @@ from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 
 from posagent.core import durable, manifest
+from posagent.core.bundle import METADATA_BYTES_MAX, Bundle
 from posagent.core.errors import BundleError, TrustError
 from posagent.core.manifest import Manifest
 from posagent.core.ports import Clock, Files
-from posagent.installer.bundle import METADATA_BYTES_MAX, Bundle
 from posagent.installer.trust_record import ROLES, Record, RecordFile
 
 CLOCK_AHEAD_S_MAX = 20 * 365 * 86400

@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     power.add_argument("--ac", choices=("on", "off"))
     clock = verb("clock", "change the terminal's clock; takes effect at its next start")
     clock.add_argument("--offset", required=True, help="like +3600, -2d or +0")
+    verb("unplug", "pull the serial cable out of the laptop")
+    plug = verb("plug", "plug the serial cable into the laptop")
+    plug.add_argument("--as", dest="port", default="laptop", help="name of the port in DIR/dev (%(default)s)")
     verb("console", "attach to the serial line; leave with Ctrl-]")
     return parser
 
@@ -173,6 +176,8 @@ def _carry_out(arguments: argparse.Namespace) -> dict[str, object]:
         case "clock":
             terminal.clock.write_text(arguments.offset + "\n")
             return {"offset": arguments.offset}
+        case "plug":
+            return _ask(terminal, "plug", **{"as": arguments.port})
         case "console":
             return _console(terminal)
         case verb:

@@ -18,6 +18,7 @@ from posagent.release import keys
 from posagent.sim import image as images
 
 SOCKET_PATH_MAX = 100
+VENDOR_KEY = "vendor.pub.pem"
 ENV_SIZE = 0x4000
 
 
@@ -84,6 +85,7 @@ _PATHS = {
     "state": "data/posagent",
     "installer": "data/installer",
     "spool": "data/spool",
+    "media": "media",
     "log": "log",
     "control": "host.sock",
     "clock": "clock",
@@ -122,6 +124,7 @@ group_key_file = "{group_key_file}"
 repository_url = "{repository_url}"
 allow_http = true
 spool_dir = "{root}/data/spool"
+media_dir = "{root}/media"
 stall_timeout_s = 20
 backoff_s = 1
 backoff_s_max = 30
@@ -129,6 +132,9 @@ backoff_s_max = 30
 [install]
 backoff_s = 1
 gate_recheck_s = 2
+
+[support]
+vendor_key_file = "{vendor_key_file}"
 
 [power]
 supply_dir = "{root}/sys/class/power_supply"
@@ -201,6 +207,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
         "python": sys.executable,
         "fw_setenv": _tool("fw_setenv"),
         "fw_printenv": _tool("fw_printenv"),
+        "vendor_key_file": vendor if (vendor := layout.root / "etc" / VENDOR_KEY).exists() else "",
     }
     layout.config.write_text(CONFIG.format(**values))
     return layout
@@ -223,9 +230,9 @@ def _write_trust(layout: Layout, keys_dir: Path | None) -> None:
         keys_dir = layout.keys
         keys.init(keys_dir)
     shutil.copyfile(keys_dir / "1.root.json", layout.root / "etc/root.json")
-    ca = keys_dir / "engineer-ca.pub"
-    if ca.exists():
-        shutil.copyfile(ca, layout.root / "etc/engineer-ca.pub")
+    for name in ("engineer-ca.pub", VENDOR_KEY):
+        if (keys_dir / name).exists():
+            shutil.copyfile(keys_dir / name, layout.root / "etc" / name)
 
 
 def _write_environment(layout: Layout) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from posagent.platform.loop import Loop
 from posagent.sim.layout import Layout
 
-WORKERS = ("installer", "fetcher", "selftest")
+WORKERS = ("installer", "fetcher", "selftest", "support")
 RESTART_S = 0.1
 PR_SET_PDEATHSIG = 1
 KEPT_ENVIRONMENT = ("PATH", "HOME", "PYTHONPATH", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")

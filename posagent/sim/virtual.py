@@ -146,7 +146,13 @@ class LocalWorker:
     def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> LocalJob | SilentJob:
         if verb in self._silent:
             return SilentJob()
-        return self._job(verb, iter(self._verbs[verb](args)), notify)
+        messages = self._verbs[verb](args) if verb in self._verbs else _unknown(verb)
+        return self._job(verb, iter(messages), notify)
 
     def _job(self, verb: str, messages: Iterator[Message], notify: Notify) -> LocalJob:
         return LocalJob(messages, notify, self._time, self._step_s)
+
+
+def _unknown(verb: str) -> Iterator[Message]:
+    """As the frame of the real workers answers (posagent.worker)."""
+    yield {"error": PosagentError("unknown_verb", f"no verb {verb[:40]!r}").as_dict()}
