@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posagent.core import hours
+from posagent import config_rules
 from posagent.core.errors import ConfigError
-from posagent.platform.zone import zone_of
 from posagent.tables import Reader
 
 DEFAULT_PATH = "/etc/posagent/posagent.toml"
@@ -322,22 +321,12 @@ def _cross_check(config: Config, reader: Reader) -> None:
                 raise reader.complain(
                     "config_missing_key", f"selftest.checks[{index}].{key}", f"needed for {check.kind}"
                 )
-    for key, texts, parse_one in (
-        ("install", config.window.install, hours.parse_window),
-        ("blackout", config.window.blackout, hours.parse_blackout),
-        ("daily_restart", [config.window.daily_restart] if config.window.daily_restart else [], hours.parse_daily),
-        ("time_zone", [config.window.time_zone], zone_of),
-    ):
-        for text in texts:
-            try:
-                parse_one(text)
-            except ValueError as error:
-                raise reader.complain("config_bad_value", f"window.{key}", str(error)) from None
-    url = config.fetch.repository_url
-    if url and not url.startswith(("https://", "http://") if config.fetch.allow_http else "https://"):
-        raise reader.complain(
-            "config_bad_value", "fetch.repository_url", "must begin with https:// (or set allow_http)"
-        )
+    window = config.window
+    config_rules.check_calendar(reader, window.install, window.blackout, window.daily_restart, window.time_zone)
+    url, schemes = config.fetch.repository_url, ("https://", "http://") if config.fetch.allow_http else ("https://",)
+    if url and not url.startswith(schemes):
+        must = "must begin with https:// (or set allow_http)"
+        raise reader.complain("config_bad_value", "fetch.repository_url", must)
 
 
 def parse(text: str, where: str = "configuration") -> Config:

@@ -21,7 +21,7 @@ from posagent import config as configuration  # noqa: E402
 from posagent import log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
-from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.api import AgentApi  # noqa: E402
 from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
@@ -33,6 +33,7 @@ from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
 from posagent.agent.support import Support, facts_of  # noqa: E402
+from posagent.agent.verbs import LOOK_VERBS  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.core import revocation  # noqa: E402
 from posagent.core.audit import FILE  # noqa: E402

@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "posagent"
 LINES_MAX = 350
+LONG_MAX = 400
+"""Of a module that says why it is long."""
 
 ROOMS = (
     "core",
@@ -42,7 +44,7 @@ EXTRA = {
     "fetcher": {"agent.api"},
     "cli": {"agent.api", "doctor.service", "installer.auditor"},
     # A zone that the system does not know is refused like any other value.
-    "config": {"platform.zone"},
+    "config_rules": {"platform.zone"},
     "serial_line": {"console", "platform"},
     # It reads the agent's journal as the agent does.
     "support.service": {"agent.journal"},
@@ -241,9 +243,9 @@ def test_every_module_says_first_what_it_is_for() -> None:
 
 
 def test_modules_can_be_read_in_one_sitting() -> None:
-    long = [
-        f"{module}: {n}" for module, path in modules() if (n := len(path.read_text("utf-8").splitlines())) > LINES_MAX
-    ]
+    texts = {module: path.read_text("utf-8") for module, path in modules()}
+    most = {module: LONG_MAX if "Long, because" in text else LINES_MAX for module, text in texts.items()}
+    long = [f"{module}: {n}" for module, text in texts.items() if (n := len(text.splitlines())) > most[module]]
     assert long == []
 
 

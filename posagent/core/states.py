@@ -17,6 +17,7 @@ and a retry take the same way. Attempts are counted when they start and bounded 
 holds is taken; the last row of every (state, event) has no guard.
 
 docs/states.md is drawn from this table. Who wants another behaviour changes a row here, nowhere else.
+Long, because everything that steers an update stands in one place.
 """
 
 from __future__ import annotations

@@ -57,6 +57,13 @@ LIMITS = Limits(
 """Small, so that every way to use them up is explored."""
 
 BEHAVIOURS = ("good", "panic", "hang", "agent-dead", "test-fails", "test-hangs")
+KEPT = {
+    f"{STATE_DIR}/journal",
+    f"{STATE_DIR}/journal.reserve",
+    *(f"{INSTALLER_DIR}/{name}" for name in ("slots.json", "floor.json", "floor-copy.json", "reset.json", "trust")),
+    *(f"{INSTALLER_DIR}/trust/{name}" for name in ("record.json", "record-copy.json")),
+}
+"""What a terminal at rest has on its data partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

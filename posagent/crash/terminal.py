@@ -22,7 +22,7 @@ from posagent.crash import bootloaders
 from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life, Violated, need, need_ticket
 from posagent.crash.scenarios import BACK, Scenario
-from posagent.crash.stage import FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
+from posagent.crash.stage import FACTORY, INSTALLER_DIR, KEPT, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
 from posagent.crash.surroundings import Probes, Reply, Source, StandingClock, installer_ports
 from posagent.fetcher.http import Answer, Asked
 from posagent.fetcher.wanted import HEAD_BYTES
@@ -36,18 +36,10 @@ BOOTS_MAX = 60
 STEPS_MAX = 3000
 WATCHDOG_S = 60.0
 URL = "https://update.test/bundles/"
-STICK = "/media/stick/"
-POWER_QUESTIONS_MAX = 4
+STICK, POWER_QUESTIONS_MAX = "/media/stick/", 4
 SUPPORT_DIR = f"{STATE_DIR}/support"
 SPOOL_DATA_BYTES = 60
 """Of a small spool: one operation and a part of the next."""
-KEPT = {
-    f"{STATE_DIR}/journal",
-    f"{STATE_DIR}/journal.reserve",
-    *(f"{INSTALLER_DIR}/{name}" for name in ("slots.json", "floor.json", "floor-copy.json", "reset.json", "trust")),
-    *(f"{INSTALLER_DIR}/trust/{name}" for name in ("record.json", "record-copy.json")),
-}
-"""What a terminal at rest has on its data partition."""
 
 
 class Joined(BaseException):

@@ -6,7 +6,7 @@ For tests that must stop between any two steps. What is replaced: the clock, the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -43,44 +43,11 @@ from posagent.selftest import checks
 from posagent.selftest.checks import Probes
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
+from posagent.sim.stand_ins import NoInhibitor, SimulatedProbes
 from posagent.sim.virtual import LocalWorker, VirtualTime
 from posagent.support.service import Maker
 
 STEPS_MAX = 20_000
-
-
-class SimulatedProbes:
-    """selftest.checks.Probes: the payment program answers unless the booted image is a broken one."""
-
-    def __init__(self, layout: Layout, time: VirtualTime) -> None:
-        self._layout = layout
-        self._time = time
-
-    def pause(self, seconds: float) -> None:
-        self._time.let_pass(seconds)
-
-    def command(self, words: Sequence[str], timeout_s: float) -> str | None:
-        return None
-
-    def tcp(self, host: str, port: int, timeout_s: float) -> str | None:
-        program = (self._layout.booted_root / "pos/payment.py").read_text()
-        return None if image.starts(program) else "Connection refused"
-
-    def digest(self, path: str, sha256: str, timeout_s: float) -> str | None:
-        return None
-
-    def free_space(self, path: str, free_bytes_min: int) -> str | None:
-        return None
-
-
-class NoInhibitor:
-    """core.ports.Inhibitor where nothing could shut the terminal down."""
-
-    def hold(self, reason: str) -> None:
-        return None
-
-    def release(self) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

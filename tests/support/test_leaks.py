@@ -26,8 +26,9 @@ from posagent.core.model import State
 from posagent.core.ports import Message, ResetCause, ResetReport
 from posagent.installer.opening import Ports
 from posagent.release import keys
-from posagent.sim.inprocess import InProcessTerminal, SimulatedProbes
+from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.lab import Lab, SimulatedTerminal
+from posagent.sim.stand_ins import SimulatedProbes
 from tests.conftest import Desk
 from tests.console.engineers import certify, make_key
 from tests.console.laptop import Laptop
