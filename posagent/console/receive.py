@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from posagent.console.display import Display
@@ -51,6 +51,8 @@ class Receive:
         self._on_progress = on_progress
         self._bytes_per_s = baud / BITS_PER_BYTE * EFFICIENCY
         self._job: Job | None = None
+        self.brought: Mapping[str, str] = {}
+        """Name and digest of the file that came last."""
 
     @property
     def open(self) -> bool:
@@ -77,10 +79,11 @@ class Receive:
             if "progress" in message:
                 self._on_progress()
                 return
-            self._job = None
+            self._job, self.brought = None, {}
             if "error" in message:
                 on_end(PosagentError.from_dict(message["error"]))
                 return
+            self.brought = {name: message["result"][name] for name in ("name", "sha256")}
             self._measure(message["result"])
             self._show(message["result"], command, lang)
             on_end(None)

@@ -254,7 +254,7 @@ class Session:
         self._give_up()  # nothing may be written while the file comes
 
         def ended(trouble: PosagentError | None) -> None:
-            self._access.hear("upload", {"words": " ".join(command.words)}, "ok" if trouble is None else trouble.code)
+            self._access.hear("upload", self._receive.brought, "ok" if trouble is None else trouble.code)
             self._ended(trouble)
 
         self._receive.begin(command, self._lang, ended)
