@@ -73,7 +73,7 @@ def test_before_it_begins_it_says_how_long_it_takes_and_what_to_do(laptop: Lapto
 
 def test_without_a_size_it_says_how_long_a_megabyte_takes_and_how_much_fits(laptop: Laptop) -> None:
     shown = laptop.type("upload\r")
-    assert "at 9600 baud 1 MB takes about 19 min; at most 50 MB" in shown
+    assert "at 9600 baud 1 MB takes about 19 min; at most 50.0 MB" in shown
 
 
 def test_what_has_come_is_told_with_its_digest_and_how_to_install_it(laptop: Laptop, files: Files) -> None:
