@@ -119,6 +119,7 @@ bench-console: venv deps
 
 docs: venv
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/field_screen.py
 
 format: venv
 	$(BIN)/ruff format .

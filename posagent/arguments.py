@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from posagent import config as configuration
 
@@ -49,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--count", type=int, default=20, help="records to show (%(default)s)")
     audit.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
     verb("why", "why nothing happens now, or why the last update ended as it did")
+    support = verb("support", "a report for service that only the vendor can open, and its code for the phone")
+    support.add_argument("--out", type=Path, help="also write it into this file")
+    support.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file, for the doctor")
     verb("slots", "what is in the two slots, and whether the terminal can go back")
     verb("power", "battery and charger, and what an update needs of them")
     verb("network", "try the way to the update server, step by step")

@@ -21,7 +21,7 @@ from posagent import config as configuration  # noqa: E402
 from posagent import log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
-from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.api import AgentApi  # noqa: E402
 from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
@@ -32,19 +32,21 @@ from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.support import Support, facts_of  # noqa: E402
+from posagent.agent.verbs import LOOK_VERBS  # noqa: E402
 from posagent.config import Config  # noqa: E402
 from posagent.core import revocation  # noqa: E402
 from posagent.core.audit import FILE  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, up_s  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
 from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
-from posagent.platform.zone import IanaZone  # noqa: E402
+from posagent.platform.zone import zone_of  # noqa: E402
 from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
@@ -66,7 +68,7 @@ class Resident:
         """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
-        calendar, zone = calendar_of(config, IanaZone)
+        calendar, zone = calendar_of(config, zone_of)
         habits = Habits(self._files, f"{config.terminal.state_dir}/quiet.json", self._clock, zone)
         self._payments = Payments(
             clock=self._clock,
@@ -93,6 +95,7 @@ class Resident:
                 terminal=config.terminal.id,
                 floor_s=float(config.trust.image_built_at),
                 quiet_hours=config.window.quiet_hours,
+                up_s=up_s,
             ),
             clock=self._clock,
             limits=limits_of(config),
@@ -106,6 +109,7 @@ class Resident:
                 clock=self._clock,
                 calendar=calendar,
                 may=lambda: self._payments.gate(State.ACTIVATE),
+                up_s=up_s,
             )
             if calendar is not None and calendar.daily_restart_min is not None
             else None
@@ -114,6 +118,7 @@ class Resident:
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            support=SocketWorker(config.worker_socket("support"), self._loop),
         )
         deadlines = Deadlines(
             fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
@@ -139,6 +144,17 @@ class Resident:
             may_seal=lambda: not self._engine.uninterruptible,
             on_trouble=self._engine.report_problem,
         )
+        self._support = Support(
+            engine=self._engine,
+            worker=workers.support,
+            timers=self._loop,
+            clock=self._clock,
+            files=self._files,
+            directory=f"{config.terminal.state_dir}/support",
+            facts=lambda: facts_of(self._engine, self._api.status(), self._api.why()),
+            log=log.recent,
+            tickets=bool(config.support.vendor_key_file),
+        )
         self._api = AgentApi(
             engine=self._engine,
             fetcher=workers.fetcher,
@@ -148,6 +164,7 @@ class Resident:
             inspection=Inspection(
                 workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
             ),
+            support=self._support,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -237,6 +254,7 @@ class Resident:
             self._inhibitor.release()
             self._stop_if_asked()
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

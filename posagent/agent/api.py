@@ -3,11 +3,12 @@
 Owns: the shape of every answer (docs/how-it-works.md shows them). The AF_UNIX socket, the serial console and later
 the fleet server all call `call`.
 Rules: answers are plain JSON values; a refusal is a PosagentError with code, remedy and, for a critical section, the
-seconds until it ends.
+seconds until it ends. Whatever others have said is in them, and card numbers are taken out of it.
 """
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,42 +21,13 @@ from posagent.agent.engine import Engine, Progress
 from posagent.agent.evidence import Evidence
 from posagent.agent.inspection import Inspection
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support
+from posagent.agent.verbs import VERBS, Clean, Reply, whole
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
 
-Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
-
-LOOK_VERBS = (
-    *("status", "why", "estimate", "help", "history", "check", "audit", "watch", "follow"),
-    *("slots", "power", "network", "log", "version"),
-)
-"""Verbs that change nothing."""
-
-VERBS: Mapping[str, str] = {
-    "status": "what runs here, what the update does, which gates are closed",
-    "check": "is there something newer: what it is, how long it takes, and whether it can begin",
-    "estimate": "how long the update still takes, and for how long no payment can be taken",
-    "update": "fetch and install: from the repository, a URL, a local file or a stick (usb)",
-    "slots": "what is in the two slots, and whether the terminal can go back to the other version",
-    "rollback": "go back to the version in the other slot; it is tested as any other",
-    "selftest": "run the self-tests now, on the version that runs",
-    "power": "battery and charger, and what an update needs of them",
-    "network": "try the way to the update server, step by step",
-    "log": "the last things that the agent did",
-    "version": "which agent this is, and which version runs",
-    "cancel": "stop the update, unless it is in its critical section",
-    "defer": "put the update off for some hours",
-    "confirm": "agree that the update that asks for it may be installed",
-    "history": "how earlier updates ended",
-    "audit": "the last records of the audit log",
-    "why": "why nothing happens now, or why the last update ended as it did",
-    "watch": "status after every change, until the caller hangs up",
-    "follow": "status until the update with this id has ended, then its outcome",
-    "payment": "for payment applications: what they hold (docs/payment.md)",
-    "help": "this list",
-}
 
 USB = "usb"
 """The source that is whatever stick is plugged in."""
@@ -73,13 +45,6 @@ def _told(reply: Reply, result: Any) -> HangUp:
     return _no_hang_up
 
 
-def _whole(args: Mapping[str, Any], name: str, low: int, high: int, default: int) -> int:
-    value = args.get(name, default)
-    if type(value) is not int or not low <= value <= high:
-        raise PosagentError("bad_request", f"{name} must be a number from {low} to {high}")
-    return value
-
-
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
@@ -93,6 +58,7 @@ class AgentApi:
         payments: Payments | None = None,
         inspection: Inspection,
         evidence: Evidence | None = None,
+        support: Support | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
@@ -104,9 +70,12 @@ class AgentApi:
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
+        if support is not None:
+            self._bundles, self._support = support, self._make_bundle
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
+        reply = Clean(reply)
         if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
@@ -135,11 +104,11 @@ class AgentApi:
         return _told(reply, {"verbs": dict(VERBS)})
 
     def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, 1000, 20)
+        count = whole(args, "count", 1, 1000, 20)
         return _told(reply, {"history": list(self._engine.situation.outcomes[-count:])})
 
     def _audit(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, COUNT_MAX, 20)
+        count = whole(args, "count", 1, COUNT_MAX, 20)
         return _told(reply, self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""})
 
     def _slots(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
@@ -149,7 +118,7 @@ class AgentApi:
         return _told(reply, power.answer(self._engine))
 
     def _log(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = _whole(args, "count", 1, LOG_LINES_MAX, 20)
+        count = whole(args, "count", 1, LOG_LINES_MAX, 20)
         return _told(reply, {"lines": list(self._inspection.lines(count))})
 
     def _version(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
@@ -171,7 +140,7 @@ class AgentApi:
         return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        return _told(reply, why.answer(self._engine, self._alarms()))
+        return _told(reply, self.why())
 
     def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return _told(reply, status.estimated(self._engine))
@@ -320,7 +289,7 @@ class AgentApi:
         return _told(reply, {"cancelled": True})
 
     def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
-        hours = _whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
+        hours = whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
         update = self._engine.situation.update
         until = round(self._engine.now() + hours * 3600, 3)
         changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
@@ -331,6 +300,20 @@ class AgentApi:
         changes = {"consent_by": caller, "consent_at": round(self._engine.now(), 3)}
         self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
         return _told(reply, {"confirmed": True})
+
+    def _make_bundle(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        """`{file?: true, checks?}`: `{path, size, code, sha256, redacted}`, and the sealed file in base64 if wanted. It
+        is kept, even where whoever asked does not wait for it."""
+
+        def made(told: dict[str, Any], file: bytes) -> None:
+            shown = {"file": binascii.b2a_base64(file, newline=False).decode()} if args.get("file") is True else {}
+            reply({"result": {**told, **shown}})
+
+        self._bundles.make(args.get("checks"), made, reply)
+        return _no_hang_up
+
+    def why(self) -> dict[str, Any]:
+        return why.answer(self._engine, self._alarms())
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
         """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""

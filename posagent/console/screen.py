@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from posagent import audit_texts, texts, texts_inspection
 from posagent.console.columns import COLUMNS, width
 from posagent.console.display import Display
-from posagent.console.wording import say
 from posagent.core.ports import Clock, Message
 
 PROGRESS_S = 0.5
@@ -35,7 +34,7 @@ _ANSWERS: Mapping[str, Lines] = {
     "selftest": texts_inspection.selftest_lines,
     "audit": audit_texts.lines,
     "allow": lambda answer, lang: [audit_texts.allowed_line(answer, lang)],
-    "support": lambda answer, lang: support_lines(answer, lang),
+    "support": texts.support_lines,
     "defer": lambda answer, lang: [texts.say("deferred", lang, texts.moment(answer["deferred_until"]))],
     "confirm": lambda _, lang: [texts.say("confirmed", lang)],
     "cancel": lambda _, lang: [texts.say("cancelled_now", lang)],
@@ -54,11 +53,6 @@ def answer_lines(verb: str, answer: Message, lang: str) -> list[str]:
 def step_lines(verb: str, step: Message, lang: str) -> list[str]:
     """The lines for progress of a verb that tells how far it is."""
     return _STEPS[verb](step, lang) if verb in _STEPS else []
-
-
-def support_lines(answer: Message, lang: str) -> list[str]:
-    made = say("support_made", lang, answer["path"], answer["size"])
-    return [made, say("digest", lang, answer["sha256"]), say("support_code", lang, answer["code"])]
 
 
 class Progress:

@@ -86,8 +86,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "digest": ("sha256: {}", "sha256（校验值）：{}"),
     "then_update": ("to install it: {}", "安装请输入：{}"),
     # support
-    "support_made": ("support bundle {} ({} bytes)", "支持信息包 {}（{} 字节）"),
-    "support_code": ("code for the phone: {}", "电话报码：{}"),
 }
 
 

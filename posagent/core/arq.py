@@ -247,9 +247,11 @@ class Link:
         return self._heard_at + min(waited * 2.0**self._tries, REPEAT_S_MAX) + self._under_way / self._line_rate
 
     def _ask_again(self, now: float) -> None:
-        """Only what was sent last: when it arrives, it is known what became of the others."""
-        self._heard_at, self._tries = now, min(self._tries + 1, 8)
-        self._lose(max((sent for sent in self._sent.values() if not sent.lost), key=lambda sent: sent.last))
+        """Only what was sent last: when it arrives, it is known what became of the others. Every second time the first
+        that is missing, for other ends that keep nothing of what comes before its time."""
+        under_way = [sent for sent in self._sent.values() if not sent.lost]
+        self._lose(under_way[0] if self._tries % 2 else max(under_way, key=lambda sent: sent.last))
+        self._heard_at, self._tries = now, min(self._tries + 1, 9)
 
     # what is learned
 

@@ -27,6 +27,11 @@ class LinuxClock:
         return time.time()
 
 
+def up_s() -> float:
+    """Seconds since the kernel started, those in suspend included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def boot_id(path: str = BOOT_ID_FILE) -> str:
     """Changes with every start of the kernel. Raises PosagentError `internal`."""
     try:

@@ -224,9 +224,19 @@ SCREENS: Mapping[str, tuple[list[Message], str, str]] = {
         "2.0.0",
     ),
     "support": (
-        [{"result": {"path": "/var/lib/posagent/s.bin", "size": 1234, "code": "A1B2-C3D4", "sha256": "ab" * 32}}],
-        "code for the phone: A1B2-C3D4",
-        "电话报码：A1B2-C3D4",
+        [
+            {
+                "result": {
+                    "path": "/var/lib/posagent/s.bin",
+                    "size": 1234,
+                    "code": "A1B2-C3D4",
+                    "sha256": "ab" * 32,
+                    "redacted": 2,
+                }
+            }
+        ],
+        "support code A1B2-C3D4",
+        "服务代码 A1B2-C3D4",
     ),
 }
 

@@ -176,6 +176,8 @@ def test_a_log_goes_on_from_every_seal_that_it_contains(log: Log) -> None:
 
 
 def test_a_log_does_not_go_on_over_a_break(log: Log) -> None:
+    for number in range(4):
+        log.add("command", verb=f"later {number}")
     for at in range(log.sealed.size, log.size - 1):
         hole = b"\n".join([*log.lines[:at], *log.lines[at + 1 :]])
         assert audit.goes_on(hole, log.sealed)[1] is False

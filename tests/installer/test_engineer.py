@@ -169,6 +169,16 @@ def test_a_certificate_that_requires_a_pin_is_held_to_it(bench: Bench, security_
     assert ask(bench, security_key.answer(certificate, CHALLENGE, flags=TOUCHED | PIN)).name == "Li Wei"
 
 
+def test_an_option_that_was_stripped_from_a_certificate_is_missed(bench: Bench, security_key: SecurityKey) -> None:
+    certificate = certify(bench.ca, security_key.path, "-O", "verify-required")
+    kind, body, *_ = certificate.read_bytes().split()
+    options = string(string(b"verify-required") + string(b""))
+    stripped = base64.b64decode(body).replace(options, string(b""))
+    assert len(stripped) == len(base64.b64decode(body)) - len(options) + 4
+    certificate.write_bytes(kind + b" " + base64.b64encode(stripped) + b"\n")
+    assert "own signature" in refusal(bench, security_key.answer(certificate, CHALLENGE))
+
+
 def test_a_key_without_hardware_cannot_promise_a_pin(bench: Bench, tmp_path: Path) -> None:
     assert "critical options" in refusal(bench, certified_answer(bench, tmp_path, "-O", "verify-required"))
 
