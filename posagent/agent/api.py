@@ -40,6 +40,11 @@ def _no_hang_up() -> None:
     return None
 
 
+def _told(reply: Reply, result: Any) -> HangUp:
+    reply({"result": result})
+    return _no_hang_up
+
+
 class AgentApi:
     """Answers verbs by reading the engine and posting events to it."""
 
@@ -93,40 +98,32 @@ class AgentApi:
         return status.of(self._engine, self._terminal, self._alarms())
 
     def _status(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": self.status()})
-        return _no_hang_up
+        return _told(reply, self.status())
 
     def _help(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": {"verbs": dict(VERBS)}})
-        return _no_hang_up
+        return _told(reply, {"verbs": dict(VERBS)})
 
     def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         count = whole(args, "count", 1, 1000, 20)
-        reply({"result": {"history": list(self._engine.situation.outcomes[-count:])}})
-        return _no_hang_up
+        return _told(reply, {"history": list(self._engine.situation.outcomes[-count:])})
 
     def _audit(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         count = whole(args, "count", 1, COUNT_MAX, 20)
-        reply({"result": self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""}})
-        return _no_hang_up
+        return _told(reply, self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""})
 
     def _slots(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": back.slots(self._engine, self._seen())})
-        return _no_hang_up
+        return _told(reply, back.slots(self._engine, self._seen()))
 
     def _power(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": power.answer(self._engine)})
-        return _no_hang_up
+        return _told(reply, power.answer(self._engine))
 
     def _log(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         count = whole(args, "count", 1, LOG_LINES_MAX, 20)
-        reply({"result": {"lines": list(self._inspection.lines(count))}})
-        return _no_hang_up
+        return _told(reply, {"lines": list(self._inspection.lines(count))})
 
     def _version(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         told = {"terminal": self._terminal, "version": posagent.__version__, "running": self._booted_version()}
-        reply({"result": told})
-        return _no_hang_up
+        return _told(reply, told)
 
     def _network(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         if self._engine.fetching:
@@ -143,12 +140,10 @@ class AgentApi:
         return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": self.why()})
-        return _no_hang_up
+        return _told(reply, self.why())
 
     def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": status.estimated(self._engine)})
-        return _no_hang_up
+        return _told(reply, status.estimated(self._engine))
 
     def _watch(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return self._subscribe(lambda: reply({"progress": self.status()}))
@@ -252,8 +247,7 @@ class AgentApi:
     def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         begins = self._beginning(offer, caller)
         self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
-        reply({"result": {"id": begins["id"], "version": begins["version"]}})
-        return _no_hang_up
+        return _told(reply, {"id": begins["id"], "version": begins["version"]})
 
     def _rollback(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         seen, name = self._seen(), self._new_id()
@@ -262,8 +256,7 @@ class AgentApi:
         if refusal in back.REFUSALS:
             raise back.refused(refusal, seen)
         self._ask(asked)
-        reply({"result": {"id": name, "version": asked.data["begins"]["version"]}})
-        return _no_hang_up
+        return _told(reply, {"id": name, "version": asked.data["begins"]["version"]})
 
     def _follow(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         """Status after every change; the result is how this very update ended."""
@@ -293,8 +286,7 @@ class AgentApi:
 
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
-        reply({"result": {"cancelled": True}})
-        return _no_hang_up
+        return _told(reply, {"cancelled": True})
 
     def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         hours = whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
@@ -302,14 +294,12 @@ class AgentApi:
         until = round(self._engine.now() + hours * 3600, 3)
         changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
         self._ask(Occurrence(event=Event.DEFER_REQUESTED, data={"update": {**changes, "deferred_by": caller}}))
-        reply({"result": {"deferred_until": until}})
-        return _no_hang_up
+        return _told(reply, {"deferred_until": until})
 
     def _confirm(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         changes = {"consent_by": caller, "consent_at": round(self._engine.now(), 3)}
         self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
-        reply({"result": {"confirmed": True}})
-        return _no_hang_up
+        return _told(reply, {"confirmed": True})
 
     def _make_bundle(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         """`{file?: true, checks?}`: `{path, size, code, sha256, redacted}`, and the sealed file in base64 if wanted. It

@@ -239,7 +239,8 @@ class Conversation:
 
     def _upload(self, number: int, args: Message) -> None:
         self._access.permit("upload")
-        upload = self._inbox.begin(Announced.of(args))
+        announced = Announced.of(args)
+        upload = self._inbox.begin(announced)
         if self._receiving is not None:
             self._fail(self._receiving[0], PosagentError("cancelled", "another upload took its place"))
 

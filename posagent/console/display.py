@@ -70,6 +70,7 @@ class Display:
         if self.paged:
             self._after = prompt
         else:
+            self._fresh()
             self.echo(prompt)
 
     def key(self, key: Press | str) -> None:

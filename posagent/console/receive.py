@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from posagent.console.display import Display
@@ -51,6 +51,8 @@ class Receive:
         self._on_progress = on_progress
         self._bytes_per_s = baud / BITS_PER_BYTE * EFFICIENCY
         self._job: Job | None = None
+        self.brought: Mapping[str, str] = {}
+        """Name and digest of the file that came last."""
 
     @property
     def open(self) -> bool:
@@ -77,10 +79,11 @@ class Receive:
             if "progress" in message:
                 self._on_progress()
                 return
-            self._job = None
+            self._job, self.brought = None, {}
             if "error" in message:
                 on_end(PosagentError.from_dict(message["error"]))
                 return
+            self.brought = {name: message["result"][name] for name in ("name", "sha256")}
             self._measure(message["result"])
             self._show(message["result"], command, lang)
             on_end(None)
@@ -96,13 +99,13 @@ class Receive:
     def _announced(self, size: int | None, room: int, kept: tuple[str, int] | None, lang: str) -> list[str]:
         if size is None:
             a_million = duration(10**6 / self._bytes_per_s, lang)
-            lines = [say("about_upload", lang, self._baud, a_million, room // 10**6)]
+            lines = [say("about_upload", lang, self._baud, a_million, _size(room))]
         else:
             left = size - min(size, kept[1] if kept else 0)
-            lines = [say("upload_takes", lang, _mb(size), duration(left / self._bytes_per_s, lang), self._baud)]
+            lines = [say("upload_takes", lang, _size(size), duration(left / self._bytes_per_s, lang), self._baud)]
         if kept is not None:
-            lines.append(say("goes_on_from", lang, kept[0], _mb(kept[1])))
-        return [*lines, say("send_now", lang)]
+            lines.append(say("goes_on_from", lang, kept[0], _size(kept[1])))
+        return [*lines, say("send_now", lang), say("give_up", lang)]
 
     def _measure(self, result: Message) -> None:
         """The next one is foretold from this."""
@@ -128,5 +131,5 @@ def size_of(word: str) -> int:
     return int(found[1]) * unit + int((found[2] or "").ljust(3, "0")) * unit // 1000
 
 
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f}"
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 10**6 else f"{size / 1e3:.0f} kB"

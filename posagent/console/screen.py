@@ -64,7 +64,7 @@ class Progress:
         self._plain = plain
         self._every_s = max(PROGRESS_S, COLUMNS * BITS_PER_BYTE / (baud * PROGRESS_SHARE))
         self._phase: tuple[str, str] | None = None
-        self._line = ""
+        self._line = self._last = ""
         self._shown_at = 0.0
 
     def show(self, status: Message, display: Display) -> None:
@@ -72,13 +72,16 @@ class Progress:
         line, now = _fitted(status, self._lang), self._clock.monotonic()
         phase = (str(status["state"]), str((texts.closed_gate(status) or {}).get("gate", "")))
         begins = phase != self._phase
+        last, self._last = self._last, line
         if not begins and (self._plain or line == self._line or now - self._shown_at < self._every_s):
             return
-        self._phase, self._line, self._shown_at = phase, line, now
         if self._plain:
             display.text([line])
         else:
+            if begins and last != self._line:
+                display.live(last, anew=False)  # how far the phase before it came
             display.live(line, anew=begins)
+        self._phase, self._line, self._shown_at = phase, line, now
 
 
 def _fitted(status: Message, lang: str) -> str:

@@ -70,11 +70,12 @@ class Session:
         if over := self._access.touch():
             self._forget(over)
         for item in self._editor.feed(data):
-            if self._following and item is not Key.INTERRUPT:
+            if stops := self._following and item is not Key.INTERRUPT:
                 self._stop_following()
             match item:
                 case Echo(shown):
-                    self._display.echo(shown)
+                    if not stops:  # else it stands behind the prompt already
+                        self._display.echo(shown)
                 case Line(text):
                     self._line(text)
                 case Stroke(key):
@@ -254,7 +255,7 @@ class Session:
         self._give_up()  # nothing may be written while the file comes
 
         def ended(trouble: PosagentError | None) -> None:
-            self._access.hear("upload", {"words": " ".join(command.words)}, "ok" if trouble is None else trouble.code)
+            self._access.hear("upload", self._receive.brought, "ok" if trouble is None else trouble.code)
             self._ended(trouble)
 
         self._receive.begin(command, self._lang, ended)

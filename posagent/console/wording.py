@@ -74,19 +74,18 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "lang_now": ("this line speaks English now", "本串口现使用中文"),
     "goes_on": ("the update goes on; see: status", "升级继续进行；请用 status 查看"),
     # uploads
-    "about_upload": ("at {} baud 1 MB takes about {}; at most {} MB", "波特率 {} 时 1 MB 约需 {}；最多 {} MB"),
-    "upload_takes": ("{} MB take about {} at {} baud", "{} MB 约需 {}（波特率 {}）"),
-    "goes_on_from": ("{} is here up to {} MB and goes on from there", "{} 已有 {} MB，将从此处继续"),
+    "about_upload": ("at {} baud 1 MB takes about {}; at most {}", "波特率 {} 时 1 MB 约需 {}；最多 {}"),
+    "upload_takes": ("{} take about {} at {} baud", "{} 约需 {}（波特率 {}）"),
+    "goes_on_from": ("{} is here up to {} and goes on from there", "{} 已有 {}，将从此处继续"),
     "send_now": (
-        "Send the file by ZMODEM now (picocom: C-a C-s; minicom: C-a s; or sz FILE); ^X five times gives up.",
-        "请立即以 ZMODEM 发送文件（picocom：C-a C-s；minicom：C-a s；或 sz 文件）；连按五次 ^X 放弃。",
+        "Send it by ZMODEM now: picocom C-a C-s, minicom C-a s, or sz FILE.",
+        "请立即以 ZMODEM 发送：picocom C-a C-s，minicom C-a s，或 sz 文件。",
     ),
+    "give_up": ("Five times ^X gives up.", "连按五次 ^X 放弃。"),
     "received": ("received: {}, {} bytes in {}", "已接收：{}，{} 字节，用时 {}"),
     "digest": ("sha256: {}", "sha256（校验值）：{}"),
     "then_update": ("to install it: {}", "安装请输入：{}"),
     # support
-    "support_made": ("support bundle {} ({} bytes)", "支持信息包 {}（{} 字节）"),
-    "support_code": ("code for the phone: {}", "电话报码：{}"),
 }
 
 

@@ -74,6 +74,17 @@ def test_an_answer_that_comes_late_leaves_what_is_being_typed(laptop: Laptop) ->
     assert slow.asked[-1][0] == "status"
 
 
+@pytest.mark.parametrize(("keys", "line"), [("stat", "posagent> stat"), ("\r", "posagent>"), ("\x03", "posagent>")])
+def test_a_key_that_ends_the_progress_is_the_first_of_a_command(laptop: Laptop, keys: str, line: str) -> None:
+    laptop.plug_in(Canned({"update": [{"result": {"id": "1", "version": "2.0.0"}}]}))
+    laptop.unlock()
+    laptop.type("update\r")
+    laptop.type(keys)
+    lines = on_screen(laptop).lines
+    assert "the update goes on; see: status" in lines and lines[-1] == line
+    assert lines[-2] in ("the update goes on; see: status", "posagent>")
+
+
 # languages
 
 
@@ -213,9 +224,19 @@ SCREENS: Mapping[str, tuple[list[Message], str, str]] = {
         "2.0.0",
     ),
     "support": (
-        [{"result": {"path": "/var/lib/posagent/s.bin", "size": 1234, "code": "A1B2-C3D4", "sha256": "ab" * 32}}],
-        "code for the phone: A1B2-C3D4",
-        "电话报码：A1B2-C3D4",
+        [
+            {
+                "result": {
+                    "path": "/var/lib/posagent/s.bin",
+                    "size": 1234,
+                    "code": "A1B2-C3D4",
+                    "sha256": "ab" * 32,
+                    "redacted": 2,
+                }
+            }
+        ],
+        "support code A1B2-C3D4",
+        "服务代码 A1B2-C3D4",
     ),
 }
 
