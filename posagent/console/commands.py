@@ -108,7 +108,8 @@ def _target(slots: Message) -> dict[str, Any]:
     try:
         back = slots["result"]["rollback"]
         if back["possible"] is not True:
-            raise PosagentError.from_dict({**back, "code": back["refusal"], "detail": ""})
+            told = {name: back[name] for name in ("detail", "detail_zh", "remedy", "remedy_zh") if name in back}
+            raise PosagentError.from_dict({**told, "code": back["refusal"]})
         target = {"slot": back["slot"], "version": back["version"]}
     except (KeyError, TypeError):
         raise PosagentError("internal", "the answer of the agent is not understood") from None

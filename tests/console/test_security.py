@@ -15,6 +15,7 @@ from posagent.console.question import Api
 from posagent.core import audit
 from posagent.core.audit import FILE
 from posagent.core.errors import PosagentError
+from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.installer import notary
 from posagent.release import bundle
@@ -254,6 +255,25 @@ def test_a_rollback_that_is_not_possible_is_neither_signed_for_nor_begun(
     back.back = said
     assert laptop.code("rollback") == code
     assert back.done == []
+
+
+def test_a_terminal_goes_back_to_the_version_that_was_signed_for(laptop: Laptop, desk: Desk) -> None:
+    laptop.unlock("rollback")
+    assert laptop.code("rollback") == "rollback_no_version", "there is nothing to go back to, and nothing to sign"
+    laptop.terminal.ask("update", source=str(desk.bundles["2.0.0"]))
+    assert laptop.terminal.run_to_idle()["outcome"] == "committed"
+    laptop.plug_in()
+    laptop.unlock("rollback")
+    shown = laptop.ask("rollback").splitlines()
+    assert shown[0].endswith(" rollback rollback a 1.0.0") and laptop.terminal.state is State.IDLE
+    laptop.type(laptop.sign(shown[0], "rollback") + "\r")
+    laptop.terminal.run_until(lambda terminal: terminal.state is not State.IDLE)
+    assert laptop.terminal.run_to_idle()["outcome"] == "committed"
+    assert laptop.terminal.ask("status")["booted"] == "a"
+    laptop.terminal.settle()
+    (begun,) = [one for one in laptop.records if one["event"] == "update_begun" and one.get("version") == "1.0.0"]
+    assert begun["by"] == "console Li Wei"
+    assert verdict(laptop).sealed > 0
 
 
 def test_a_program_signs_again_in_the_same_way(
