@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 BAUD = 115200
 WAIT_S = 60.0
 PROMPT = re.compile(r"posagent> *\Z")
-NOISE_MIB, IMAGE_MIB = 40, 56
+NOISE_MIB = 40
 """Of version 2.0.0, so that its download and installation can be watched."""
 
 
@@ -174,21 +174,22 @@ def send(screen: Screen, file: Path) -> str:
     screen.keys("C-a", "C-s")
     screen.wait(r"\*\*\* file:\Z")
     screen.enter(str(file))
-    return screen.wait(r"to install it: update .*\n(?s:.*)posagent> *\Z")
+    screen.wait(r"to install it: update .*\n(?s:.*)posagent> *\Z")
+    return screen.show(joined=True)
 
 
 @contextmanager
-def stage() -> Iterator[tuple[Lab, SimulatedTerminal, Screen]]:
-    """A release desk with a newer version, a terminal, and a laptop plugged into it."""
+def stage(noise_mib: int = NOISE_MIB) -> Iterator[tuple[Lab, SimulatedTerminal, Screen]]:
+    """A release desk with a newer version of that size, a terminal, and a laptop plugged into it."""
     with tempfile.TemporaryDirectory(prefix="pos-") as folder:
         base = Path(folder)
         lab = Lab(base / "lab", rate_limit="6m")
         try:
             tree = base / "tree"
             tree.mkdir()
-            (tree / "noise").write_bytes(random.Random(2).randbytes(NOISE_MIB << 20))  # noqa: S311 - no secret
-            lab.publish("2.0.0", lab.image("2.0.0", tree=tree, size_mib=IMAGE_MIB))
-            terminal = lab.terminal("pos-0001", slot_mib=IMAGE_MIB)
+            (tree / "noise").write_bytes(random.Random(2).randbytes(noise_mib << 20))  # noqa: S311 - no secret
+            lab.publish("2.0.0", lab.image("2.0.0", tree=tree, size_mib=noise_mib + 16))
+            terminal = lab.terminal("pos-0001", slot_mib=noise_mib + 16)
             bridge = Bridge(terminal.layout.laptop, base / "ttyUSB0", baud=BAUD)
             screen = Screen(base / "ttyUSB0", base / "tmux")
             try:
@@ -207,14 +208,16 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with stage() as (lab, terminal, screen):
         for name, shown in session(lab, terminal, screen):
-            (arguments.out / f"{name}.txt").write_text(tidy(shown, lab.base))
+            (arguments.out / f"{name}.txt").write_text(tidy(shown, lab))
             print(f"--- {name}\n{shown}", flush=True)
     return 0
 
 
-def tidy(shown: str, base: Path) -> str:
-    """Without the places of this very run."""
-    return shown.replace(str(base), "/home/liwei").strip("\n") + "\n"
+def tidy(shown: str, lab: Lab) -> str:
+    """With the places that a laptop and a terminal have."""
+    spool = str(lab.base / "pos-0001/data/spool")
+    text = shown.replace(spool, "/var/lib/posagent-spool").replace(f"{lab.base}/", "")
+    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
 
 
 if __name__ == "__main__":
