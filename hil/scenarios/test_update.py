@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hil.laptop import Laptop
+from hil.laptop import Laptop, Program
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
@@ -91,6 +91,29 @@ def test_there_and_back_again(terminal: Terminal) -> None:
     assert [one["version"] for one in terminal.ask("history")["history"]] == ["2.0.0", "2.1.0"]
 
 
+@pytest.mark.parametrize("cut_in", [None, "activate", "selftest"])
+def test_an_engineer_goes_back_to_the_version_before_and_payments_keep_working(
+    terminal: Terminal, cut_in: str | None
+) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    terminal.publish("2.0.0")
+    committed(terminal, update(terminal))
+    newer = terminal.slot_booted()
+    assert terminal.ask("slots")["rollback"]["possible"]
+    name = terminal.ask("rollback")["id"]
+    if cut_in is not None:
+        terminal.wait_state(cut_in, STATE_S)
+        terminal.power_cut(0.5)
+    outcome = terminal.wait_outcome(name, UPDATE_S)
+    assert (outcome["outcome"], outcome["kind"], outcome["from_version"]) == ("committed", "rollback", "2.0.0")
+    assert terminal.slot_booted() == before != newer
+    terminal.wait_state("idle", STATE_S)
+    assert terminal.ask("selftest")["passed"], "the payment program answers"
+    slots = terminal.ask("slots")
+    assert (slots["slots"][newer]["state"], slots["order"]) == ("good", [before, newer])
+
+
 def test_a_power_cut_while_nothing_is_done_changes_nothing(terminal: Terminal) -> None:
     terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()
@@ -160,6 +183,19 @@ def test_an_engineer_updates_over_the_field_line_alone(terminal: Terminal, tmp_p
         laptop.close()
     assert status["last_outcome"]["outcome"] == "committed"
     assert status["booted"] not in (before, None)
+
+
+def test_an_engineer_brings_the_bundle_over_the_field_line(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    program = Program(terminal.field_line(), terminal.engineer_ca(), tmp_path)
+    try:
+        outcome = program.bring(terminal.bundle("2.0.0"))
+        status = program.terminal.call("status")
+    finally:
+        program.close()
+    assert (outcome["outcome"], outcome["version"]) == ("committed", "2.0.0")
+    assert status["booted"] == terminal.slot_booted() not in (before, None)
 
 
 def test_a_low_battery_keeps_the_installation_waiting(terminal: Terminal) -> None:

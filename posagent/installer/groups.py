@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from posagent.core.bundle import Window
 from posagent.core.codec import Codec
 from posagent.core.payload import Extent, Header, Operation
-from posagent.installer.bundle import Window
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from posagent.core.bundle import Bundle
 from posagent.core.payload import Header, Kind, parse_header
-from posagent.installer.bundle import Bundle
 from posagent.installer.operations import NEAR_BYTES, READ_BYTES, gathered
 from posagent.installer.work import Work
 from posagent.installer.writer import SAMPLE_BYTES, _runs

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posagent.core.bundle import Bundle, Missing
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
 from posagent.core.payload import Kind, parse_header
 from posagent.core.pieces import Piece, joined
-from posagent.installer.bundle import Bundle, Missing
 from posagent.installer.work import Work
 from tests.installer.payloads import BLOCK, DATA_BYTES, Shelf, image, newer, payload, unsealed
 from tests.installer.store import Bytes
