@@ -10,7 +10,10 @@ from typing import Any
 
 import serial
 
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
+from posagent.core.errors import PosagentError
+from posagent.field.link import Terminal
+from posagent.field.ports import open_port
 from tests.console.engineers import certify, make_key, sign
 
 ANSWER_S = 20.0
@@ -66,3 +69,29 @@ class Laptop:
                 last = repr(error)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not reached in {timeout_s:.0f} s; last: {last}")
+
+
+class Program:
+    """The same line, used by a program: `terminal` is unlocked for the role `update`."""
+
+    def __init__(self, line: str, ca: Path, folder: Path) -> None:
+        certificate = certify(ca, make_key(folder / "key"))
+        self.terminal = Terminal(lambda: open_port(line, 115200))
+        deadline = time.monotonic() + UNLOCK_S
+        while True:
+            try:
+                self.terminal.unlock("update", lambda challenge: sign(certificate, challenge))
+                return
+            except PosagentError as error:  # its installer is at work after a start
+                if error.code != "busy" or time.monotonic() > deadline:
+                    raise
+
+    def bring(self, bundle: Path) -> dict[str, Any]:
+        """Upload it, install it, and stay until the end; the outcome. Raises PosagentError."""
+        source = self.terminal.upload(bundle)["path"]
+        name = self.terminal.call("update", {"source": source})["id"]
+        outcome: dict[str, Any] = self.terminal.follow(name, lambda _: None)["outcome"]
+        return outcome
+
+    def close(self) -> None:
+        self.terminal.close()

@@ -51,6 +51,9 @@ class Terminal(Protocol):
     def engineer_ca(self) -> Path:
         """The private key that certifies engineers on this terminal. Raises NotOnThisRig."""
 
+    def bundle(self, version: str) -> Path:
+        """A bundle of a new image that is offered nowhere. Raises NotOnThisRig."""
+
     def publish(self, version: str, fault: str = "none") -> str:
         """Offer a new image to the terminal and return the address of its bundle. Raises NotOnThisRig.
 

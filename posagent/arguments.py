@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from posagent import config as configuration
 
@@ -42,7 +43,16 @@ def parser() -> argparse.ArgumentParser:
     history = verb("history", "how earlier updates ended")
     history.add_argument("--count", type=int, default=20)
     history.add_argument("--estimates", action="store_true", help="what was foretold, and what it took")
+    audit = verb("audit", "the audit log: its last records, or whether it is whole")
+    audit.add_argument("what", nargs="?", choices=("show", "verify"), default="show", help="(%(default)s)")
+    audit.add_argument("file", nargs="?", default="", help="log to verify (default: this terminal's, as root)")
+    audit.add_argument("--key", default="", help="public line that must have signed, or a file with it")
+    audit.add_argument("--count", type=int, default=20, help="records to show (%(default)s)")
+    audit.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
     verb("why", "why nothing happens now, or why the last update ended as it did")
+    support = verb("support", "a report for service that only the vendor can open, and its code for the phone")
+    support.add_argument("--out", type=Path, help="also write it into this file")
+    support.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file, for the doctor")
     verb("slots", "what is in the two slots, and whether the terminal can go back")
     verb("power", "battery and charger, and what an update needs of them")
     verb("network", "try the way to the update server, step by step")

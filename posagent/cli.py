@@ -7,6 +7,9 @@ that follows an update stops following (exit code 0), never the update.
 from __future__ import annotations
 
 import argparse
+import binascii
+import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -17,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import posagent
+from posagent import audit_texts, texts, texts_inspection, wire
 from posagent import config as configuration
-from posagent import texts, texts_inspection, wire
 from posagent.arguments import SOCKET, parser
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
 ANSWER_S = 60.0
+SUPPORT_S = 90.0
+"""Longer than the agent waits for it."""
 QUIET_S = 3600.0
 RECONNECT_S = 600.0
 RECONNECT_PAUSE_S = 0.2
@@ -84,6 +89,18 @@ class Command:
         answer = self._call("history", count=self._arguments.count)
         lines = texts.estimates_lines if self._arguments.estimates else texts.history_lines
         return self._print(answer, lines(answer, self._lang))
+
+    def _audit(self) -> int:
+        given = self._arguments
+        if given.what == "show":
+            answer = self._call("audit", count=given.count)
+            return self._print(answer, audit_texts.lines(answer, self._lang))
+        from posagent.installer import auditor  # brings cryptography
+
+        verdict, key_given = auditor.examine(given.file, key=given.key, config_file=given.config)
+        answer = {**dataclasses.asdict(verdict), "whole": not verdict.breaks}
+        self._print(answer, audit_texts.verdict_lines(verdict, self._lang, key_given=key_given))
+        return 0 if not verdict.breaks else EXIT_CODES[Kind.FAILED]
 
     def _estimate(self) -> int:
         answer = self._call("estimate")
@@ -166,6 +183,25 @@ class Command:
         answer = doctor.answer_of(found)
         self._print(answer, texts_inspection.doctor_lines(answer, self._lang))
         return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
+
+    def _support(self) -> int:
+        """With what the doctor finds, where this is root."""
+        from posagent.doctor import service as doctor
+
+        given = self._arguments
+        found = doctor.examine(given.config) if os.geteuid() == 0 else ()
+        checks = [{"check": one.check, "level": one.level, "detail": one.detail} for one in found if one.level != "ok"]
+        answer = wire.call(self._socket, "support", {"file": True, "checks": checks}, timeout_s=SUPPORT_S)
+        file = binascii.a2b_base64(answer.pop("file"))
+        if hashlib.sha256(file).hexdigest() != answer["sha256"]:
+            raise PosagentError("support_failed", "it was damaged on its way from the agent")
+        if given.out is not None:
+            try:
+                given.out.write_bytes(file)
+            except OSError as error:
+                raise PosagentError("support_failed", f"{given.out}: {error.strerror or error}") from None
+            answer["path"] = str(given.out)
+        return self._print(answer, texts.support_lines(answer, self._lang))
 
     def _sure(self, what: str) -> None:
         """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""

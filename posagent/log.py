@@ -1,13 +1,12 @@
 """Structured logs: JSON lines on the terminal, coloured on a tty; only listed fields get through.
 
-Rules: a field that is not in `ALLOWED` is dropped and named, so that a card number, key or token cannot slip in;
-digit runs as long as a card number are masked in every text.
+Rules: a field that is not in `ALLOWED` is dropped and named, so that a card number, key or token cannot slip in; what
+looks like a card number or track data is replaced in every text (core.redact).
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections import deque
 from collections.abc import MutableMapping
@@ -15,6 +14,8 @@ from datetime import datetime
 from typing import Any, TextIO
 
 import structlog
+
+from posagent.core import redact
 
 ALLOWED = frozenset(
     """event level timestamp state previous code detail update version slot digest bytes_done bytes_total seconds
@@ -24,7 +25,6 @@ ALLOWED = frozenset(
 LINES_MAX = 200
 LINE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX = 500, 60
 """Of a line that is kept, and of each of its texts where it is longer."""
-_PAN = re.compile(r"(?<![0-9a-fA-F])\d{13,19}(?![0-9a-fA-F])")
 
 
 def _allow(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -34,8 +34,7 @@ def _allow(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[
     if dropped:
         fields["dropped"] = dropped
     for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = _PAN.sub("[masked]", value)
+        fields[name] = redact.clean(value)
     return fields
 
 

@@ -131,6 +131,27 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
     raise AssertionError(f"{word!r} was never printed: {shown}")
 
 
+# support
+
+
+def test_a_support_bundle_is_made_and_copied_and_its_code_is_told(shell: Shell, tmp_path: Path, lab: Lab) -> None:
+    out = tmp_path / "report"
+    config = str(shell.terminal.layout.config)
+    text = shell.run("support", "--out", str(out), "--config", config)
+    kept = max((shell.terminal.layout.state / "support").iterdir())
+    assert (text.code, text.err) == (DONE, "") and out.read_bytes() == kept.read_bytes()
+    code = re.search(r"support code (\w{4}-\w{4})\n", text.out)
+    assert code is not None and code[1] in kept.name and str(out) in text.out
+    answer = shell.run("support", "--json", "--config", config).json
+    assert set(answer) == {"path", "size", "code", "sha256", "redacted"}
+    assert CHINESE.search(shell.run("support", "--config", config, lang="zh").out)
+
+
+def test_a_support_bundle_that_cannot_be_written_exits_with_4(shell: Shell, tmp_path: Path) -> None:
+    answer = shell.run("support", "--json", "--out", str(tmp_path / "none/report"))
+    assert (answer.code, answer.json["code"]) == (FAILED, "support_failed")
+
+
 # looking
 
 

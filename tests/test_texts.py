@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from posagent import texts, texts_inspection
+from posagent import texts, texts_inspection, texts_words
 from posagent.core.energy import Supply
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.manifest import REASONS
@@ -35,7 +35,7 @@ def is_text(line: str) -> bool:
 
 @pytest.mark.parametrize(
     ("table", "name"),
-    [(table, name) for table in (texts.WORDS, texts_inspection.WORDS) for name in table],
+    [(table, name) for table in (texts_words.WORDS, texts_inspection.WORDS) for name in table],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_word_has_both_languages(table: Mapping[str, tuple[str, str]], name: str) -> None:
@@ -48,7 +48,8 @@ def test_every_word_has_both_languages(table: Mapping[str, tuple[str, str]], nam
 
 def words_asked_for(table: str) -> Iterator[str]:
     """Names that stand in the code as `say("name", …)` or as a branch of it, of that module's table."""
-    for module in ("texts.py", "texts_inspection.py", "cli.py", "console/session.py"):
+    own = ("texts.py", "texts_inspection.py")  # the console's have a table of their own: tests/console/test_wording.py
+    for module in (*own, "cli.py", "console/session.py", "console/screen.py"):
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("say", "span")):
                 continue
@@ -68,7 +69,7 @@ def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
         | set(REASONS)
     )
     causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}
-    assert set(words_asked_for("texts")) | by_value | causes == texts.WORDS.keys()
+    assert set(words_asked_for("texts")) | by_value | causes == texts_words.WORDS.keys()
     supplies = {supply.value for supply in Supply} - {Supply.BATTERY.value}
     steps = {"link", "dns", "connect", "tls", "repository", "rate"}
     assert set(words_asked_for("texts_inspection")) | supplies | steps | {"rising", "falling"} == (

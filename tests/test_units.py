@@ -38,7 +38,26 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (result.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest"])
+@pytest.mark.real
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to others, which only root may")
+def test_every_start_makes_the_directories_and_complains_of_none(tmp_path: Path) -> None:
+    """systemd-tmpfiles does not go on from one user's directory into another's."""
+    for name in ("etc", "run", "var/lib"):
+        (tmp_path / name).mkdir(parents=True)
+    for tool, file in (("sysusers", "posagent.conf"), ("tmpfiles", "posagent.conf"), ("tmpfiles", "posagent.conf")):
+        words = [f"systemd-{tool}", f"--root={tmp_path}", *(["--create"] if tool == "tmpfiles" else [])]
+        done = subprocess.run([*words, str(UNITS / f"{tool}.d" / file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and "unsafe" not in done.stderr, done.stderr
+    inbox = (tmp_path / "var/lib/posagent-spool/inbox").stat()
+    assert (inbox.st_mode & 0o7777, inbox.st_uid) == (0o2770, (tmp_path / "var/lib/posagent-spool").stat().st_uid)
+    for unit in ("posagentd", "posagent-fetcher"):
+        (groups,) = [
+            line for line in (UNITS / f"{unit}.service").read_text().splitlines() if "SupplementaryGroups" in line
+        ]
+        assert "posagent-inbox" in groups
+
+
+@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support"])
 def test_a_worker_that_crashes_again_and_again_is_started_again_and_again_but_not_at_once(name: str) -> None:
     service = (UNITS / f"posagent-{name}.service").read_text().splitlines()
     listener = (UNITS / f"posagent-{name}.socket").read_text().splitlines()

@@ -162,6 +162,9 @@ class LabgridRig:
     def engineer_ca(self) -> Path:
         raise NotOnThisRig("there is no key that certifies engineers")
 
+    def bundle(self, version: str) -> Path:
+        return self._make_bundle(self._base / f"{version}.bundle", version, "none")
+
     def publish(self, version: str, fault: str = "none") -> str:
         made = self._make_bundle(self._base / f"{version}-{fault}.bundle", version, fault)
         return self._repository.offer(made)

@@ -91,5 +91,8 @@ class SimulatedRig:
     def engineer_ca(self) -> Path:
         return self._lab.keys / "engineer-ca"
 
+    def bundle(self, version: str) -> Path:
+        return self._lab.bundle(version)
+
     def publish(self, version: str, fault: str = "none") -> str:
         return self._lab.publish(version, self._lab.image(version, **FAULTS[fault]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hil.laptop import Laptop
+from hil.laptop import Laptop, Program
 from hil.terminal import Terminal
 from posagent.core.errors import PosagentError
 
@@ -183,6 +183,19 @@ def test_an_engineer_updates_over_the_field_line_alone(terminal: Terminal, tmp_p
         laptop.close()
     assert status["last_outcome"]["outcome"] == "committed"
     assert status["booted"] not in (before, None)
+
+
+def test_an_engineer_brings_the_bundle_over_the_field_line(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    program = Program(terminal.field_line(), terminal.engineer_ca(), tmp_path)
+    try:
+        outcome = program.bring(terminal.bundle("2.0.0"))
+        status = program.terminal.call("status")
+    finally:
+        program.close()
+    assert (outcome["outcome"], outcome["version"]) == ("committed", "2.0.0")
+    assert status["booted"] == terminal.slot_booted() not in (before, None)
 
 
 def test_a_low_battery_keeps_the_installation_waiting(terminal: Terminal) -> None:

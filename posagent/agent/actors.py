@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posagent.agent import answers
-from posagent.agent.download import Download, lost
+from posagent.agent.download import Download
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.errand import Deadlines, Errand, Workers
-from posagent.core import policy
+from posagent.core import ladder, policy
 from posagent.core.deadline import Deadline
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
 from posagent.core.model import Command, Event, Observation, Occurrence, Situation, Update
@@ -152,15 +152,15 @@ class UpdateActors:
                 case "fetch":
                     known = "tables" in args  # until then nobody knows what else is needed
                     self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH, known)
+                case "probe":  # whatever comes of it
+                    self._start(workers.fetcher, verb, args, then, lambda _: then(""), deadlines.fetch_s)
                 case "plan":
                     self._start(workers.installer, verb, args, then, failed, deadlines.check_s)
                 case _:
                     self._installer(verb, args, then, failed, deadlines.install_s)
 
-        def failed(error: PosagentError) -> None:
-            self._failing(Event.FETCH_FAILED, **lost(update, error))(error)
-
-        begin = Download(update, ask=ask, post=self._post, failed=failed).begin
+        failed, probe = self._failing(Event.FETCH_FAILED), ladder.checks_network(self._engine.situation.failure)
+        begin = Download(update, ask=ask, post=self._post, failed=failed, probe=probe).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
@@ -170,8 +170,7 @@ class UpdateActors:
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
-            event = Event.REJECTED if hopeless else Event.CHECK_FAILED
-            self._failing(event, **lost(update, error))(error)
+            self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED)(error)
 
         args = {"bundle": update.bundle}
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from posagent.agent.habits import Habits
@@ -58,7 +58,8 @@ class Supply:
 
 
 class Conditions:
-    """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet."""
+    """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet. `up_s`, how
+    long the terminal has run, is the agent's own time where it starts with the terminal."""
 
     def __init__(
         self,
@@ -72,8 +73,11 @@ class Conditions:
         terminal: str = "",
         floor_s: float = 0.0,
         quiet_hours: bool = False,
+        up_s: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
+        began_s = clock.monotonic()
+        self.up_s = up_s or (lambda: clock.monotonic() - began_s)
         self._power = power
         self._limits = limits
         self._payments = payments
@@ -171,7 +175,10 @@ class Conditions:
         calendar = self._calendar
         if self._quiet_hours and not calendar.windows and not quiet.learned:
             calendar = dataclasses.replace(calendar, windows=(NIGHT,))
-        made = plan(wish, calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
+        last = situation.last_outcome or {}
+        updated_s = float(last.get("at", 0)) if last.get("restarted") else None
+        moment = Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s, up_s=self.up_s(), updated_s=updated_s)
+        made = plan(wish, calendar, quiet, moment)
         # without a clock every payment puts it off: nothing to remember
         self._planned = (key, now_s, made) if made.why is not Why.CLOCK_UNKNOWN else None
         return made

@@ -8,7 +8,7 @@ from typing import Any
 import posagent
 from posagent.agent import views
 from posagent.agent.engine import Engine
-from posagent.core import estimate
+from posagent.core import estimate, ladder
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import ROLLBACK, Forecast
 from posagent.core.model import State
@@ -43,6 +43,7 @@ def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[s
         },
         "last_outcome": situation.last_outcome,
         "failure": situation.failure,
+        "help": help_on(engine),
         "problems": problems(engine, alarms),
     }
 
@@ -100,6 +101,16 @@ def _update(engine: Engine) -> dict[str, Any] | None:
         "target": update.target,
         "attempts": dict(engine.situation.attempts),
     }
+
+
+def help_on(engine: Engine) -> dict[str, Any] | None:
+    """The step of the ladder of help that the update is on, or that is left after its end."""
+    situation = engine.situation
+    if situation.update is None:
+        told = ladder.ended(situation.last_outcome)
+    else:
+        told = ladder.under_way(situation.failure, situation.update.found)
+    return None if told is None else told.as_dict()
 
 
 def problems(engine: Engine, alarms: Sequence[PosagentError]) -> list[dict[str, Any]]:

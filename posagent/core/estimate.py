@@ -116,7 +116,7 @@ def forecast(
     """What is ahead of the situation; in `idle`, of an update that would begin now.
 
     `work` has the bytes of download, verify and install where they are known better than from the update in the
-    situation; `link` is the live one while a download runs, or one that knows its kind.
+    situation; `link` is the live one while a download runs.
     """
     sizes = {**_sizes(situation.update), **(work or {})}
     ahead = _ahead(situation)
@@ -156,9 +156,9 @@ def critical_s(situation: Situation, running: Running | None = None) -> float | 
     return max(round(forecast(situation, running=running).total.p50, 1), 1.0)
 
 
-def link_of(situation: Situation, kind: str = "") -> LinkRate:
+def link_of(situation: Situation) -> LinkRate:
     """The link as this terminal's earlier downloads have shown it."""
-    return LinkRate(history=situation.measurements.get(DOWNLOAD, ()), kind=kind)
+    return LinkRate(history=situation.measurements.get(DOWNLOAD, ()))
 
 
 def of_both_passes(done: float, total: float, reading_back: bool) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from posagent.core import ladder
 from posagent.core.errors import CATALOGUE, Retry
 from posagent.core.model import Command, Facts, Occurrence, Situation
 
@@ -105,9 +106,17 @@ def incomplete(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
 
 
 def corrupt(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
-    """what was fetched is corrupt, for the first time"""
+    """what was fetched may be what is wrong, for the first time"""
     first = situation.update is not None and not situation.update.downloads
-    return first and occurrence.data.get("failure", {}).get("code") == "payload_corrupt"
+    code = occurrence.data.get("failure", {}).get("code", "")
+    return first and ladder.suspect(code, situation.attempts.get(Command.FETCH, 0))
+
+
+def stuck(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
+    """the download does not get on, and now it is to come from elsewhere"""
+    update, begins = situation.update, occurrence.data["begins"]
+    helpless = (situation.failure or {}).get("step") == ladder.Step.OTHER_WAY
+    return helpless and update is not None and begins["source"] not in ("", update.source)
 
 
 def final_but_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:

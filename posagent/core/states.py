@@ -17,6 +17,7 @@ and a retry take the same way. Attempts are counted when they start and bounded 
 holds is taken; the last row of every (state, event) has no guard.
 
 docs/states.md is drawn from this table. Who wants another behaviour changes a row here, nowhere else.
+Long, because everything that steers an update stands in one place.
 """
 
 from __future__ import annotations
@@ -115,6 +116,19 @@ def _refuses(on: Event, state: State, code: str, when: Guard | None = None) -> R
     return Row(on=on, source=state, to=state, when=when, refuse=code, durable=False)
 
 
+def _gives_way(state: State, when: Guard | None = None) -> Row:
+    """Another bundle takes the place of this one."""
+    return Row(
+        on=_E.UPDATE_REQUESTED,
+        source=state,
+        to=_S.DOWNLOAD,
+        do=(_C.STOP, _C.REFRESH),
+        when=when,
+        outcome=_O.CANCELLED,
+        failure="superseded",
+    )
+
+
 def _waits(state: State) -> Row:
     return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=guards.gates_closed, durable=False)
 
@@ -141,6 +155,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.FETCH_FAILED, source=_S.DOWNLOAD, to=_S.DOWNLOAD, do=(_C.DISCARD, _C.WATCH), when=guards.corrupt),
     _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=guards.final),
     _again(_E.FETCH_FAILED, _S.DOWNLOAD),
+    _gives_way(_S.DOWNLOAD, when=guards.stuck),
     # verify
     _fails(_E.DUE, _S.VERIFY, when=guards.check_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.VERIFY, to=_S.VERIFY, do=(_C.CHECK,)),
@@ -155,14 +170,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.DUE, source=_S.READY, to=_S.INSTALL, do=(_C.INSTALL,)),
     _refuses(_E.UPDATE_REQUESTED, _S.READY, "busy", guards.goes_back),
     _refuses(_E.UPDATE_REQUESTED, _S.READY, "same_bundle", guards.same_bundle),
-    Row(
-        on=_E.UPDATE_REQUESTED,
-        source=_S.READY,
-        to=_S.DOWNLOAD,
-        do=(_C.STOP, _C.REFRESH),
-        outcome=_O.CANCELLED,
-        failure="superseded",
-    ),
+    _gives_way(_S.READY),
     # install
     _waits(_S.INSTALL),
     _fails(_E.DUE, _S.INSTALL, when=guards.install_spent, failure="interrupted"),
@@ -278,7 +286,7 @@ TABLE: tuple[Row, ...] = (
         for state, spec in SPECS.items()
         if not spec.critical
     ),
-    # one update at a time; only `ready` gives way to a newer bundle
+    # one update at a time; only `ready` gives way to a newer bundle, and a download that does not get on
     *(_refuses(_E.UPDATE_REQUESTED, state, "busy") for state in State if state not in (_S.IDLE, _S.READY)),
     *(_refuses(_E.ROLLBACK_REQUESTED, state, "busy") for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)),
     *(_refuses(_E.ROLLBACK_REQUESTED, state, "critical_section") for state, spec in SPECS.items() if spec.critical),
@@ -309,6 +317,8 @@ TABLE: tuple[Row, ...] = (
         Row(on=_E.TRIAL_FOUND, source=state, to=_S.SELFTEST, do=(_C.RUN_TESTS,))
         for state in (_S.IDLE, _S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)
     ),
+    # service has a report on how the last update ended
+    *(Row(on=_E.TICKETED, source=state, to=state) for state in State),
 )
 
 _CRITICAL = {state for state, spec in SPECS.items() if spec.critical}

@@ -55,6 +55,8 @@ class Event(StrEnum):
     FELL_BACK = "fell_back"
     BOOTED_TARGET = "booted_target"
     BOOTED_PREVIOUS = "booted_previous"
+    # help
+    TICKETED = "ticketed"
 
 
 class Command(StrEnum):

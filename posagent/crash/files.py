@@ -1,7 +1,8 @@
 """core.ports.Files on a medium that loses power: names, sizes and blocks each have a fate of their own.
 
 Rules: a rename is atomic, as POSIX and every journalling file system have it; what precedes it in the directory may be
-lost only together with it unless the profile says `unordered`. `make_dir` is durable, because the port says so.
+lost only together with it unless the profile says `unordered`. One into another directory may leave both names, and
+none where the directory it left is synced first. `make_dir` is durable, because the port says so.
 """
 
 from __future__ import annotations
@@ -55,10 +56,12 @@ class _File:
 class _Directory:
     """Names of files: possible durable listings, and what was done to them since."""
 
-    __slots__ = ("changes", "frozen", "now", "sure")
+    __slots__ = ("changes", "frozen", "left", "now", "sure")
 
     def __init__(self, sure: tuple[dict[str, _File], ...]) -> None:
         self.sure = sure
+        self.left: list[tuple[_Directory, str]] = []
+        """Names that files of this directory had in others, where they can only be gone when they are here."""
         self.now: dict[str, _File] | None = dict(sure[0]) if len(sure) == 1 else None
         self.changes: list[dict[str, _File | None]] = []
         self.frozen: tuple[Listing, ...] | None = None
@@ -67,6 +70,10 @@ class _Directory:
         """What was done is durable."""
         assert self.now is not None
         self.sure, self.changes, self.frozen = (dict(self.now),), [], None
+        for other, name in self.left:
+            other.changes.append({name: None})
+            other.frozen = None
+        self.left = []
 
     def change(self, change: dict[str, _File | None]) -> None:
         assert self.now is not None
@@ -211,11 +218,17 @@ class MediumFiles:
 
     def rename(self, source: str, target: str) -> None:
         file = self._file(source)
-        assert parent(source) == parent(target), "a rename across directories"
         self._medium.step(f"rename {source} {target}")
         if not file.flushed:
             self._medium.broken_rule(f"rename of {source}, which was not synced")
-        self._dir(parent(source)).change({_name(source): None, _name(target): file})
+        here, there = self._dir(parent(source)), self._dir(parent(target))
+        if here is there:
+            here.change({_name(source): None, _name(target): file})
+            return
+        there.change({_name(target): file})
+        assert here.now is not None
+        del here.now[_name(source)]
+        there.left.append((here, _name(source)))
 
     def unlink(self, path: str) -> None:
         self._medium.need_power()

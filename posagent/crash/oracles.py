@@ -6,11 +6,12 @@ Owns: the names and the checks; `World` is what the people around the terminal k
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from posagent.core.energy import EnergyLimits
+from posagent.core.ladder import wants_ticket
 from posagent.core.model import Command, Decision, Limits, Observation, OutcomeKind, Situation, State, Update
 from posagent.core.ports import PowerReading
 from posagent.crash.stage import BLOCKS, CHECKPOINT_BYTES, FACTORY, Image
@@ -77,6 +78,13 @@ class Violated(BaseException):
 def need(holds: bool, oracle: str, detail: str) -> None:
     if not holds:
         raise Violated(oracle, detail)
+
+
+def need_ticket(outcome: Mapping[str, Any] | None, bundles: Collection[str]) -> None:
+    """Whoever reads out the code of an update that failed is talking of a bundle that is there."""
+    need(not wants_ticket(outcome), "truth", "an update that failed has no ticket")
+    code = (outcome or {}).get("ticket", {}).get("code", "")
+    need(any(code in name for name in bundles) or not code, "truth", f"the bundle {code} is not there")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,7 +17,8 @@ class Scenario:
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
     power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows. A `small_spool` has no
     room for all of the payload. So many of the goals are reached `already`, before any power cut; BACK among them is an
-    engineer's return to the version in the other slot, whose test fails then where it `broke_since`.
+    engineer's return to the version in the other slot, whose test fails then where it `broke_since`. With `tickets` an
+    update that failed gets a support bundle.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Scenario:
     journal_bytes_max: int = BYTES_MAX
     already: int = 0
     broke_since: bool = False
+    tickets: bool = False
 
 
 SCENARIOS = {
@@ -76,6 +78,7 @@ SCENARIOS = {
             already=1,
             broke_since=True,
         ),
+        Scenario(name="ticket", goals=("3.0.0-test-fails",), ends=("rolled_back",), tickets=True),
         Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
     )
 }

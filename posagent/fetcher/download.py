@@ -19,7 +19,7 @@ from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Clock, Files, Message
-from posagent.fetcher import announcement
+from posagent.fetcher import announcement, local
 from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, Client, HttpClient
 from posagent.fetcher.media import USB, Media
 from posagent.fetcher.spool import BLOCK_BYTES, Entry, Spool
@@ -222,10 +222,12 @@ class Fetcher:
             raise FetchError("fetch_too_large", f"{answer.length} bytes are offered")
 
     def _local(self, entry: Entry, wanted: Wanted, asked: Sequence[Piece]) -> Iterator[Message]:
-        path = wanted.source
+        path, in_inbox = wanted.source, local.in_inbox(self._config, wanted.source)
         try:
             source = self._open_local(path)
         except OSError as error:
+            if in_inbox and entry.whole:
+                return  # it was moved into the spool
             code = "fetch_network" if entry.done else "fetch_source"  # a stick that was pulled out may come back
             raise FetchError(code, f"{path}: {error.strerror or error}") from error
         try:
@@ -233,6 +235,8 @@ class Fetcher:
                 raise FetchError("fetch_changed", f"{path}: {source.size} bytes, {wanted.length} announced")
             if source.size > self._config.download_bytes_max:
                 raise FetchError("fetch_too_large", f"{path}: {source.size} bytes")
+            if in_inbox and entry.take(path, length=source.size):
+                return
             mtime_ns, known = getattr(source, "mtime_ns", 0), entry.record
             if entry.done and not (known.length == source.size and (wanted.sha256 or known.mtime_ns == mtime_ns)):
                 entry.restart(earlier=entry.whole)
@@ -240,7 +244,7 @@ class Fetcher:
             missing = entry.missing(asked)
             entry.check_space(_size(missing))
             for offset, length in missing:
-                data = _pieces(source, offset, offset + length, path, self._chunk_bytes)
+                data = local.pieces(source, offset, offset + length, path, self._chunk_bytes)
                 yield from self._receive(entry, (offset, offset + length), data, missing)
         finally:
             source.close()
@@ -339,12 +343,3 @@ def _progress(entry: Entry, length: int | None) -> Message:
             "bytes_refetched": entry.record.bytes_refetched,
         }
     }
-
-
-def _pieces(source: ByteSource, offset: int, end: int, path: str, length_max: int) -> Iterator[bytes]:
-    try:
-        while data := source.pread(offset, min(length_max, end - offset)):
-            yield data
-            offset += len(data)
-    except OSError as error:
-        raise FetchError("fetch_network", f"{path}: {error.strerror or error}") from error

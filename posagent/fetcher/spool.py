@@ -188,6 +188,31 @@ class Entry:
             raise trouble(error) from error
         self._reset()
 
+    def take(self, path: str, *, length: int) -> bool:
+        """Make the whole file at `path` this download by moving it; False where that cannot be done. It was opened as a
+        regular file, and what it has become since, nobody believes.
+
+        What the spool had of an earlier one goes first, and the record says all is there before it is: a power cut
+        between finds either nothing here and the file where it was, or the file here."""
+        try:
+            self._move(path, length)
+        except OSError:
+            if self._files.size(self.bundle) != length:
+                self.record = Record(source=self.record.source)
+        try:
+            self._settle()
+        except OSError as error:
+            raise trouble(error) from error
+        return self.whole
+
+    def _move(self, path: str, length: int) -> None:
+        durable.remove(self._files, self.bundle)
+        self.record = Record(source=self.record.source, length=length, pieces=((0, length),))
+        self._keep_record()
+        self._files.rename(path, self.bundle)
+        self._files.sync_dir(durable.parent(self.bundle))
+        self._files.sync_dir(durable.parent(path))
+
     def end_of(self, kept: Sequence[Piece]) -> int:
         """Bytes of the spool file up to the last that is there of the `kept` pieces."""
         return max((at + size for at, size in self._places(kept)), default=0)

@@ -13,12 +13,19 @@ import stat
 from posagent.core.errors import PosagentError
 
 FILE_MODE = 0o640
+SHARED_FILE_MODE = 0o660
+"""Of files that another worker goes on with: the inbox's become the fetcher's."""
 DIR_MODE = 0o750
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LinuxFiles:
-    """core.ports.Files over the operating system."""
+    """core.ports.Files over the operating system. A `mode` that gives more than FILE_MODE holds whatever the umask."""
+
+    _mode = FILE_MODE
+
+    def __init__(self, mode: int = FILE_MODE) -> None:
+        self._mode = mode
 
     def size(self, path: str) -> int | None:
         try:
@@ -36,8 +43,10 @@ class LinuxFiles:
             os.close(descriptor)
 
     def write(self, path: str, offset: int, data: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _SAFE, FILE_MODE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | _SAFE, self._mode)
         try:
+            if self._mode & ~FILE_MODE and offset == 0:
+                os.fchmod(descriptor, self._mode)
             view = memoryview(data)
             while view:
                 written = os.pwrite(descriptor, view, offset)

@@ -385,7 +385,7 @@ def test_the_api_passes_lines_on_and_has_no_such_verb_where_nobody_listens(in_pr
     with pytest.raises(PosagentError, match="unknown_verb"):
         terminal.ask("payment", **LINE)
     worker = LocalWorker({}, agent.time)
-    workers = Workers(installer=worker, fetcher=worker, selftest=worker)
+    workers = Workers(installer=worker, fetcher=worker, selftest=worker, support=worker)
     api = AgentApi(
         engine=terminal._engine,
         fetcher=worker,

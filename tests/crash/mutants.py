@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from posagent.agent import actors, answers, api, engine, journal
+from posagent.agent import actors, answers, api, engine, journal, support
 from posagent.core import durable, machine, model, recovery, states
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -507,6 +507,20 @@ def _() -> list[Patch]:
 @mutant("hang-is-waited-for", "a self-test that hangs is waited for", ("test-hangs", "emmc-512"))
 def _() -> list[Patch]:
     return [(Deadline, "set", lambda self, at: None), (actors, "GRACE_S", 1e12)]
+
+
+@mutant("ticket-without-bundle", "a ticket is noted before its bundle is durable", ("ticket", "emmc-512"))
+def _() -> list[Patch]:
+    real = support.Support._keep
+
+    def keep(self: Any, sealed: Any) -> str:
+        files, self._files = self._files, _Without(self._files, "sync_dir")
+        try:
+            return real(self, sealed)
+        finally:
+            self._files = files
+
+    return [(support.Support, "_keep", keep)]
 
 
 @mutant("outcome-told-twice", "an outcome that is known already is recorded again")

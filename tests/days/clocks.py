@@ -22,12 +22,6 @@ class DaysTime(VirtualTime):
     def wall(self) -> float:
         return self.true() + self.off_s
 
-    def next_at(self) -> float | None:
-        """Monotonic seconds of the next timer that was not cancelled."""
-        while self._timers and self._timers[0][2].action is None:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
-
     def pass_until(self, monotonic_s: float) -> None:
         self._now = max(self._now, monotonic_s)
 
