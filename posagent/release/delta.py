@@ -182,8 +182,8 @@ def pieces(steps: Sequence[Step], add: bytes, new: bytes, size: int) -> Iterator
 
 
 def _bounded(piece: Piece) -> Iterator[Piece]:
-    if len(blocks_read(piece.steps)) * BLOCK_BYTES <= SOURCE_BYTES_MAX:
-        yield piece
+    if piece.size <= BLOCK_BYTES or len(blocks_read(piece.steps)) * BLOCK_BYTES <= SOURCE_BYTES_MAX:
+        yield piece  # no piece is smaller than a block
         return
     half = -(-piece.size // 2 // BLOCK_BYTES) * BLOCK_BYTES
     for part in pieces(piece.steps, piece.add, piece.new, half):

@@ -93,7 +93,7 @@ def test_where_there_is_room_nothing_touches_the_slot_before_the_installation(in
     assert terminal.layout.slot("b").read_bytes() == before
 
 
-@pytest.mark.parametrize(("room", "is_whole"), [(1 << 30, True), (850_000, True), (400_000, False)])
+@pytest.mark.parametrize(("room", "is_whole"), [(1 << 30, True), (900_000, True), (400_000, False)])
 def test_large_operations_are_fetched_where_one_fits_into_the_spool(
     in_process: Make, dense: Path, room: int, is_whole: bool
 ) -> None:
