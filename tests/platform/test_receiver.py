@@ -6,6 +6,7 @@ import hashlib
 import os
 import pty
 import random
+import re
 import select
 import subprocess
 import termios
@@ -353,6 +354,18 @@ def test_where_nothing_comes_the_line_is_given_back(bench: Bench) -> None:
     assert not bench.alive and bench.settings == bench.before
 
 
+def test_a_line_that_takes_nothing_more_does_not_hold_it_for_ever(bench: Bench) -> None:
+    bench.loop.watch(bench._ends[0][0], None)  # the laptop reads nothing
+    bench.port.write(b"x" * 100_000)
+    bench.begin()
+    bench.clock.pushed_s += receivers.BEGIN_S
+    assert bench.code() == "upload_failed"
+    bench._listen(0, 1)
+    bench._listen(1, 0)
+    os.write(bench._ends[1][1], b"status\r")
+    bench.run_until(lambda: bench.typed == b"status\r")
+
+
 def test_a_line_that_is_pulled_out_is_noticed_and_ends_the_receiver(bench: Bench) -> None:
     bench.file("x", 300_000)
     bench.begin()
@@ -461,3 +474,28 @@ def test_an_inbox_that_cannot_be_written_is_an_error_with_a_code(bench: Bench) -
     with pytest.raises(PosagentError) as caught:
         receiver.room()
     assert caught.value.code == "spool_io"
+
+
+def system_calls(*groups: str) -> set[str]:
+    """What systemd means by them."""
+    done = subprocess.run(["systemd-analyze", "syscall-filter", *groups], capture_output=True, text=True, check=True)
+    names = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ") and "#" not in line]
+    inner = [name for name in names if name.startswith("@")]
+    return set(names) - set(inner) | (system_calls(*inner) if inner else set())
+
+
+def test_rz_needs_nothing_that_the_agents_unit_forbids(bench: Bench) -> None:
+    unit = (Path(__file__).parent.parent.parent / "systemd/posagentd.service").read_text()
+    assert "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n" in unit
+    traced = bench.folder / "traced"
+    script = bench.folder / "rz"
+    script.write_text(f'#!/bin/sh\nexec strace -f -o {traced} /usr/bin/rz "$@"\n')
+    script.chmod(0o755)
+    bench.make(command=str(script))
+    bench.file("x", 100_000)
+    bench.begin()
+    bench.send("x")
+    bench.result()
+    used = set(re.findall(r"^\d+ +(\w+)\(", traced.read_text(), re.MULTILINE))
+    assert "execve" in used
+    assert used <= system_calls("@system-service", "@default") - system_calls("@privileged", "@resources")
