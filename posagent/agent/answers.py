@@ -195,10 +195,14 @@ def _fetched(data: Mapping[str, Any]) -> Fetched:
 
 
 def _probed(data: Mapping[str, Any]) -> str:
-    """The step at which the way to the server ends, and why; nothing where it does not."""
-    steps = [(one["ok"] is True, f"{_text(one, 'step')}: {_text(one, 'detail')}") for one in list(data["steps"])]
-    found = [text for ok, text in steps if not ok]
-    return redact.cards(found[-1])[:DETAIL_CHARACTERS_MAX] if found and not steps[-1][0] else ""
+    """The step at which the way to the server ends, and why; nothing where it does not, or where no server is
+    configured to which it could lead."""
+    last = list(data["steps"])[-1:]
+    failed = [
+        one for one in last if one["ok"] is not True and (one["step"], one.get("code")) != ("dns", "fetch_pointer")
+    ]
+    said = [f"{_text(one, 'step')}: {_text(one, 'detail')}" for one in failed]
+    return redact.cards(said[0])[:DETAIL_CHARACTERS_MAX] if said else ""
 
 
 def _sealed(data: Mapping[str, Any]) -> Sealed:

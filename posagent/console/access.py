@@ -129,9 +129,17 @@ class Access:
 
     def hear(self, verb: str, args: Mapping[str, Any], code: str) -> None:
         """A command and how it ended, for the audit log; for verbs that the API does not see, their owner says so."""
+        self.ear()(verb, args, code)
+
+    def ear(self) -> Callable[[str, Mapping[str, Any], str], None]:
+        """`hear` in the name of whoever is unlocked now, for a command that may end after the session."""
         unlocked = self._unlocked
         who = {} if unlocked is None else {"role": unlocked.role, "name": unlocked.proof.name}
-        self._hears("command", stranger=unlocked is None, **who, verb=verb[:40], args=dict(args) or None, code=code)
+
+        def hear(verb: str, args: Mapping[str, Any], code: str) -> None:
+            self._hears("command", stranger=unlocked is None, **who, verb=verb[:40], args=dict(args) or None, code=code)
+
+        return hear
 
     def challenge(self, role: str) -> str:
         """A line to sign. Raises Refusal."""

@@ -31,26 +31,26 @@ class LineApi:
         self._access = access
 
     def call(self, verb: str, args: dict[str, Any], reply: Reply, caller: str) -> HangUp:
-        ended = False
+        ended, hear = False, self._access.ear()
 
         def answer(message: Message) -> None:
             nonlocal ended
             if "progress" not in message and not ended:
                 ended = True
-                self._access.hear(verb, args, _code(message))
+                hear(verb, args, _code(message))
             reply(message)
 
         ask = {"allow": self._allow, "rollback": self._rollback}.get(verb)
         hang_up = self._api.call(verb, args, answer, caller) if ask is None else ask(args, answer, caller)
         if not ended:
-            self._access.hear(verb, args, "begun")
+            hear(verb, args, "begun")
 
         def give_up() -> None:
             nonlocal ended
             hang_up()
             if not ended:
                 ended = True
-                self._access.hear(verb, args, "given_up")
+                hear(verb, args, "given_up")
 
         return give_up
 
@@ -108,7 +108,8 @@ def _target(slots: Message) -> dict[str, Any]:
     try:
         back = slots["result"]["rollback"]
         if back["possible"] is not True:
-            raise PosagentError.from_dict({**back, "code": back["refusal"], "detail": ""})
+            told = {name: back[name] for name in ("detail", "detail_zh", "remedy", "remedy_zh") if name in back}
+            raise PosagentError.from_dict({**told, "code": back["refusal"]})
         target = {"slot": back["slot"], "version": back["version"]}
     except (KeyError, TypeError):
         raise PosagentError("internal", "the answer of the agent is not understood") from None

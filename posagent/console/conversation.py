@@ -249,11 +249,12 @@ class Conversation:
 
         def say(answer: Message) -> None:
             if "progress" not in answer:
-                told = {"name": announced.name, "sha256": announced.sha256}
-                self._access.hear("upload", told, str(answer.get("error", {"code": "ok"})["code"]))
+                hear("upload", told, answer["error"]["code"] if "error" in answer else "ok")
             self._say({"id": number, **answer})
             self._tell()
 
+        hear, told = self._access.ear(), {name: args.get(name) for name in ("name", "size", "sha256")}
+        hear("upload", told, "begun")
         self._receiving = number, Receiving(upload, say=say, clock=self._clock, on_end=ended)
 
     def _download(self, number: int, args: Message) -> None:

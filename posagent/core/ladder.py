@@ -32,7 +32,9 @@ class Step(StrEnum):
 
 
 STEPS = tuple(Step)
-LINK = frozenset({"fetch_network", "fetch_stalled", "fetch_timeout", "fetch_tls", "fetch_portal", "fetch_status"})
+LINK = frozenset(
+    {"fetch_network", "fetch_stalled", "fetch_timeout", "fetch_tls", "fetch_portal", "fetch_proxy", "fetch_status"}
+)
 """Trouble on the way to the server."""
 STALE = frozenset({"fetch_length", "fetch_changed"})
 """Trouble that fetching the rest mends, or fetching all of it again."""

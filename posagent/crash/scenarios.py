@@ -65,7 +65,7 @@ SCENARIOS = {
             power_changes=True,
         ),
         Scenario(
-            name="engineer-two-tries",
+            name="engineer-2-tries",
             goals=("1.1.0", BACK),
             ends=("committed", "committed"),
             already=1,

@@ -18,8 +18,8 @@ ALLOWED = frozenset(
     id source spool target previous version from_version length bytes_expected sha256 bundle kind refused streamed
     downloads bytes_fetched bytes_lost bytes_refetched digest image_size requested_at bytes_done bytes_total conditions
     not_after contents reason profile at_once consent_at deferred_until deferrals predicted took_s steps found armed
-    armed_at tried boot_id power_cycles attempts outcomes measurements code detail cause stage checks log started_at
-    restarted estimates name passed seconds deadline retry_after_s step
+    armed_at tried goes_back boot_id power_cycles attempts outcomes measurements code detail cause stage checks log
+    started_at restarted estimates name passed seconds deadline retry_after_s step
     terminal agent_version meaning critical expected_s booted slots tries_left estimate phases total outage p50 p90
     begins_at moved gates gate needed_for open remedy power battery_percent charging mains last_outcome problems help
     who text of why doing since_s ends_in phase order counter unconfirmed floor contradictions reset
@@ -36,7 +36,7 @@ BY_NAME = frozenset(
 TEXTS = frozenset(
     """id hardware device boot_name kind order_variable tries_variable cmdline_key reset_key channel repository_url
     battery application time_zone install blackout daily_restart name state_dir installer_dir run_dir spool_dir
-    supply_dir root_file vendor_key_file ca_file os_release_file env_config""".split()
+    media_dir supply_dir root_file vendor_key_file ca_file os_release_file env_config""".split()
 )
 """Of the configuration. Numbers and switches go as they are, other texts stay."""
 DEPTH_MAX = 12

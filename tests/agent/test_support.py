@@ -311,6 +311,7 @@ def test_the_network_is_not_looked_at_while_all_is_well(in_process: Make, desk: 
         {"result": {}},
         {"error": {"code": "worker_lost"}},
         {"result": {"steps": [{"step": "link", "ok": True, "detail": "", "ms": 1}]}},
+        {"result": {"steps": [{"step": "dns", "ok": False, "code": "fetch_pointer", "detail": "none", "ms": 1}]}},
     ],
 )
 def test_whatever_comes_of_looking_at_the_network_the_next_attempt_is_made(
@@ -322,6 +323,8 @@ def test_whatever_comes_of_looking_at_the_network_the_next_attempt_is_made(
     lies["fetch"] = NO_ROUTE
     terminal.ask("update", source=str(desk.bundles["2.0.0"]))
     terminal.run_until(lambda one: one.situation.attempts.get("fetch", 0) == 2)
+    terminal.run_until(lambda one: one.situation.attempts.get("fetch", 0) == 3)
+    assert "(" not in terminal.ask("status")["help"]["text"], "nothing is known to be wrong"
     del lies["fetch"]
     assert terminal.run_to_idle()["outcome"] == "committed"
     assert terminal.situation.last_outcome is not None and "steps" not in terminal.situation.last_outcome

@@ -14,6 +14,8 @@ from posagent.console.auth import ROLES
 from posagent.console.question import Api
 from posagent.core import audit
 from posagent.core.audit import FILE
+from posagent.core.errors import PosagentError
+from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.installer import notary
 from posagent.release import bundle
@@ -22,6 +24,7 @@ from tests.conftest import HARDWARE, Desk
 from tests.console.engineers import certify, make_key, sign
 from tests.console.laptop import Laptop
 from tests.console.security_key import SecurityKey
+from tests.console.visit import Visit
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -254,6 +257,45 @@ def test_a_rollback_that_is_not_possible_is_neither_signed_for_nor_begun(
     assert back.done == []
 
 
+def test_a_terminal_goes_back_to_the_version_that_was_signed_for(laptop: Laptop, desk: Desk) -> None:
+    laptop.unlock("rollback")
+    assert laptop.code("rollback") == "rollback_no_version", "there is nothing to go back to, and nothing to sign"
+    laptop.terminal.ask("update", source=str(desk.bundles["2.0.0"]))
+    assert laptop.terminal.run_to_idle()["outcome"] == "committed"
+    laptop.plug_in()
+    laptop.unlock("rollback")
+    shown = laptop.ask("rollback").splitlines()
+    assert shown[0].endswith(" rollback rollback a 1.0.0") and laptop.terminal.state is State.IDLE
+    laptop.type(laptop.sign(shown[0], "rollback") + "\r")
+    laptop.terminal.run_until(lambda terminal: terminal.state is not State.IDLE)
+    assert laptop.terminal.run_to_idle()["outcome"] == "committed"
+    assert laptop.terminal.ask("status")["booted"] == "a"
+    laptop.terminal.settle()
+    (begun,) = [one for one in laptop.records if one["event"] == "update_begun" and one.get("version") == "1.0.0"]
+    assert begun["by"] == "console Li Wei"
+    assert verdict(laptop).sealed > 0
+
+
+def test_a_program_signs_again_in_the_same_way(
+    in_process: Callable[[], InProcessTerminal], certificates: Mapping[str, Path]
+) -> None:
+    api: list[WithRollback] = []
+
+    def with_rollback(terminal: InProcessTerminal) -> Api:
+        api.append(WithRollback(terminal.api))
+        return api[0]
+
+    visit = Visit(in_process(), certificates, api=with_rollback)
+    visit.unlock("rollback")
+    with pytest.raises(PosagentError, match="sign_again") as caught:
+        visit.laptop.call("rollback")
+    assert api[0].done == []
+    visit.laptop.call("answer", {"signature": visit.sign("rollback")(caught.value.facts["challenge"])})
+    assert visit.laptop.call("rollback")["version"] == "1.0.0"
+    assert api[0].done == [({"slot": "b", "version": "1.0.0"}, "console Li Wei")]
+    assert visit.code("rollback") == "sign_again"
+
+
 # a bundle that has expired
 
 
@@ -344,6 +386,45 @@ def test_a_whole_visit_stands_in_the_log_and_is_sealed_at_its_end(laptop: Laptop
     found = verdict(laptop)
     assert (found.records, found.sealed) == (11, 10)
     assert troubles(laptop) == []
+
+
+def test_a_programs_visit_stands_in_the_log_as_a_persons_does(
+    in_process: Callable[[], InProcessTerminal], certificates: Mapping[str, Path], tmp_path: Path
+) -> None:
+    visit = Visit(in_process(), certificates)
+    bundle_file = tmp_path / "x.bundle"
+    bundle_file.write_bytes(b"x" * 3000)
+    visit.code("history")
+    visit.unlock()
+    visit.laptop.upload(bundle_file)
+    visit.laptop.call("history")
+    visit.laptop.call("logout")
+    visit.line.sleep(5)
+    records = visit.terminal.ask("audit")["records"]
+    told = [(one["event"], one.get("verb"), one.get("name"), one.get("code")) for one in records]
+    assert told == [
+        ("command", "machine", None, "ok"),
+        ("command", "history", None, "not_allowed"),
+        ("command", "unlock", None, "ok"),
+        ("unlock", None, "Li Wei", "ok"),
+        ("command", "upload", "Li Wei", "begun"),
+        ("command", "upload", "Li Wei", "ok"),
+        ("command", "history", "Li Wei", "ok"),
+        ("session_end", None, "Li Wei", None),
+        ("checkpoint", None, None, None),
+    ]
+    assert records[4]["args"]["size"] == 3000 and records[7]["why"] == "logged out"
+
+
+def test_a_command_that_ends_with_the_session_is_told_in_the_engineers_name(laptop: Laptop, desk: Desk) -> None:
+    laptop.unlock()
+    laptop.type("check\r")
+    laptop.session.hang_up()
+    assert laptop.heard("event", "verb", "name", "code")[-3:] == [
+        ("command", "check", "Li Wei", "begun"),
+        ("session_end", None, "Li Wei", None),
+        ("command", "check", "Li Wei", "given_up"),
+    ]
 
 
 def test_attempts_to_get_in_stand_in_the_log(laptop: Laptop) -> None:

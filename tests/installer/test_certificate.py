@@ -41,7 +41,7 @@ def other_readers(blob: bytes) -> SSHCertificate | None:
     kind = blob[4 : 4 + int.from_bytes(blob[:4], "big")]
     try:
         found = load_ssh_public_identity(kind + b" " + base64.b64encode(blob))
-    except (ValueError, UnsupportedAlgorithm, TypeError):
+    except (ValueError, UnsupportedAlgorithm, TypeError, NotImplementedError):
         return None
     return found if isinstance(found, SSHCertificate) else None
 

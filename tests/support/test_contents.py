@@ -121,7 +121,8 @@ def test_every_key_of_the_configuration_is_told_or_left_out_on_purpose(desk: Des
         *("api.admin_groups", "api.payment_groups"),
         *("boot.boot_id_file", "boot.cmdline_file", "boot.custom_command", "boot.fw_printenv", "boot.fw_setenv"),
         *("boot.grub_editenv", "boot.grub_files", "boot.reboot_command"),
-        *("console.engineer_ca_file", "selftest.checks", "terminal.agent_user", "trust.group_key_file"),
+        *("console.engineer_ca_file", "console.revoked_file", "console.rz", "selftest.checks"),
+        *("terminal.agent_user", "trust.group_key_file"),
     ]
 
 
