@@ -210,6 +210,18 @@ class Bench:
     def received(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.inbox.iterdir() if path.is_file()}
 
+    def break_off(self, name: str) -> None:
+        """Send a file, and hang up when a third of it has come."""
+        self.cut_after, self.passed = 300_000, 0
+        self.begin()
+        self.send(name)
+        self.wait_for_bytes(200_000)
+        self.job.cancel()
+        assert self.sender is not None
+        self.sender.kill()
+        self.drain()
+        self.cut_after = None
+
     def drain(self) -> None:
         """What a sender left in the line goes, as it does in a minute."""
         if self.sender is not None:
@@ -304,14 +316,8 @@ def test_what_has_come_is_kept_and_gone_on_with(bench: Bench, how: str) -> None:
 
 
 def test_going_on_with_another_file_takes_that_one(bench: Bench) -> None:
-    bench.file("old", 300_000)
-    bench.begin()
-    bench.send("old")
-    bench.wait_for_bytes(200_000)
-    bench.job.cancel()
-    assert bench.sender is not None
-    bench.sender.kill()
-    bench.drain()
+    bench.file("old", SIZE)
+    bench.break_off("old")
     data = bench.file("new", 50_000, seed=2)
     bench.begin(resume=True)
     bench.send("new")
@@ -327,15 +333,9 @@ def test_going_on_where_nothing_was_kept_begins(bench: Bench) -> None:
 
 
 def test_what_was_kept_is_forgotten_after_a_day_and_by_the_next_file(bench: Bench) -> None:
-    bench.file("x", 300_000)
+    bench.file("x", SIZE)
     for forget in ("a day", "another"):
-        bench.begin()
-        bench.send("x")
-        bench.wait_for_bytes(200_000)
-        bench.job.cancel()
-        assert bench.sender is not None
-        bench.sender.kill()
-        bench.drain()
+        bench.break_off("x")
         assert bench.receiver.kept() is not None
         if forget == "a day":
             bench.clock.pushed_s += receivers.KEPT_S + 1
@@ -367,7 +367,8 @@ def test_a_line_that_takes_nothing_more_does_not_hold_it_for_ever(bench: Bench) 
 
 
 def test_a_line_that_is_pulled_out_is_noticed_and_ends_the_receiver(bench: Bench) -> None:
-    bench.file("x", 300_000)
+    bench.file("x", SIZE)
+    bench.cut_after = 300_000
     bench.begin()
     bench.send("x")
     bench.wait_for_bytes(1)
