@@ -104,15 +104,16 @@ class Editor:
         self._skipping = self._garbage = False
 
     def _key(self, key: Press | str) -> Iterator[Item]:
-        if key is Press.ENTER:
+        if isinstance(key, str):
+            if not self._skipping:
+                yield from self._insert(key)
+        elif key is Press.ENTER:
             yield from self._end()
         elif key is Press.INTERRUPT:
             self.forget()
             yield Key.INTERRUPT
         elif self._skipping:
             return
-        elif isinstance(key, str):
-            yield from self._insert(key)
         elif key is Press.DELETE and not self._line:
             yield Key.LOGOUT
         elif key is Press.NOISE:
@@ -139,12 +140,19 @@ class Editor:
             yield Line(text)
 
     def _insert(self, text: str) -> Iterator[Item]:
-        if len(self._line) + len(text) > LINE_BYTES_MAX:
+        line, at = self._line, self._at
+        if len(line) + len(text) > LINE_BYTES_MAX:
             self._clear()
             self._skipping = True
-            return
-        line = self._line[: self._at] + text + self._line[self._at :]
-        yield from self._change(line, self._at + len(text))
+        elif self.echo and at == len(line) and (self._over or self._shown == line):
+            self._line, self._at = line + text, at + len(text)
+            if self._at <= _WINDOW:
+                self._shown, self._column = self._line, self._at
+            else:
+                self._over = True
+            yield Echo(text.encode("ascii"))
+        else:
+            yield from self._change(line[:at] + text + line[at:], at + len(text))
 
     def _edit(self, key: Press) -> Iterator[Item]:
         line, at = self._line, self._at
@@ -214,12 +222,6 @@ class Editor:
         if not self.echo:
             self._line, self._at = line, at
             return
-        at_end = self._at == len(self._line) and at == len(line) and line.startswith(self._line)
-        typed_on = at_end and len(self._line) < len(line) and (self._over or self._shown == self._line)
-        if typed_on and len(line) > _WINDOW:
-            yield Echo(line[len(self._line) :].encode("ascii"))
-            self._line, self._at, self._over = line, at, True
-            return
         if self._over and (line, at) == (self._line, self._at):
             return
         self._line, self._at = line, at
@@ -250,6 +252,8 @@ def redrawn(old: str, column: int, new: str, at: int) -> str:
 def _common(texts: Sequence[str]) -> str:
     """What they all begin with."""
     first, last = min(texts), max(texts)
-    return first[
-        : next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    ]
+    low, high = 0, len(first)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if last.startswith(first[:middle]) else (low, middle - 1)
+    return first[:low]

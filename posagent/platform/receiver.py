@@ -134,6 +134,7 @@ class _Transfer:
         self._child: subprocess.Popen[bytes] | None = None
         self._name, self._size = self._old, self._begins_at
         self._first_at = self._grown_at = self._written_at = 0.0
+        receiver.timers.call_later(BEGIN_S, self._never_began)
         receiver.lend(self._run)
 
     def cancel(self) -> None:
@@ -163,14 +164,12 @@ class _Transfer:
         child, now = self._child, self._receiver.clock.monotonic()
         if child is None:
             return
-        ended = child.poll()
-        files = self._arrived()
+        ended, files = child.poll(), self._arrived()
+        grew = bool(files) and self._grew(files[0], now)
+        if grew and self._notify is not None:
+            self._notify({"progress": {"bytes_done": self._size}})
         if len(files) > 1:
             self._fail(PosagentError("upload_failed", "one file at a time"))
-        elif files and self._grew(files[0], now) and ended is None:
-            if self._notify is not None:
-                self._notify({"progress": {"bytes_done": self._size}})
-            self._again()
         elif ended is not None:
             self._ended(ended, files)
         elif self._first_at and files and now - self._last_written(child.pid, files[0], now) > DONE_S:
@@ -178,10 +177,11 @@ class _Transfer:
         elif now - self._grown_at > (QUIET_S if self._first_at else BEGIN_S):
             self._fail(PosagentError("upload_failed", "nothing more came" if self._first_at else "nothing came"))
         else:
-            self._again()
+            self._receiver.timers.call_later(LOOK_S, self._look)
 
-    def _again(self) -> None:
-        self._receiver.timers.call_later(LOOK_S, self._look)
+    def _never_began(self) -> None:
+        if self._child is None and not self._first_at and self._notify is not None:
+            self._fail(PosagentError("upload_failed", "the line did not take what was to be said first"))
 
     def _arrived(self) -> list[Path]:
         """What lies in rz' directory; a file that was to be gone on with counts only as long as no other comes."""
@@ -346,5 +346,5 @@ def _slices(path: Path) -> Iterator[bytes]:
 
 
 def _trouble(error: OSError) -> FetchError:
-    code = "spool_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "spool_io"
-    return FetchError(code, f"{error.filename or 'inbox'}: {error.strerror or error}")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return FetchError("spool_full" if full else "spool_io", f"{error.filename or 'inbox'}: {error.strerror or error}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import shutil
 import tempfile
 import tracemalloc
@@ -90,6 +91,10 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
+PLAIN = re.compile(rb"[ -~\r\n\x08]*")
+"""All that may be sent to a terminal that understands nothing."""
+
+
 class Grammar:
     """Typed bytes: lines, commands, words."""
 
@@ -103,7 +108,7 @@ class Grammar:
     def take(self, data: bytes) -> None:
         for item in self._editor.feed(data):
             if isinstance(item, Echo):
-                assert all(0x20 <= byte < 0x7F or byte in b"\r\n\b" for byte in item.data)
+                assert PLAIN.fullmatch(item.data)
             if not isinstance(item, Line):
                 continue
             assert len(item.text) <= LINE_BYTES_MAX

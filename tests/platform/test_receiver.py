@@ -6,6 +6,7 @@ import hashlib
 import os
 import pty
 import random
+import re
 import select
 import subprocess
 import termios
@@ -28,8 +29,6 @@ from posagent.platform.receiver import ZmodemReceiver, harmless
 pytestmark = pytest.mark.real
 DEADLINE_S = 30.0
 SIZE = 600_000
-LONG = 24_000_000
-"""So much that it is still coming when the receiver looks for the first time, however fast this machine is."""
 
 
 class Clock:
@@ -211,6 +210,18 @@ class Bench:
     def received(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in self.inbox.iterdir() if path.is_file()}
 
+    def break_off(self, name: str) -> None:
+        """Send a file, and hang up when a third of it has come."""
+        self.cut_after, self.passed = 300_000, 0
+        self.begin()
+        self.send(name)
+        self.wait_for_bytes(200_000)
+        self.job.cancel()
+        assert self.sender is not None
+        self.sender.kill()
+        self.drain()
+        self.cut_after = None
+
     def drain(self) -> None:
         """What a sender left in the line goes, as it does in a minute."""
         if self.sender is not None:
@@ -305,14 +316,8 @@ def test_what_has_come_is_kept_and_gone_on_with(bench: Bench, how: str) -> None:
 
 
 def test_going_on_with_another_file_takes_that_one(bench: Bench) -> None:
-    bench.file("old", LONG)
-    bench.begin()
-    bench.send("old")
-    bench.wait_for_bytes(200_000)
-    bench.job.cancel()
-    assert bench.sender is not None
-    bench.sender.kill()
-    bench.drain()
+    bench.file("old", SIZE)
+    bench.break_off("old")
     data = bench.file("new", 50_000, seed=2)
     bench.begin(resume=True)
     bench.send("new")
@@ -328,15 +333,9 @@ def test_going_on_where_nothing_was_kept_begins(bench: Bench) -> None:
 
 
 def test_what_was_kept_is_forgotten_after_a_day_and_by_the_next_file(bench: Bench) -> None:
-    bench.file("x", LONG)
+    bench.file("x", SIZE)
     for forget in ("a day", "another"):
-        bench.begin()
-        bench.send("x")
-        bench.wait_for_bytes(200_000)
-        bench.job.cancel()
-        assert bench.sender is not None
-        bench.sender.kill()
-        bench.drain()
+        bench.break_off("x")
         assert bench.receiver.kept() is not None
         if forget == "a day":
             bench.clock.pushed_s += receivers.KEPT_S + 1
@@ -355,8 +354,21 @@ def test_where_nothing_comes_the_line_is_given_back(bench: Bench) -> None:
     assert not bench.alive and bench.settings == bench.before
 
 
+def test_a_line_that_takes_nothing_more_does_not_hold_it_for_ever(bench: Bench) -> None:
+    bench.loop.watch(bench._ends[0][0], None)  # the laptop reads nothing
+    bench.port.write(b"x" * 100_000)
+    bench.begin()
+    bench.clock.pushed_s += receivers.BEGIN_S
+    assert bench.code() == "upload_failed"
+    bench._listen(0, 1)
+    bench._listen(1, 0)
+    os.write(bench._ends[1][1], b"status\r")
+    bench.run_until(lambda: bench.typed == b"status\r")
+
+
 def test_a_line_that_is_pulled_out_is_noticed_and_ends_the_receiver(bench: Bench) -> None:
-    bench.file("x", LONG)
+    bench.file("x", SIZE)
+    bench.cut_after = 300_000
     bench.begin()
     bench.send("x")
     bench.wait_for_bytes(1)
@@ -463,3 +475,28 @@ def test_an_inbox_that_cannot_be_written_is_an_error_with_a_code(bench: Bench) -
     with pytest.raises(PosagentError) as caught:
         receiver.room()
     assert caught.value.code == "spool_io"
+
+
+def system_calls(*groups: str) -> set[str]:
+    """What systemd means by them."""
+    done = subprocess.run(["systemd-analyze", "syscall-filter", *groups], capture_output=True, text=True, check=True)
+    names = [line.strip() for line in done.stdout.splitlines() if line.startswith("    ") and "#" not in line]
+    inner = [name for name in names if name.startswith("@")]
+    return set(names) - set(inner) | (system_calls(*inner) if inner else set())
+
+
+def test_rz_needs_nothing_that_the_agents_unit_forbids(bench: Bench) -> None:
+    unit = (Path(__file__).parent.parent.parent / "systemd/posagentd.service").read_text()
+    assert "SystemCallFilter=@system-service\nSystemCallFilter=~@privileged @resources\n" in unit
+    traced = bench.folder / "traced"
+    script = bench.folder / "rz"
+    script.write_text(f'#!/bin/sh\nexec strace -f -o {traced} /usr/bin/rz "$@"\n')
+    script.chmod(0o755)
+    bench.make(command=str(script))
+    bench.file("x", 100_000)
+    bench.begin()
+    bench.send("x")
+    bench.result()
+    used = set(re.findall(r"^\d+ +(\w+)\(", traced.read_text(), re.MULTILINE))
+    assert "execve" in used
+    assert used <= system_calls("@system-service", "@default") - system_calls("@privileged", "@resources")
