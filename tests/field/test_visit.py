@@ -188,11 +188,12 @@ def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
         sources=[desk.images["2.0.0"]],
         out=tmp_path / "5.bundle",
     )
-    slot = bench.terminal.layout.slot("b")
-    worn = slot.read_bytes()
     noise = (desk.tree / "application").read_bytes()
-    at = worn.index(noise[:4096])
-    slot.write_bytes(worn[: at + 5000] + bytes([worn[at + 5000] ^ 1]) + worn[at + 5001 :])
+    for name in "ab":  # what is made from, and what lies in the other slot already
+        slot = bench.terminal.layout.slot(name)
+        worn = slot.read_bytes()
+        at = worn.index(noise[:4096])
+        slot.write_bytes(worn[: at + 5000] + bytes([worn[at + 5000] ^ 1]) + worn[at + 5001 :])
     record = bench.visit(plan(both))
     assert [problem["code"] for problem in record["problems"]] == ["fetch_source"]
     assert (record["outcome"], record["bytes_sent"]) == ("committed", both.stat().st_size)
