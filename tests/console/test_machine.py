@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from posagent.console.access import SessionLimits
-from posagent.console.conversation import BACKLOG_BYTES_MAX, QUESTIONS_MAX
+from posagent.console.conversation import QUESTIONS_MAX
 from posagent.console.machine import BACKLOG_BYTES_END
 from posagent.core.errors import PosagentError
+from posagent.core.frames import Frame, Kind, encode
 from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.core.talk import REQUEST_BYTES_MAX, SILENCE_S, bulk_message, json_message, read
@@ -67,6 +68,16 @@ def test_without_a_program_behind_it_the_line_of_text_costs_half_a_minute(visit:
     visit.human("machine 1\r")
     visit.line.sleep(SILENCE_S)
     assert "terminal: t" in visit.human("status\r")
+
+
+def test_whoever_unlocked_by_hand_locks_by_going_over_to_a_program(visit: Visit) -> None:
+    visit.human("\r")
+    visit.line.console.human._access._unlock("look", "Li Wei")
+    assert "no update yet" in visit.human("history\r")
+    visit.laptop.connect()
+    assert visit.line.console.human._access.session is None
+    visit.laptop.close()
+    assert "locked" in visit.human("history\r")
 
 
 def test_what_a_person_has_pasted_half_does_not_reach_the_program_nor_whoever_comes_after(visit: Visit) -> None:
@@ -386,8 +397,9 @@ def test_pieces_of_a_file_that_nobody_announced_are_ignored(visit: Visit) -> Non
     assert not Path(visit.line.console.inbox.directory).exists()
 
 
-def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: Visits) -> None:
-    visit = visits(baud=9600)
+@pytest.mark.parametrize("baud", [9600, 921600])
+def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: Visits, baud: int) -> None:
+    visit = visits(baud=baud)
     _, call = visit.laptop._ask("watch", {}, 5.0)
     terminal, begun = visit.terminal, visit.line.monotonic()
     status = terminal.api.status
@@ -401,8 +413,8 @@ def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: 
             told = call.answers.popleft()["progress"]
             heard.append(visit.line.monotonic())
             ages.append(heard[-1] - told.get("told_at", heard[-1]))
-    on_the_line_s = len(json_message({"id": 1, "progress": terminal.api.status()})) / 960
-    assert 20 / on_the_line_s * 0.5 < len(heard) <= 41, "the line is used, at most two a second"
+    on_the_line_s = len(json_message({"id": 1, "progress": terminal.api.status()})) * 10 / baud
+    assert 20 / max(on_the_line_s, 0.5) * 0.5 < len(heard) <= 41, "the line is used, at most two a second"
     assert max(ages) < on_the_line_s + 1.0, "nothing older waits before the latest"
 
 
@@ -457,18 +469,102 @@ def test_an_answer_too_long_for_the_line_is_an_error_and_not_a_flood(visits: Vis
     assert len(visit.laptop.call("status", {"size": 50_000})["text"]) == 50_000
 
 
-def test_whoever_asks_more_than_the_line_takes_is_told_to_wait_and_in_the_end_left_alone(visits: Visits) -> None:
-    """Bytes go in faster than they come out: a request of 40 bytes has an answer of 60000."""
+def test_whoever_asks_and_does_not_listen_is_told_to_wait_and_in_the_end_left_alone(visits: Visits) -> None:
     visit = visits(api=Endless)
     visit.laptop.connect()
+    console = visit.line.console.current()
+    machine, key = console.machine, visit.laptop._cable._guest._key
+    backlogs = [0]
     tracemalloc.start()
     try:
-        for number in range(3000):
-            visit.laptop._cable.send(json_message({"id": number, "verb": "status", "args": {"size": 60_000}}))
-            if number % 50 == 0:
-                visit.laptop.tend(0.2)
-        assert tracemalloc.get_traced_memory()[1] < 4 * BACKLOG_BYTES_END
+        for number in range(5000):
+            request = json_message({"id": number, "verb": "status", "args": {"size": 60_000}})
+            console.feed(b"\0" + encode(Frame(Kind.LAST, number, payload=request), key))
+            if machine._host is None or machine._host.link is None:
+                break
+            backlogs.append(machine._host.link.backlog)
+        assert tracemalloc.get_traced_memory()[1] < 6 * BACKLOG_BYTES_END
     finally:
         tracemalloc.stop()
-    link = visit.line.console.machine._host.link if visit.line.console.machine._host else None
-    assert link is None or link.backlog <= BACKLOG_BYTES_MAX + 70_000
+    assert 500 < number < 4999 and not machine.open
+    assert BACKLOG_BYTES_END * 0.9 < max(backlogs) <= BACKLOG_BYTES_END + 70_000
+    assert backlogs[3] - backlogs[2] < 1000, "it was told to wait after two"
+
+
+# what ends with the session
+
+
+class Slow:
+    """question.Api of an agent whose repository takes its time: `check` and `update` are answered by `arrives`."""
+
+    def __init__(self, terminal: InProcessTerminal) -> None:
+        self._terminal = terminal
+        self.waiting: list[str] = []
+        self.begun: list[str] = []
+
+    def call(
+        self, verb: str, args: dict[str, Any], reply: Callable[[Message], None], caller: str
+    ) -> Callable[[], None]:
+        if verb not in ("check", "update", "watch"):
+            return self._terminal.api.call(verb, args, reply, caller)
+        self.waiting.append(verb)
+        return lambda: self.waiting.remove(verb)
+
+
+def test_what_needs_the_key_ends_with_the_session_and_what_does_not_goes_on(visits: Visits) -> None:
+    visit = visits(api=Slow, limits=SessionLimits(idle_s_max=30))
+    visit.unlock()
+    calls = {verb: visit.laptop._ask(verb, {}, 5.0)[1] for verb in ("check", "update", "watch")}
+    visit.laptop.tend(1)
+    api: Any = visit.line.console._other_api
+    assert sorted(api.waiting) == ["check", "update", "watch"]
+    visit.laptop.tend(31)
+    assert api.waiting == ["watch"]
+    for verb in ("check", "update"):
+        with pytest.raises(PosagentError, match="not_allowed: locked: idle"):
+            visit.laptop._next(calls[verb], None, 1.0)
+    assert not calls["watch"].over
+
+
+def test_logging_out_ends_what_was_asked_as_well(visits: Visits) -> None:
+    visit = visits(api=Slow)
+    visit.unlock()
+    _, asked = visit.laptop._ask("update", {}, 5.0)
+    visit.laptop.call("logout")
+    api: Any = visit.line.console._other_api
+    assert api.waiting == []
+    with pytest.raises(PosagentError, match="not_allowed: locked: logged out"):
+        visit.laptop._next(asked, None, 1.0)
+
+
+def test_an_update_that_still_asks_for_its_offer_does_not_begin_after_a_cancel(visits: Visits) -> None:
+    visit = visits(api=Slow)
+    visit.unlock()
+    _, asked = visit.laptop._ask("update", {}, 5.0)
+    assert visit.code("cancel") == "nothing_to_cancel"
+    api: Any = visit.line.console._other_api
+    assert api.waiting == []
+    with pytest.raises(PosagentError, match="cancelled"):
+        visit.laptop._next(asked, None, 1.0)
+
+
+class Busy:
+    """ports.Worker of an installer that has no time."""
+
+    def start(self, verb: str, args: Any, notify: Callable[[Message], None]) -> Busy:
+        return Busy()
+
+    def cancel(self) -> None: ...
+
+
+def test_an_answer_that_is_still_looked_at_does_not_count_after_a_logout(visits: Visits) -> None:
+    visit = visits(engineer=Busy())
+    challenge = visit.laptop.call("unlock", {"role": "update"})["challenge"]
+    _, first = visit.laptop._ask("answer", {"signature": visit.sign()(challenge)}, 5.0)
+    visit.laptop.tend(0.5)
+    visit.laptop.call("logout")
+    with pytest.raises(PosagentError, match="not_allowed: locked: logged out"):
+        visit.laptop._next(first, None, 1.0)
+    challenge = visit.laptop.call("unlock", {"role": "update"})["challenge"]
+    with pytest.raises(PosagentError, match="busy"):
+        visit.laptop.call("answer", {"signature": visit.sign()(challenge)}, timeout_s=30)
