@@ -4,11 +4,12 @@ BIN := .venv/bin
 # Debian packages the tests, the demo and the benchmarks use: real tools, not fakes.
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
          systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace \
-         grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils
+         grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils \
+         rz:lrzsz picocom:picocom tmux:tmux
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console fuzz docs format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console fuzz docs screens format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -25,6 +26,7 @@ help:
 	@echo "make sim-days  weeks of terminals in shops, DAYS=1000 terminal-days -> build/days.json, days.html"
 	@echo "make fuzz   readers of bundles and payloads on bytes of every kind, FUZZ_S=600 seconds"
 	@echo "make docs   write the generated pages of docs/"
+	@echo "make screens  record the screens of docs/console.md in tmux and picocom, then make docs"
 
 venv: .venv/.done
 .venv/.done: setup.cfg pyproject.toml
@@ -118,6 +120,12 @@ bench-console: venv deps
 	$(BIN)/python -m tests.bench.console --fuzz $(FUZZ_N)
 
 docs: venv
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/field_screen.py
+
+# An engineer's session in a real terminal program -> docs/screens/*.txt, which docs/console.md shows.
+screens: venv deps
+	$(BIN)/python docs/screens.py
 	$(BIN)/python docs/generate.py
 
 format: venv

@@ -1,5 +1,6 @@
 """Writes the pages of docs/ that are drawn from the code: states.md from the table, errors.md from the catalogue,
-configuration.md from the configuration's structs, checks.md from the doctor's catalogue, gates.md from the gates.
+configuration.md from the configuration's structs, checks.md from the doctor's catalogue, gates.md from the gates;
+and in console.md the roles and the recorded screens.
 
 `python docs/generate.py` writes them, `python docs/generate.py --check` fails when one is stale.
 """
@@ -8,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from posagent import config as configuration
+from posagent.console.auth import ROLES
+from posagent.console.verbs import VERBS
 from posagent.core.errors import CATALOGUE, EXIT_CODES
 from posagent.core.guards import Guard
 from posagent.core.model import Event, State
@@ -205,7 +209,7 @@ def configuration_page() -> str:
         "# Configuration",
         "",
         GENERATED,
-        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all four processes. It belongs into the signed image.",
+        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all five processes. It belongs into the signed image.",
         "An unknown key, a missing one, a wrong type or a value out of range refuses to start and names the line;",
         "`posagent config FILE` checks a file without starting anything. A small one:",
         "",
@@ -224,7 +228,36 @@ def configuration_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _roles() -> str:
+    lines = ["| role | principal in the certificate | may |", "|---|---|---|"]
+    for role, verbs in ROLES.items():
+        less = max((one for one in ROLES if ROLES[one] < verbs), key=lambda one: len(ROLES[one]), default="")
+        own = [name for name in VERBS if name in verbs - ROLES.get(less, frozenset())]
+        may = ", ".join(own) if not less else f"what {less} may, and {', '.join(own)}"
+        lines.append(f"| {role} | `posagent-{role}` | {may} |")
+    return "\n".join(lines)
+
+
+def _screen(name: str) -> str:
+    return f"```\n{(HERE / 'screens' / f'{name}.txt').read_text(encoding='utf-8')}```"
+
+
+def console_page() -> str:
+    """The page as it is, with the table of roles and the screens that `make screens` recorded."""
+    text = (HERE / "console.md").read_text(encoding="utf-8")
+    text = re.sub(
+        r"(<!-- roles: .*? -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{_roles()}\n\n{m[2]}", text, flags=re.DOTALL
+    )
+    return re.sub(
+        r"(<!-- screen: (\S+) -->\n).*?(<!-- end -->)",
+        lambda m: f"{m[1]}{_screen(m[2])}\n{m[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
 PAGES = {
+    "console.md": console_page,
     "states.md": states_page,
     "errors.md": errors_page,
     "configuration.md": configuration_page,

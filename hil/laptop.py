@@ -10,7 +10,7 @@ from typing import Any
 
 import serial
 
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
 from posagent.core.errors import PosagentError
 from posagent.field.link import Terminal
 from posagent.field.ports import open_port

@@ -36,7 +36,6 @@ STORES = ("/sys/fs/pstore", "/var/lib/systemd/pstore")
 FILES = ("type", "scope", "online", "status", "capacity")
 """Of each power supply, those that matter to the agent."""
 LINES = (
-    "help",
     "status --json",
     "why --json",
     "history --json",

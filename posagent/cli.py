@@ -7,22 +7,27 @@ that follows an update stops following (exit code 0), never the update.
 from __future__ import annotations
 
 import argparse
+import binascii
+import dataclasses
+import hashlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import posagent
+from posagent import audit_texts, texts, texts_inspection, wire
 from posagent import config as configuration
-from posagent import texts, wire
+from posagent.arguments import SOCKET, parser
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
-SOCKET = "/run/posagent/api.sock"
 ANSWER_S = 60.0
+SUPPORT_S = 90.0
+"""Longer than the agent waits for it."""
 QUIET_S = 3600.0
 RECONNECT_S = 600.0
 RECONNECT_PAUSE_S = 0.2
@@ -32,50 +37,6 @@ INTERRUPTED = 130
 
 class NobodyReads(Exception):
     """Standard output is closed, as by `head`. No OSError: the socket's caller would take it for its own."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="posagent", description="Ask the update agent of this terminal.")
-    parser.add_argument("--socket", help=f"the agent's socket (default {SOCKET})")
-    parser.add_argument("--lang", choices=("en", "zh"), help="language of texts (default from LANG)")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="answer in JSON")
-        return sub
-
-    verb("status", "what runs here and what the update does")
-    verb("check", "is there something newer, and what stands in the way")
-    update = verb("update", "fetch and install")
-    update.add_argument("source", nargs="?", default="", help="URL or local file (default: the repository)")
-    update.add_argument(
-        "--follow",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="show progress until the end (default on a terminal)",
-    )
-    update.add_argument("--now", action="store_true", help="do not wait for a maintenance window")
-    verb("estimate", "how long it takes, and for how long no payment can be taken")
-    defer = verb("defer", "put the update off")
-    defer.add_argument("hours", nargs="?", type=int, default=1, help="(%(default)s)")
-    verb("confirm", "agree that the update may be installed")
-    verb("cancel", "stop the update, unless it is in its critical section")
-    history = verb("history", "how earlier updates ended")
-    history.add_argument("--count", type=int, default=20)
-    history.add_argument("--estimates", action="store_true", help="what was foretold, and what it took")
-    verb("why", "why nothing happens now, or why the last update ended as it did")
-    verb("watch", "status after every change, until interrupted")
-    config = verb("config", "check a configuration file without starting anything")
-    config.add_argument("file", nargs="?", default=configuration.DEFAULT_PATH)
-    doctor = verb("doctor", "check a board: configuration, boot environment, slots, watchdog, units, power")
-    doctor.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
-    tests = doctor.add_mutually_exclusive_group()
-    tests.add_argument("--boot-test", action="store_true", help="restart, to see whether the boot script counts down")
-    tests.add_argument("--watchdog-test", action="store_true", help="let the watchdog reset the terminal")
-    verb("version", "version of this program")
-    verb("help", "what can be asked of the agent")
-    return parser
 
 
 class Command:
@@ -118,7 +79,7 @@ class Command:
         return self._print(status, texts.status_lines(status, self._lang))
 
     def _check(self) -> int:
-        answer = self._call("check")
+        answer = self._call("check", source=self._arguments.source)
         return self._print(answer, texts.check_lines(answer, self._lang))
 
     def _cancel(self) -> int:
@@ -128,6 +89,18 @@ class Command:
         answer = self._call("history", count=self._arguments.count)
         lines = texts.estimates_lines if self._arguments.estimates else texts.history_lines
         return self._print(answer, lines(answer, self._lang))
+
+    def _audit(self) -> int:
+        given = self._arguments
+        if given.what == "show":
+            answer = self._call("audit", count=given.count)
+            return self._print(answer, audit_texts.lines(answer, self._lang))
+        from posagent.installer import auditor  # brings cryptography
+
+        verdict, key_given = auditor.examine(given.file, key=given.key, config_file=given.config)
+        answer = {**dataclasses.asdict(verdict), "whole": not verdict.breaks}
+        self._print(answer, audit_texts.verdict_lines(verdict, self._lang, key_given=key_given))
+        return 0 if not verdict.breaks else EXIT_CODES[Kind.FAILED]
 
     def _estimate(self) -> int:
         answer = self._call("estimate")
@@ -143,6 +116,43 @@ class Command:
     def _why(self) -> int:
         answer = self._call("why")
         return self._print(answer, texts.why_lines(answer, self._lang))
+
+    def _slots(self) -> int:
+        answer = self._call("slots")
+        return self._print(answer, texts_inspection.slots_lines(answer, self._lang))
+
+    def _power(self) -> int:
+        answer = self._call("power")
+        return self._print(answer, texts_inspection.power_lines(answer, self._lang))
+
+    def _log(self) -> int:
+        answer = self._call("log", count=self._arguments.count)
+        return self._print(answer, texts_inspection.log_lines(answer, self._lang))
+
+    def _network(self) -> int:
+        answer = self._step_by_step("network", lambda step: texts_inspection.network_step_lines(step, self._lang))
+        self._print(answer, [texts_inspection.say("network_ok" if answer["ok"] else "network_fault", self._lang)])
+        return 0 if answer["ok"] else EXIT_CODES[Kind.FAILED]
+
+    def _selftest(self) -> int:
+        suite = self._arguments.suite
+        answer = self._step_by_step(
+            "selftest", lambda step: [texts_inspection.selftest_step_line(step, self._lang)], suite=suite
+        )
+        self._print(answer, texts_inspection.selftest_lines(answer, self._lang))
+        return 0 if answer["passed"] else EXIT_CODES[Kind.FAILED]
+
+    def _step_by_step(self, verb: str, lines: Callable[[dict[str, Any]], list[str]], **args: str) -> dict[str, Any]:
+        """A verb that tells how far it is, for people as it goes."""
+
+        def told(step: dict[str, Any]) -> None:
+            try:
+                if not self._json:
+                    print("\n".join(lines(step)), flush=True)
+            except BrokenPipeError:
+                raise NobodyReads from None
+
+        return wire.call(self._socket, verb, args, on_progress=told, timeout_s=QUIET_S)
 
     def _help(self) -> int:
         answer = self._call("help")
@@ -171,8 +181,27 @@ class Command:
         else:
             found = list(doctor.examine(given.config))
         answer = doctor.answer_of(found)
-        self._print(answer, texts.doctor_lines(answer, self._lang))
+        self._print(answer, texts_inspection.doctor_lines(answer, self._lang))
         return 0 if answer["healthy"] else EXIT_CODES[Kind.FAILED]
+
+    def _support(self) -> int:
+        """With what the doctor finds, where this is root."""
+        from posagent.doctor import service as doctor
+
+        given = self._arguments
+        found = doctor.examine(given.config) if os.geteuid() == 0 else ()
+        checks = [{"check": one.check, "level": one.level, "detail": one.detail} for one in found if one.level != "ok"]
+        answer = wire.call(self._socket, "support", {"file": True, "checks": checks}, timeout_s=SUPPORT_S)
+        file = binascii.a2b_base64(answer.pop("file"))
+        if hashlib.sha256(file).hexdigest() != answer["sha256"]:
+            raise PosagentError("support_failed", "it was damaged on its way from the agent")
+        if given.out is not None:
+            try:
+                given.out.write_bytes(file)
+            except OSError as error:
+                raise PosagentError("support_failed", f"{given.out}: {error.strerror or error}") from None
+            answer["path"] = str(given.out)
+        return self._print(answer, texts.support_lines(answer, self._lang))
 
     def _sure(self, what: str) -> None:
         """A test that restarts the terminal is begun only after a typed yes. Raises Refusal."""
@@ -193,13 +222,18 @@ class Command:
 
     def _update(self) -> int:
         source = self._arguments.source
-        if source and "://" not in source:
+        if source not in ("", "usb") and "://" not in source:
             source = str(Path(source).resolve())  # the agent runs in another directory
-        started = self._call("update", source=source, now=self._arguments.now)
+        return self._begun(self._call("update", source=source, now=self._arguments.now), "started")
+
+    def _rollback(self) -> int:
+        return self._begun(self._call("rollback"), "back_started")
+
+    def _begun(self, started: dict[str, Any], text: str) -> int:
+        """Of an update under way: follow it, or say that it has begun."""
         follow = self._arguments.follow
         if follow is False or (follow is None and not self._live):
-            line = texts.say("started", self._lang, started["id"], started["version"] or "?")
-            return self._print(started, [line])
+            return self._print(started, [texts.say(text, self._lang, started["id"], started["version"] or "?")])
         try:
             return self._follow(started["id"])
         except KeyboardInterrupt:
@@ -265,7 +299,7 @@ class Command:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     try:
         return Command(arguments).run()
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posagent.core import hours
+from posagent import config_rules
 from posagent.core.errors import ConfigError
 from posagent.tables import Reader
 
@@ -101,11 +101,12 @@ class TrustConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchConfig:
     """The repository and the limits of a download. `bytes_per_s_max` leaves room for payments, 0 is no limit; on a
-    `metered` link at most `metered_bytes_max` are fetched for one update."""
+    `metered` link at most `metered_bytes_max` are fetched for one update. Sticks are mounted in `media_dir`."""
 
     repository_url: str = ""
     channel: str = "stable"
     spool_dir: str = "/var/lib/posagent-spool"
+    media_dir: str = "/run/posagent-media"
     ca_file: str = ""
     allow_http: bool = False
     download_bytes_max: int = _between(1, 2**40, 2**30)
@@ -200,14 +201,17 @@ class SelftestConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleConfig:
-    """The field engineer's serial line; an empty device switches it off."""
+    """The field engineer's serial line; an empty device switches it off. `revoked_file` lists keys and certificates
+    that are no longer good (docs/console.md). `rz` receives files by ZMODEM."""
 
     device: str = ""
     baud: int = _between(1200, 4000000, 115200)
     engineer_ca_file: str = "/etc/posagent/engineer-ca.pub"
+    revoked_file: str = ""
     session_s_max: int = _between(30, 3600, 900)
     idle_s_max: int = _between(10, 3600, 120)
     actions_max: int = _between(1, 200, 20)
+    rz: str = "/usr/bin/rz"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +253,14 @@ class WindowConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupportConfig:
+    """Support bundles (docs/support.md), sealed for the vendor's X25519 public key (PEM); `bytes_max` of text each."""
+
+    vendor_key_file: str = ""
+    bytes_max: int = _between(32 << 10, 1 << 20, 256 << 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     terminal: TerminalConfig
     slots: SlotsConfig
@@ -263,13 +275,14 @@ class Config:
     api: ApiConfig = ApiConfig()
     payment: PaymentConfig = PaymentConfig()
     window: WindowConfig = WindowConfig()
+    support: SupportConfig = SupportConfig()
 
     @property
     def api_socket(self) -> str:
         return f"{self.terminal.run_dir}/api.sock"
 
     def worker_socket(self, worker: str) -> str:
-        """Socket of `installer`, `fetcher` or `selftest`."""
+        """Socket of `installer`, `fetcher`, `selftest` or `support`."""
         return f"{self.terminal.run_dir}/{worker}.sock"
 
     @property
@@ -308,21 +321,12 @@ def _cross_check(config: Config, reader: Reader) -> None:
                 raise reader.complain(
                     "config_missing_key", f"selftest.checks[{index}].{key}", f"needed for {check.kind}"
                 )
-    for key, texts, parse_one in (
-        ("install", config.window.install, hours.parse_window),
-        ("blackout", config.window.blackout, hours.parse_blackout),
-        ("daily_restart", [config.window.daily_restart] if config.window.daily_restart else [], hours.parse_daily),
-    ):
-        for text in texts:
-            try:
-                parse_one(text)
-            except ValueError as error:
-                raise reader.complain("config_bad_value", f"window.{key}", str(error)) from None
-    url = config.fetch.repository_url
-    if url and not url.startswith(("https://", "http://") if config.fetch.allow_http else "https://"):
-        raise reader.complain(
-            "config_bad_value", "fetch.repository_url", "must begin with https:// (or set allow_http)"
-        )
+    window = config.window
+    config_rules.check_calendar(reader, window.install, window.blackout, window.daily_restart, window.time_zone)
+    url, schemes = config.fetch.repository_url, ("https://", "http://") if config.fetch.allow_http else ("https://",)
+    if url and not url.startswith(schemes):
+        must = "must begin with https:// (or set allow_http)"
+        raise reader.complain("config_bad_value", "fetch.repository_url", must)
 
 
 def parse(text: str, where: str = "configuration") -> Config:

@@ -15,37 +15,38 @@ import argparse  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
-from posagent import log  # noqa: E402
+from posagent import log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
-from posagent.agent.api import LOOK_VERBS, AgentApi  # noqa: E402
+from posagent.agent.api import AgentApi  # noqa: E402
+from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
+from posagent.agent.evidence import Evidence  # noqa: E402
 from posagent.agent.habits import Habits  # noqa: E402
+from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.support import Support, facts_of  # noqa: E402
+from posagent.agent.verbs import LOOK_VERBS  # noqa: E402
 from posagent.config import Config  # noqa: E402
-from posagent.console.access import Access, SessionLimits  # noqa: E402
-from posagent.console.auth import Gatekeeper  # noqa: E402
-from posagent.console.machine import Machine  # noqa: E402
-from posagent.console.port import SerialPort  # noqa: E402
-from posagent.console.session import Session  # noqa: E402
-from posagent.console.switch import Switch  # noqa: E402
-from posagent.console.upload import Inbox  # noqa: E402
+from posagent.core import revocation  # noqa: E402
+from posagent.core.audit import FILE  # noqa: E402
 from posagent.core.errors import EXIT_CODES, PosagentError  # noqa: E402
 from posagent.core.model import Decision, Event, Observation, State  # noqa: E402
 from posagent.core.ports import Worker  # noqa: E402
-from posagent.platform.host import LinuxClock, LogindInhibitor, boot_id  # noqa: E402
+from posagent.platform.host import LinuxClock, LogindInhibitor, up_s  # noqa: E402
 from posagent.platform.loop import Loop  # noqa: E402
 from posagent.platform.power import SysfsPower  # noqa: E402
 from posagent.platform.sockets import ApiServer, SocketWorker  # noqa: E402
-from posagent.platform.storage import SHARED_FILE_MODE, LinuxFiles, lock  # noqa: E402
+from posagent.platform.storage import LinuxFiles, lock  # noqa: E402
 from posagent.platform.watchdog import SystemWatchdog  # noqa: E402
-from posagent.platform.zone import IanaZone  # noqa: E402
+from posagent.platform.zone import zone_of  # noqa: E402
 from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
@@ -67,7 +68,7 @@ class Resident:
         """Codes of the looks at the hardware that failed."""
         self._files.make_dir(config.terminal.state_dir)
         self._lock = lock(f"{config.terminal.state_dir}/agent.lock")
-        calendar, zone = calendar_of(config, IanaZone)
+        calendar, zone = calendar_of(config, zone_of)
         habits = Habits(self._files, f"{config.terminal.state_dir}/quiet.json", self._clock, zone)
         self._payments = Payments(
             clock=self._clock,
@@ -94,6 +95,7 @@ class Resident:
                 terminal=config.terminal.id,
                 floor_s=float(config.trust.image_built_at),
                 quiet_hours=config.window.quiet_hours,
+                up_s=up_s,
             ),
             clock=self._clock,
             limits=limits_of(config),
@@ -107,6 +109,7 @@ class Resident:
                 clock=self._clock,
                 calendar=calendar,
                 may=lambda: self._payments.gate(State.ACTIVATE),
+                up_s=up_s,
             )
             if calendar is not None and calendar.daily_restart_min is not None
             else None
@@ -115,6 +118,12 @@ class Resident:
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            support=SocketWorker(config.worker_socket("support"), self._loop),
+        )
+        deadlines = Deadlines(
+            fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
+            install_s=float(config.install.stall_timeout_s),
+            selftest_s=config.selftest.deadline_s + 10.0,
         )
         self._actors = UpdateActors(
             engine=self._engine,
@@ -122,17 +131,40 @@ class Resident:
             timers=self._loop,
             clock=self._clock,
             inhibitor=self._inhibitor,
-            deadlines=Deadlines(
-                fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
-                install_s=float(config.install.stall_timeout_s),
-                selftest_s=config.selftest.deadline_s + 10.0,
-            ),
+            deadlines=deadlines,
             on_restart=self._stop_if_asked,
             jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors
+        self._evidence = Evidence(
+            log=AuditLog(self._files, f"{config.terminal.state_dir}/{FILE}", self._clock),
+            notary=workers.installer,
+            timers=self._loop,
+            clock=self._clock,
+            may_seal=lambda: not self._engine.uninterruptible,
+            on_trouble=self._engine.report_problem,
+        )
+        self._support = Support(
+            engine=self._engine,
+            worker=workers.support,
+            timers=self._loop,
+            clock=self._clock,
+            files=self._files,
+            directory=f"{config.terminal.state_dir}/support",
+            facts=lambda: facts_of(self._engine, self._api.status(), self._api.why()),
+            log=log.recent,
+            tickets=bool(config.support.vendor_key_file),
+        )
         self._api = AgentApi(
-            engine=self._engine, fetcher=workers.fetcher, terminal=config.terminal.id, payments=self._payments
+            engine=self._engine,
+            fetcher=workers.fetcher,
+            terminal=config.terminal.id,
+            payments=self._payments,
+            evidence=self._evidence,
+            inspection=Inspection(
+                workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
+            ),
+            support=self._support,
         )
         self._server = ApiServer(
             config.api_socket,
@@ -152,56 +184,18 @@ class Resident:
             self._open_console(config, workers.installer)
 
     def _open_console(self, config: Config, engineer: Worker) -> None:
-        console = config.console
-        gatekeeper = Gatekeeper(
+        unclear = revocation.trouble(config.console.revoked_file, lambda path: Path(path).read_bytes())
+        if unclear is not None:
+            self._engine.report_problem(unclear)
+        serial_line.open_line(
+            config,
+            loop=self._loop,
+            clock=self._clock,
             files=self._files,
-            path=f"{config.terminal.state_dir}/console.json",
-            clock=self._clock,
-            terminal=config.terminal.id,
-            boot_id=boot_id(),
-        )
-        limits = SessionLimits(
-            session_s_max=console.session_s_max, idle_s_max=console.idle_s_max, actions_max=console.actions_max
-        )
-
-        def access() -> Access:
-            """Of one mode of the line."""
-            return Access(timers=self._loop, clock=self._clock, engineer=engineer, gatekeeper=gatekeeper, limits=limits)
-
-        session = Session(
             api=self._api,
-            write=lambda data: port.write(data),
-            timers=self._loop,
-            clock=self._clock,
-            access=access(),
-        )
-        machine = Machine(
-            api=self._api,
-            write=lambda data: port.write(data),
-            timers=self._loop,
-            clock=self._clock,
-            access=access(),
-            inbox=Inbox(
-                files=LinuxFiles(SHARED_FILE_MODE),
-                directory=config.fetch.inbox_dir,
-                timers=self._loop,
-                clock=self._clock,
-                bytes_max=config.fetch.download_bytes_max,
-                keep_free_bytes=config.fetch.keep_free_bytes,
-                in_use=self._source,
-            ),
-            files=self._files,
-            terminal=config.terminal.id,
-            bytes_per_s=console.baud / 10,
-        )
-        switch = Switch(session, machine)
-        port = SerialPort(
-            device=console.device,
-            baud=console.baud,
-            watch=self._loop.watch,
-            timers=self._loop,
-            on_data=switch.feed,
-            on_lost=switch.hang_up,
+            engineer=engineer,
+            hears=self._evidence.hear,
+            source=self._source,
         )
 
     def _source(self) -> str:
@@ -241,6 +235,7 @@ class Resident:
         self._actors.observe(seen, failed)
 
     def _changed(self, decision: Decision) -> None:
+        self._evidence.decided(decision)
         state = decision.situation.state.value
         if decision.record is not None and decision.record["event"] != Event.PROGRESSED.value:
             failure = decision.record.get("failure", {})
@@ -259,6 +254,7 @@ class Resident:
             self._inhibitor.release()
             self._stop_if_asked()
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posagent.config import Config
+from posagent.core import hours
 from posagent.core.energy import EnergyLimits
-from posagent.core.errors import ConfigError
-from posagent.core.hours import Calendar, FixedZone, Zone, parse_blackout, parse_daily, parse_window
+from posagent.core.hours import Calendar, Zone
 from posagent.core.model import Limits
 
 
@@ -45,20 +45,16 @@ def power_limits_of(config: Config) -> EnergyLimits:
 
 
 def calendar_of(config: Config, zone_of: Callable[[str], Zone]) -> tuple[Calendar | None, Zone]:
-    """When updates may be installed, None for at any time; and the zone. `zone_of` raises ValueError
-    for a name it does not know. Raises ConfigError."""
+    """When updates may be installed, None for at any time; and the zone."""
     window = config.window
-    try:
-        zone = zone_of(window.time_zone) if window.time_zone != "UTC" else FixedZone()
-    except ValueError as error:
-        raise ConfigError("config_bad_value", f"window.time_zone: {error}") from None
+    zone = zone_of(window.time_zone)
     if not window.counts:
         return None, zone
-    calendar = Calendar(
-        zone=zone,
-        windows=tuple(map(parse_window, window.install)),
-        blackouts=tuple(map(parse_blackout, window.blackout)),
-        daily_restart_min=parse_daily(window.daily_restart) if window.daily_restart else None,
+    calendar = hours.calendar(
+        zone,
+        install=window.install,
+        blackout=window.blackout,
+        daily_restart=window.daily_restart,
         spread_s=float(window.spread_s),
     )
     return calendar, zone

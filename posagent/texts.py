@@ -9,105 +9,10 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-Answer = Mapping[str, Any]
+from posagent.core.ladder import step_names
+from posagent.texts_words import WORDS
 
-WORDS: Mapping[str, tuple[str, str]] = {
-    "terminal": ("terminal", "终端"),
-    "state": ("state", "状态"),
-    "critical": ("must not be interrupted", "不可中断"),
-    "about": ("about {} to go", "约剩 {}"),
-    "slot": ("slot", "分区"),
-    "running": ("running", "运行中"),
-    "on_trial": ("running on trial", "试运行中"),
-    "good": ("good", "可用"),
-    "bad": ("empty or bad", "空或不可用"),
-    "writing": ("half written", "写入中"),
-    "complete": ("complete, not started yet", "已写入，未启动"),
-    "unknown": ("unknown version", "未知版本"),
-    "tries": ("{} tries left", "剩余尝试 {} 次"),
-    "power": ("power", "电源"),
-    "battery": ("battery {} %", "电量 {} %"),
-    "battery_unknown": ("battery unknown", "电量未知"),
-    "charger": ("on charger", "充电中"),
-    "no_charger": ("not on charger", "未接充电器"),
-    "gate": ("waiting for", "等待条件"),
-    "update": ("update", "升级"),
-    "last": ("last update", "上次升级"),
-    "none_yet": ("no update yet", "尚无升级记录"),
-    "nothing": ("nothing stands in the way", "一切正常"),
-    "committed": ("committed", "已完成"),
-    "rolled_back": ("rolled back", "已回退"),
-    "failed": ("failed", "失败"),
-    "cancelled": ("cancelled", "已取消"),
-    "stage": ("last stage", "最后阶段"),
-    "cause": ("ended by", "中断原因"),
-    "power_loss": ("power loss", "断电"),
-    "brown_out": ("supply voltage too low", "电压过低"),
-    "watchdog": ("a hang; the watchdog restarted the terminal", "系统无响应，看门狗已重启终端"),
-    "panic": ("a kernel panic", "内核崩溃"),
-    "reboot": ("an orderly restart", "正常重启"),
-    "unknown_cause": ("unknown; the platform cannot tell", "未知，平台无法判断"),
-    "failed_check": ("failed check", "未通过的自检"),
-    "log": ("its last lines", "其最后日志"),
-    "next_step": ("next step", "下一步"),
-    "problem": ("problem", "问题"),
-    "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
-    "staged": ("it is fetched first, then installed", "先完整下载，再安装"),
-    "streamed": (
-        "there is no room for all of it: parts are put into the spare slot while the rest is fetched",
-        "空间不足：边下载边写入备用分区",
-    ),
-    "delta": ("only what changed is fetched", "仅下载变化部分"),
-    "full": ("no delta fits this version: what it lacks is fetched", "无适用的差分包：下载缺少的部分"),
-    "refused": (
-        "this terminal cannot use the delta: what it lacks is fetched",
-        "本机无法使用差分包：下载缺少的部分",
-    ),
-    "no_offer": ("nothing newer than {} is offered", "没有比 {} 更新的版本"),
-    "goes_on": ("the update goes on; see: posagent status", "升级继续进行；请用 posagent status 查看"),
-    "lost": ("waiting for the terminal to come back", "等待终端重新启动"),
-    "started": ("update {} to version {} has begun", "升级 {} 已开始，目标版本 {}"),
-    "fault": ("fault", "故障"),
-    "warning": ("warning", "警告"),
-    "skipped": ("skipped", "跳过"),
-    "ok": ("ok", "正常"),
-    "doctor_sum": (
-        "{} checks ok, {} faults, {} warnings, {} skipped",
-        "正常 {} 项，故障 {} 项，警告 {} 项，跳过 {} 项",
-    ),
-    "doctor_boot_test": (
-        "The terminal will restart. Run `posagent doctor` afterwards: it says whether the boot script counted down.",
-        "终端将立即重启。重启后请运行 posagent doctor，查看启动脚本是否递减次数。",
-    ),
-    "doctor_watchdog_test": (
-        "The watchdog will reset the terminal, without a shutdown. Run `posagent doctor` afterwards.",
-        "看门狗将直接复位终端（不经过关机流程）。复位后请运行 posagent doctor。",
-    ),
-    "doctor_sure": ("Type yes to go on: ", "输入 yes 继续："),
-    "doctor_restarts": ("restarting; then run: posagent doctor", "正在重启；之后请运行：posagent doctor"),
-    "doctor_bites": ("not petted any more: a reset within {} s", "已停止喂狗：应在 {} 秒内复位"),
-    "begins": ("begins at {} UTC", "开始时间：{} UTC"),
-    "total": ("in all about {}, at most {}", "总计约 {}，最多 {}"),
-    "outage": ("no payments for about {}, at most {}", "不能收款约 {}，最多 {}"),
-    "phase": ("{} about {}, at most {}", "{}：约 {}，最多 {}"),
-    "over_in": ("over in about {}, at most {}", "约 {} 后完成，最多 {}"),
-    "since": ("for {} so far", "已持续 {}"),
-    "go": ("GO: it can begin now", "可以开始"),
-    "wait": ("WAIT: not yet", "等待：暂不能开始"),
-    "bytes": ("to fetch: {} MB", "需下载：{} MB"),
-    "contains": ("contains: {}", "内容：{}"),
-    "reason": ("why: {}", "原因：{}"),
-    "security": ("closes a security hole", "修复安全漏洞"),
-    "approval": ("its approval ends", "认证即将到期"),
-    "faults": ("repeated faults of this version", "当前版本多次出现故障"),
-    "feature": ("something new", "新功能"),
-    "notice": ("asked for by the fleet server", "服务器通知"),
-    "deferred": ("put off until {} UTC", "已推迟至 {} UTC"),
-    "confirmed": ("confirmed; it begins as soon as nothing else stands in the way", "已确认；条件满足后即开始"),
-    "no_estimates": ("no estimate was held against an update yet", "尚无预估记录"),
-    "foretold": ("  {}: foretold {} (at most {}), took {}", "  {}：预估 {}（最多 {}），实际 {}"),
-    "cancelled_now": ("cancelled; what was downloaded stays for a resume", "已取消；已下载的内容保留"),
-}
+Answer = Mapping[str, Any]
 
 _CAUSES = {"power": "power_loss", "unknown": "unknown_cause"}
 _SLOT_STATES = {"booted": "running", "booted_trial": "on_trial"}
@@ -186,12 +91,13 @@ def status_lines(status: Answer, lang: str) -> list[str]:
             lines.append(f"  {say('streamed', lang)}")
     lines += gate_lines(status["gates"], lang)
     lines += [f"{say('problem', lang)}: {problem['detail']} [{problem['code']}]" for problem in status["problems"]]
+    lines += [help_line(told, lang) for told in (status.get("help"),) if told]
     last = status["last_outcome"]
     lines.append(f"{say('last', lang)}: {outcome_line(last, lang) if last else say('none_yet', lang)}")
     return lines
 
 
-def _closed_gate(status: Answer) -> Answer | None:
+def closed_gate(status: Answer) -> Answer | None:
     """What keeps the update from going on now; in `ready` that is what the installation needs. Work that is critical
     and has a time to go has begun, and waits for nothing."""
     if status["critical"] and status.get("expected_s") is not None:
@@ -206,33 +112,51 @@ def progress_line(status: Answer, lang: str, width: int = 24) -> str:
     if update is None:
         return state_line(status, lang)
     text = f"{update['version'] or '?'} {status['state']}"
-    closed = _closed_gate(status)
+    closed = closed_gate(status)
     if closed is not None:
         return f"{text} - {say('gate', lang)}: {localized(closed, 'reason', lang)}"
+    if status.get("help"):
+        text += f" - {help_line(status['help'], lang)}"
     done, total = update["bytes_done"], update["bytes_total"]
     if total:
         filled = min(width, int(width * done / total))
         text += (
             f" [{'#' * filled}{'.' * (width - filled)}] {100 * done // total} % {done / 1e6:.1f}/{total / 1e6:.1f} MB"
         )
-    elif not status["critical"]:
+    elif not status["critical"] and not status.get("help"):
         text += f" - {localized(status, 'meaning', lang)}"
-    if status.get("expected_s") is not None:
-        text += f", {say('about', lang, duration(status['expected_s'], lang))}"
+    to_go_s = status.get("expected_s") or ((status.get("estimate") or {}).get("total") or {}).get("p50")
+    if to_go_s is not None:
+        text += f", {say('about', lang, duration(to_go_s, lang))}"
     return text
+
+
+def help_line(told: Answer, lang: str) -> str:
+    return say("step", lang, told["step"], told["of"], localized(told, "text", lang))
+
+
+def support_lines(answer: Answer, lang: str) -> list[str]:
+    made = (answer["path"], answer["size"], answer["redacted"])
+    return [say("bundle_made", lang, *made), say("ticket", lang, answer["code"])]
 
 
 def outcome_line(outcome: Answer, lang: str) -> str:
     when = datetime.datetime.fromtimestamp(outcome.get("at", 0), datetime.UTC)
-    text = f"{outcome['version'] or '?'} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
+    name = outcome["version"] or "?"
+    name = say("back_to", lang, name) if outcome.get("kind") == "rollback" else name
+    text = f"{name} {say(outcome['outcome'], lang)} {when:%Y-%m-%d %H:%M} UTC"
     if outcome["code"] != "ok":
         text += f" - {outcome['detail'] or outcome['code']} [{outcome['code']}]"
+    if outcome.get("ticket"):
+        text += f" - {say('ticket', lang, outcome['ticket']['code'])}"
     return text
 
 
 def evidence_lines(outcome: Answer, lang: str) -> list[str]:
     """What is known of why a version was not kept: cause, stage, failed checks, the last lines it left behind."""
     lines = []
+    if outcome.get("steps"):
+        lines.append(f"  {say('steps', lang, ', '.join(step_names(outcome['steps'], lang)))}")
     if "cause" in outcome:
         cause = str(outcome["cause"])
         lines.append(f"  {say('cause', lang)}: {say(_CAUSES.get(cause, cause), lang)}")
@@ -289,6 +213,7 @@ def why_lines(answer: Answer, lang: str) -> list[str]:
         lines.append(f"{localized(reason, 'detail', lang)} [{reason['code']}]")
         if localized(reason, "remedy", lang):
             lines.append(f"  {say('next_step', lang)}: {localized(reason, 'remedy', lang)}")
+    lines += [help_line(told, lang) for told in (answer.get("help"),) if told]
     last = answer.get("last_outcome")
     if last is not None and last["outcome"] != "committed":
         lines += evidence_lines(last, lang)
@@ -318,28 +243,6 @@ def history_lines(answer: Answer, lang: str) -> list[str]:
 
 def help_lines(answer: Answer) -> list[str]:
     return [f"{verb:10}{text}" for verb, text in answer["verbs"].items()]
-
-
-def doctor_lines(answer: Answer, lang: str) -> list[str]:
-    """What is in order first: what is wrong, with its remedies, stands next to the prompt."""
-    levels = {
-        "ok": say("ok", lang),
-        "skipped": say("skipped", lang),
-        "warning": say("warning", lang),
-        "fault": say("fault", lang),
-    }
-    lines = []
-    for level, word in levels.items():
-        for finding in answer["findings"]:
-            if finding["level"] != level:
-                continue
-            detail = f": {finding['detail']}" if finding["detail"] else ""
-            lines.append(f"{word}: {localized(finding, 'title', lang)}{detail} [{finding['check']}]")
-            if level in ("fault", "warning"):
-                lines.append(f"  {say('next_step', lang)}: {localized(finding, 'remedy', lang)}")
-    counts = answer["counts"]
-    numbers = (counts[level] for level in ("ok", "fault", "warning", "skipped"))
-    return [*lines, say("doctor_sum", lang, *numbers)]
 
 
 def error_lines(error: Answer, lang: str) -> list[str]:

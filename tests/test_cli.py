@@ -131,6 +131,27 @@ def read_until(process: subprocess.Popen[str], word: str) -> str:
     raise AssertionError(f"{word!r} was never printed: {shown}")
 
 
+# support
+
+
+def test_a_support_bundle_is_made_and_copied_and_its_code_is_told(shell: Shell, tmp_path: Path, lab: Lab) -> None:
+    out = tmp_path / "report"
+    config = str(shell.terminal.layout.config)
+    text = shell.run("support", "--out", str(out), "--config", config)
+    kept = max((shell.terminal.layout.state / "support").iterdir())
+    assert (text.code, text.err) == (DONE, "") and out.read_bytes() == kept.read_bytes()
+    code = re.search(r"support code (\w{4}-\w{4})\n", text.out)
+    assert code is not None and code[1] in kept.name and str(out) in text.out
+    answer = shell.run("support", "--json", "--config", config).json
+    assert set(answer) == {"path", "size", "code", "sha256", "redacted"}
+    assert CHINESE.search(shell.run("support", "--config", config, lang="zh").out)
+
+
+def test_a_support_bundle_that_cannot_be_written_exits_with_4(shell: Shell, tmp_path: Path) -> None:
+    answer = shell.run("support", "--json", "--out", str(tmp_path / "none/report"))
+    assert (answer.code, answer.json["code"]) == (FAILED, "support_failed")
+
+
 # looking
 
 
@@ -219,7 +240,10 @@ def test_a_request_the_agent_does_not_understand_exits_with_2_and_says_why(
     assert (answer.code, answer.json["code"]) == (USAGE, "bad_request") and answer.json["remedy"]
 
 
-@pytest.mark.parametrize("verb", ["status", "check", "update", "cancel", "history", "why", "watch"])
+@pytest.mark.parametrize(
+    "verb",
+    ["status", "check", "update", "cancel", "history", "why", "watch", "slots", "rollback", "selftest", "network"],
+)
 def test_an_agent_that_does_not_run_exits_with_5(verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     nowhere = ["--socket", str(tmp_path / "none.sock"), "--lang", "en"]
     assert main([*nowhere, verb]) == UNREACHABLE
@@ -377,3 +401,71 @@ def test_a_bundle_for_other_hardware_exits_with_4_and_stays_in_the_history(lab: 
     last = shell.run("history", "--count", "1", "--json").json["history"]
     assert [(one["outcome"], one["code"]) for one in last] == [("failed", "wrong_hardware")]
     assert "Get the bundle for this model" in shell.run("why").out
+
+
+# looking closer, and going back
+
+
+def test_an_engineer_goes_back_and_the_payments_still_work(lab: Lab, shell: Shell) -> None:
+    refused = shell.run("rollback", "--json")
+    assert (refused.code, refused.json["code"]) == (REFUSED, "rollback_no_version")
+    assert "分区" in shell.run("rollback", lang="zh").err
+    assert shell.run("update", "--follow", str(lab.bundle("2.3.0"))).code == DONE
+    before = shell.run("status", "--json").json
+    slots = shell.run("slots")
+    assert slots.code == DONE and "can go back to" in slots.out and "可恢复至" in shell.run("slots", lang="zh").out
+    version = shell.run("slots", "--json").json["rollback"]["version"]
+    followed = shell.run("rollback", "--follow")
+    assert followed.code == DONE, followed.out
+    assert followed.out.splitlines()[-1].startswith(f"going back to {version}: committed")
+    after = shell.run("status", "--json").json
+    assert (after["booted"], before["booted"]) in (("a", "b"), ("b", "a"))
+    assert (after["last_outcome"]["kind"], after["slots"][before["booted"]]["state"]) == ("rollback", "good")
+    tests = shell.run("selftest")
+    assert tests.code == DONE and tests.out.splitlines()[0] == "1/2 payment program answers: passed"
+    assert tests.out.splitlines()[-1] == "all 2 self-tests passed"
+
+
+def test_a_self_test_that_fails_exits_with_4_and_says_which(shell: Shell) -> None:
+    os.kill(int(shell.terminal.control("state")["pids"]["payment"]), signal.SIGKILL)
+    answer, text = shell.run("selftest", "tcp", "--json"), shell.run("selftest")
+    assert (answer.code, answer.json["passed"]) == (FAILED, False) and len(answer.json["checks"]) == 1
+    assert text.code == FAILED and "1/2 payment program answers: FAILED" in text.out
+    assert text.out.splitlines()[-1] == "1 of 2 self-tests failed"
+    other = shell.run("selftest", "printer", "--json")
+    assert (other.code, other.json["code"]) == (USAGE, "bad_request") and "free_space, tcp" in other.json["detail"]
+
+
+def test_power_network_and_log_are_told_in_both_languages(lab: Lab, shell: Shell) -> None:
+    assert (
+        "that is enough for an update" in shell.run("power").out and "电量足够升级" in shell.run("power", lang="zh").out
+    )
+    assert shell.run("power", "--json").json["battery"]["percent"] == 80
+    lab.publish("2.4.0")
+    network, chinese = shell.run("network", "--json"), shell.run("network", lang="zh")
+    assert (network.code, network.json["ok"]) == (DONE, True) and network.json["bytes_per_s"] > 0
+    assert chinese.code == DONE and "可以连接升级服务器" in chinese.out
+    log = shell.run("log", "--json").json["lines"]
+    assert log and {"at", "level", "event"} <= log[-1].keys()
+    assert shell.run("log", "1").out.count("\n") == 1
+    assert shell.run("log", "0").code == USAGE
+
+
+def test_a_network_that_fails_exits_with_4_and_names_the_step_and_the_remedy(lab: Lab, shell: Shell) -> None:
+    lab.web.kill()
+    try:
+        answer = shell.run("network")
+    finally:
+        lab.web.start()
+    assert answer.code == FAILED and "[net_connect]" in answer.out and "next step: " in answer.out
+    assert answer.out.splitlines()[-1] == "the update server cannot be reached"
+
+
+def test_an_update_comes_from_a_stick(lab: Lab, shell: Shell) -> None:
+    assert (shell.run("check", "usb", "--json").json["code"]) == "fetch_no_stick"
+    stick = shell.terminal.layout.media / "sda1"
+    stick.mkdir(parents=True)
+    lab.bundle("2.5.0").rename(stick / "new.bundle")
+    assert shell.run("check", "usb").out.startswith("offered: version 2.5.0 (")
+    followed = shell.run("update", "--follow", "usb")
+    assert followed.code == DONE and followed.out.splitlines()[-1].startswith("2.5.0 committed")

@@ -92,6 +92,29 @@ def test_plain_http_must_be_allowed_explicitly() -> None:
     assert parse(GOOD + fetch + "allow_http = true\n").fetch.allow_http
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"),
+    [
+        ("time_zone", '"Europe/Berln"', "use a name like"),
+        ("time_zone", '""', "use a name like"),
+        ("time_zone", '"Europe"', "use a name like"),
+        ("time_zone", '"../zoneinfo/Europe/Berlin"', "use a name like"),
+        ("install", '["22:00-06:00", "mo 22:00-06:00"]', "is no weekday; use"),
+        ("blackout", '["12-20..12-32"]', "write month and day"),
+        ("daily_restart", '"3"', "write hours and minutes"),
+    ],
+)
+def test_a_calendar_that_cannot_be_read_is_refused_with_a_remedy(key: str, value: str, remedy: str) -> None:
+    error = refused(GOOD + f"[window]\nspread_s = 60\n{key} = {value}\n")
+    assert (error.code, error.facts["key"], error.facts["line"]) == ("config_bad_value", f"window.{key}", 14)
+    assert remedy in error.detail and "posagent.toml:14:" in error.detail
+
+
+def test_zones_of_the_systems_data_are_known() -> None:
+    for name in ("UTC", "Europe/Berlin", "Asia/Shanghai"):
+        assert parse(GOOD + f'[window]\ntime_zone = "{name}"\n').window.time_zone == name
+
+
 def test_what_is_not_toml_is_refused() -> None:
     assert refused("[terminal").code == "config_unreadable"
 

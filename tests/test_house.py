@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "posagent"
 LINES_MAX = 350
+LONG_MAX = 400
+"""Of a module that says why it is long."""
 
 ROOMS = (
     "core",
@@ -28,17 +30,24 @@ ROOMS = (
     "doctor",
     "payment",
     "field",
+    "support",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "release.cli", "doctor.service"),
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
+    *("release.cli", "doctor.service", "installer.auditor", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
 
 EXTRA = {
     "console": {"agent.api"},
     "fetcher": {"agent.api"},
-    "cli": {"agent.api", "doctor.service"},
+    "cli": {"agent.api", "doctor.service", "installer.auditor"},
+    # A zone that the system does not know is refused like any other value.
+    "config_rules": {"platform.zone"},
+    "serial_line": {"console", "platform"},
+    # It reads the agent's journal as the agent does.
+    "support.service": {"agent.journal"},
     # What the builder tries out is what terminals do.
     "release": {"platform.codecs"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.
@@ -49,10 +58,10 @@ EXTRA = {
 
 ONLY_IN = {
     "transitions": {"core.machine"},
-    "cryptography": {"core.seal", "installer.trust", "installer.engineer", "release"},
+    "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "serial": {"console.port", "field.ports"},
+    "serial": {"console.port", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},
@@ -203,6 +212,12 @@ def test_the_laptop_needs_nothing_of_the_terminals_rooms() -> None:
             assert [name for name in imports(path) if name.startswith("posagent.") and not within(name, allowed)] == []
 
 
+def test_the_laptops_program_does_without_what_only_unix_has() -> None:
+    only_unix = {"fcntl", "termios", "tty", "pty", "pwd", "grp", "resource", "syslog", "select", "selectors"}
+    found = {module: imports(path) & only_unix for module, path in modules() if module.split(".")[0] == "field"}
+    assert {module: names for module, names in found.items() if names} == {"field.ports": {"termios"}}, "in a try"
+
+
 def test_there_are_no_circles() -> None:
     graph = {
         module: {name.removeprefix("posagent.") for name in imports(path) if name.startswith("posagent.")}
@@ -228,9 +243,9 @@ def test_every_module_says_first_what_it_is_for() -> None:
 
 
 def test_modules_can_be_read_in_one_sitting() -> None:
-    long = [
-        f"{module}: {n}" for module, path in modules() if (n := len(path.read_text("utf-8").splitlines())) > LINES_MAX
-    ]
+    texts = {module: path.read_text("utf-8") for module, path in modules()}
+    most = {module: LONG_MAX if "Long, because" in text else LINES_MAX for module, text in texts.items()}
+    long = [f"{module}: {n}" for module, text in texts.items() if (n := len(text.splitlines())) > most[module]]
     assert long == []
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from posagent import texts
+from posagent import texts, texts_inspection, texts_words
+from posagent.core.energy import Supply
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.manifest import REASONS
 from posagent.core.model import OutcomeKind, State
@@ -32,34 +33,48 @@ def is_text(line: str) -> bool:
 # the table of words
 
 
-@pytest.mark.parametrize("name", texts.WORDS)
-def test_every_word_has_both_languages(name: str) -> None:
-    english, chinese = texts.WORDS[name]
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [(table, name) for table in (texts_words.WORDS, texts_inspection.WORDS) for name in table],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_every_word_has_both_languages(table: Mapping[str, tuple[str, str]], name: str) -> None:
+    english, chinese = table[name]
     assert english and not CHINESE.search(english)
-    assert CHINESE.search(chinese)
+    units = english == chinese and not re.search("[a-z]{3}", english)
+    assert CHINESE.search(chinese) or units
     assert english.count("{}") == chinese.count("{}"), "both are filled in with the same values"
 
 
-def words_asked_for() -> Iterator[str]:
-    """Names that stand in the code as `say("name", …)` or as a branch of it."""
-    for module in ("texts.py", "cli.py", "console/session.py"):
+def words_asked_for(table: str) -> Iterator[str]:
+    """Names that stand in the code as `say("name", …)` or as a branch of it, of that module's table."""
+    own = ("texts.py", "texts_inspection.py")  # the console's have a table of their own: tests/console/test_wording.py
+    for module in (*own, "cli.py", "console/session.py", "console/screen.py"):
         for node in ast.walk(ast.parse((PACKAGE / module).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("say", "span")):
-                name = node.args[0]
-                for part in (name.body, name.orelse) if isinstance(name, ast.IfExp) else (name,):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield part.value
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith(("say", "span")):
+                continue
+            where = ast.unparse(node.func).rpartition(".")[0] or module.removesuffix(".py")
+            name = node.args[0]
+            for part in (name.body, name.orelse) if isinstance(name, ast.IfExp) else (name,):
+                if where == table and isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield part.value
 
 
 def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
     by_value = (
         {kind.value for kind in OutcomeKind}
         | {"running", "on_trial", "good", "bad", "writing", "complete"}
-        | {"delta", "full", "go", "wait"}
+        | {"delta", "full", "rollback", "go", "wait"}
+        | {"started", "back_started"}
         | set(REASONS)
     )
     causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}
-    assert set(words_asked_for()) | by_value | causes == texts.WORDS.keys()
+    assert set(words_asked_for("texts")) | by_value | causes == texts_words.WORDS.keys()
+    supplies = {supply.value for supply in Supply} - {Supply.BATTERY.value}
+    steps = {"link", "dns", "connect", "tls", "repository", "rate"}
+    assert set(words_asked_for("texts_inspection")) | supplies | steps | {"rising", "falling"} == (
+        texts_inspection.WORDS.keys()
+    )
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,9 @@ def prepare() -> tuple[dict[str, Path], dict[str, str]]:
         digests = {"factory": hashlib.file_digest(image, "sha256").hexdigest()}
     bundles = {}
     for fault, version in life.VERSIONS.items():
-        bundles[fault] = variant.build(BUILT / f"bundles/{version}-{fault}.bundle", version, fault)
+        bundles[fault] = variant.build(
+            BUILT / f"bundles/{version}-{fault}.bundle", version, fault, delta=fault not in life.WHOLE
+        )
         digests[fault] = bundle.show(bundles[fault])["manifests"][0]["image_sha256"]
     return bundles, digests
 

@@ -25,7 +25,7 @@ POWER = "power"
 BOOT_MARKERS = (UBOOT, KERNEL, POWER)
 """What comes again after every cut."""
 FLOW = ("idle", "download", "verify", "ready", "install", "activate", "selftest", "commit", "rollback")
-SPAN_S = {UBOOT: 3.0, KERNEL: 25.0, POWER: 50.0, "download": 8.0, "verify": 2.0, "install": 40.0, "activate": 12.0}
+SPAN_S = {UBOOT: 3.0, KERNEL: 25.0, POWER: 50.0, "download": 20.0, "verify": 20.0, "install": 40.0, "activate": 12.0}
 SPAN_S |= {"selftest": 8.0, "commit": 2.0, "rollback": 8.0}
 """How far behind its marker a cut falls at most: about as long as that phase lasts here."""
 WAYS = {
@@ -41,7 +41,9 @@ ENDS = {
 }
 """Outcome, its code, and the slot that runs then."""
 VERSIONS = {"none": "2.0.0", "panic": "2.1.0", "test-fails": "2.2.0"}
-MARKER_S = 400.0
+WHOLE = frozenset({"panic"})
+"""Versions that are offered without a delta."""
+MARKER_S = 600.0
 OFF_S = 0.3
 MIB = 1 << 20
 SLOT_BYTES = 192 * MIB
@@ -251,9 +253,8 @@ class Life:
             record.lost.append(f"the ledger is {ledger}")
         elif numbers != sorted(set(numbers)) or (numbers and numbers[-1] > int(ledger[0])):
             record.lost.append(f"{ledger[0]} payments are left of those acknowledged up to {max(numbers)}")
-        for fired, powered, cut in zip(
-            record.fired, self._powered, [*self._powered[1:], time.monotonic()], strict=True
-        ):
+        ends = [*self._powered[1:], time.monotonic()]
+        for fired, powered, cut in zip(record.fired, self._powered, ends, strict=False):
             fired.sells_s = next((round(at - powered, 1) for at, _ in paid if powered < at < cut), None)
 
 

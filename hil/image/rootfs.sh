@@ -23,11 +23,11 @@ printf '\n[trust]\nimage_built_at = %s\n' "$(date +%s)" >>"$tree/etc/posagent/po
 
 # The root file system is read-only, so users are made now.
 systemd-sysusers --root="$tree"
-for user in posagent posagent-fetch posagent-test; do # it only warns about lines that it does not take
+for user in posagent posagent-fetch posagent-test posagent-support; do # it only warns about lines that it does not take
     grep -q "^$user:" "$tree/etc/passwd"
 done
 systemctl -q --root="$tree" enable posagentd.service posagent-shutdown.service posagent-installer.socket \
-    posagent-fetcher.socket posagent-selftest.socket posagent-trial@a.timer posagent-trial@b.timer \
+    posagent-fetcher.socket posagent-selftest.socket posagent-support.socket posagent-trial@a.timer posagent-trial@b.timer \
     payment.service terminal-network.service
 systemctl -q --root="$tree" set-default multi-user.target
 # What this terminal has no use for costs seconds of each start under emulation.

@@ -71,13 +71,23 @@ def _debugfs(path: Path, requests: str, *options: str) -> str:
     return subprocess.run(command, input=requests, check=True, capture_output=True, text=True).stdout
 
 
-def build(out: Path, version: str, fault: str = "none") -> Path:
-    """A signed bundle of such an image. Raises also posagent.core.errors.PosagentError."""
+def build(out: Path, version: str, fault: str = "none", *, delta: bool = True) -> Path:
+    """A signed bundle of such an image, with a delta from the factory's or without.
+
+    Raises also posagent.core.errors.PosagentError."""
     with tempfile.TemporaryDirectory(dir=BUILT) as scratch:
         made = image(Path(scratch) / "rootfs.ext4", version, fault)
         keys = BUILT / "keys"
         out.parent.mkdir(parents=True, exist_ok=True)
-        return bundle.build(made, version=version, compatible=[HARDWARE], keys_dir=keys, out=out, level=LEVEL)
+        return bundle.build(
+            made,
+            version=version,
+            compatible=[HARDWARE],
+            keys_dir=keys,
+            out=out,
+            sources=[BUILT / "rootfs.ext4"] if delta else [],
+            level=LEVEL,
+        )
 
 
 def main() -> None:

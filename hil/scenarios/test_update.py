@@ -91,6 +91,29 @@ def test_there_and_back_again(terminal: Terminal) -> None:
     assert [one["version"] for one in terminal.ask("history")["history"]] == ["2.0.0", "2.1.0"]
 
 
+@pytest.mark.parametrize("cut_in", [None, "activate", "selftest"])
+def test_an_engineer_goes_back_to_the_version_before_and_payments_keep_working(
+    terminal: Terminal, cut_in: str | None
+) -> None:
+    terminal.wait_state("idle", STATE_S)
+    before = terminal.slot_booted()
+    terminal.publish("2.0.0")
+    committed(terminal, update(terminal))
+    newer = terminal.slot_booted()
+    assert terminal.ask("slots")["rollback"]["possible"]
+    name = terminal.ask("rollback")["id"]
+    if cut_in is not None:
+        terminal.wait_state(cut_in, STATE_S)
+        terminal.power_cut(0.5)
+    outcome = terminal.wait_outcome(name, UPDATE_S)
+    assert (outcome["outcome"], outcome["kind"], outcome["from_version"]) == ("committed", "rollback", "2.0.0")
+    assert terminal.slot_booted() == before != newer
+    terminal.wait_state("idle", STATE_S)
+    assert terminal.ask("selftest")["passed"], "the payment program answers"
+    slots = terminal.ask("slots")
+    assert (slots["slots"][newer]["state"], slots["order"]) == ("good", [before, newer])
+
+
 def test_a_power_cut_while_nothing_is_done_changes_nothing(terminal: Terminal) -> None:
     terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posagent.agent import answers
-from posagent.agent.download import Download, lost
+from posagent.agent.download import Download
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.errand import Deadlines, Errand, Workers
-from posagent.core import policy
+from posagent.core import ladder, policy
 from posagent.core.deadline import Deadline
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
 from posagent.core.model import Command, Event, Observation, Occurrence, Situation, Update
@@ -152,15 +152,15 @@ class UpdateActors:
                 case "fetch":
                     known = "tables" in args  # until then nobody knows what else is needed
                     self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH, known)
+                case "probe":  # whatever comes of it
+                    self._start(workers.fetcher, verb, args, then, lambda _: then(""), deadlines.fetch_s)
                 case "plan":
                     self._start(workers.installer, verb, args, then, failed, deadlines.check_s)
                 case _:
                     self._installer(verb, args, then, failed, deadlines.install_s)
 
-        def failed(error: PosagentError) -> None:
-            self._failing(Event.FETCH_FAILED, **lost(update, error))(error)
-
-        begin = Download(update, ask=ask, post=self._post, failed=failed).begin
+        failed, probe = self._failing(Event.FETCH_FAILED), ladder.checks_network(self._engine.situation.failure)
+        begin = Download(update, ask=ask, post=self._post, failed=failed, probe=probe).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
@@ -170,8 +170,7 @@ class UpdateActors:
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
-            event = Event.REJECTED if hopeless else Event.CHECK_FAILED
-            self._failing(event, **lost(update, error))(error)
+            self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED)(error)
 
         args = {"bundle": update.bundle}
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
@@ -245,18 +244,18 @@ class UpdateActors:
         self._confirm("mark_good", lambda _: self._post(Event.MARKED_GOOD), self._failing(Event.MARK_FAILED))
 
     def _mark_bad(self, update: Any) -> None:
+        self._leave("mark_bad", update, Event.MARKED_BAD)
+
+    def _disarm(self, update: Any) -> None:
+        self._leave("disarm", update, Event.DISARMED)
+
+    def _leave(self, verb: str, update: Any, done: Event) -> None:
         def failed(error: PosagentError) -> None:
             if CATALOGUE[error.code].retry is Retry.NEVER:
                 self._engine.report_problem(error)  # the update ends here, what it leaves does not
             self._failing(Event.MARK_FAILED)(error)
 
-        self._installer(
-            "mark_bad",
-            {"slot": update.target},
-            lambda _: self._post(Event.MARKED_BAD),
-            failed,
-            self._deadlines.verb_s,
-        )
+        self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
 
     # how a worker is asked
 
@@ -342,9 +341,6 @@ class UpdateActors:
 
     def _failing(self, event: Event, **changes: Any) -> Callable[[PosagentError], None]:
         def post(error: PosagentError) -> None:
-            failure: dict[str, Any] = {"code": error.code, "detail": error.detail}
-            if type(error.facts.get("retry_after_s")) is int:
-                failure["retry_after_s"] = error.facts["retry_after_s"]
-            self._post(event, failure=failure, **({"update": changes} if changes else {}))
+            self._post(event, failure=answers.failure(error), **({"update": changes} if changes else {}))
 
         return post

@@ -1,22 +1,37 @@
 """What workers answer, taken apart with suspicion: one that talks nonsense is in trouble, the agent is not.
 
 Rules: nothing else looks into a worker's message. What has the wrong shape is the error `internal` of that verb, and
-is tried again or given up like every other trouble.
+is tried again or given up like every other trouble. What tests and kernels say is kept, so card numbers are taken out
+of it here.
 """
 
 from __future__ import annotations
 
+import binascii
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from posagent.agent.download import Fetched, Plan
 from posagent.agent.engine import Progress
-from posagent.core import pieces
-from posagent.core.errors import PosagentError
-from posagent.core.model import Observation, SlotView
+from posagent.core import pieces, redact
+from posagent.core.errors import CATALOGUE, PosagentError
+from posagent.core.model import DETAIL_CHARACTERS_MAX, Observation, SlotView
 from posagent.core.ports import Message, ResetCause
 
 _NUMBER_END = 1 << 63
+_CODE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A support bundle; `redacted` counts what was taken out of it."""
+
+    file: bytes
+    sha256: str
+    code: str
+    redacted: int
 
 
 def read(verb: str, message: Message) -> Any:
@@ -31,6 +46,14 @@ def read(verb: str, message: Message) -> Any:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PosagentError("internal", f"the answer to {verb} is not understood") from None
     raise trouble
+
+
+def failure(error: PosagentError) -> dict[str, Any]:
+    """What the journal keeps of a worker's trouble."""
+    told: dict[str, Any] = {"code": error.code, "detail": error.detail}
+    if type(error.facts.get("retry_after_s")) is int:
+        told["retry_after_s"] = error.facts["retry_after_s"]
+    return told
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:
@@ -54,6 +77,77 @@ def _nothing(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return data
 
 
+def tested(message: Message) -> Message:
+    """What the self-test worker says to a person who asked. Raises PosagentError as `read`."""
+    return _passed_on("run", message, _test_step, _test_result)
+
+
+def probed(message: Message) -> Message:
+    """What the fetcher says of the network, with the remedies. Raises PosagentError as `read`."""
+    return _passed_on("probe", message, _network_step, _network)
+
+
+def _passed_on(
+    verb: str,
+    message: Message,
+    step: Callable[[Mapping[str, Any]], dict[str, Any]],
+    result: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> Message:
+    try:
+        if "progress" in message:
+            return {"progress": step(message["progress"])}
+        if "error" not in message:
+            return {"result": result(message["result"])}
+        trouble = PosagentError.from_dict(message["error"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise PosagentError("internal", f"the answer to {verb} is not understood") from None
+    raise trouble
+
+
+def _flag(data: Mapping[str, Any], key: str) -> bool:
+    if type(data[key]) is not bool:
+        raise TypeError(key)
+    return bool(data[key])
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= float(value) < _NUMBER_END:  # type: ignore[arg-type]
+        raise ValueError(value)
+    return float(value)  # type: ignore[arg-type]
+
+
+def _test_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {name: _number(data[name]) for name in ("done", "total")}
+    return {"check": _text(data, "check"), "passed": _flag(data, "passed"), **numbers}
+
+
+def _test_result(data: Mapping[str, Any]) -> dict[str, Any]:
+    checks = [
+        {
+            **{key: _text(one, key) for key in ("name", "kind", "detail")},
+            "passed": _flag(one, "passed"),
+            "seconds": _seconds(one["seconds"]),
+        }
+        for one in list(data["checks"])
+    ]
+    return {"passed": _flag(data, "passed"), "deadline": _flag(data, "deadline"), "checks": checks}
+
+
+def _network_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"step": _text(data, "step"), "ok": _flag(data, "ok"), "detail": _text(data, "detail")}
+    told["ms"] = None if data["ms"] is None else _number(data["ms"])
+    if not told["ok"]:
+        spec = CATALOGUE[_text(data, "code")]
+        told |= {"code": spec.code, "meaning": spec.meaning, "remedy": spec.remedy, "remedy_zh": spec.remedy_zh}
+    return told
+
+
+def _network(data: Mapping[str, Any]) -> dict[str, Any]:
+    rate = data["bytes_per_s"]
+    steps = [_network_step(one) for one in list(data["steps"])]
+    return {"ok": _flag(data, "ok"), "steps": steps, "bytes_per_s": None if rate is None else _number(rate)}
+
+
 def _observation(data: Mapping[str, Any]) -> Observation:
     slots = {
         name: SlotView(**{key: view[key] for key in SlotView.__dataclass_fields__ if key in view})
@@ -70,10 +164,10 @@ def _observation(data: Mapping[str, Any]) -> Observation:
         order=tuple(map(str, data["order"])),
         slots=slots,
         floor=int(data.get("floor", 0)),
-        contradictions=tuple(map(str, data.get("contradictions", ()))),
+        contradictions=tuple(redact.cards(str(text)) for text in data.get("contradictions", ())),
         reset=ResetCause(data.get("reset", ResetCause.UNKNOWN)),
         boot_id=str(data.get("boot_id", "")),
-        log=tuple(map(str, data.get("log", ()))),
+        log=tuple(redact.cards(str(line)) for line in data.get("log", ())),
     )
     if not set(seen.order) <= slots.keys():
         raise ValueError("order")
@@ -86,7 +180,7 @@ def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
     """None when all passed, else the failure."""
     if data["passed"] is True:
         return None
-    checks = [dict(check) for check in data["checks"]]
+    checks = [dict(redact.clean(check)) for check in data["checks"]]
     said = [(check["passed"], f"{_text(check, 'name')}: {_text(check, 'detail')}") for check in checks]
     broken = next((text for passed, text in said if not passed), "?: no checks")
     code = "selftest_deadline" if data.get("deadline") else "selftest_failed"
@@ -98,6 +192,24 @@ def _fetched(data: Mapping[str, Any]) -> Fetched:
         raise ValueError("complete")
     counts = _number(data["length"]), _number(data["bytes_refetched"])
     return Fetched(_text(data, "bundle"), counts[0], data["complete"], counts[1])
+
+
+def _probed(data: Mapping[str, Any]) -> str:
+    """The step at which the way to the server ends, and why; nothing where it does not, or where no server is
+    configured to which it could lead."""
+    last = list(data["steps"])[-1:]
+    failed = [
+        one for one in last if one["ok"] is not True and (one["step"], one.get("code")) != ("dns", "fetch_pointer")
+    ]
+    said = [f"{_text(one, 'step')}: {_text(one, 'detail')}" for one in failed]
+    return redact.cards(said[0])[:DETAIL_CHARACTERS_MAX] if said else ""
+
+
+def _sealed(data: Mapping[str, Any]) -> Sealed:
+    file, code = binascii.a2b_base64(_text(data, "file"), strict_mode=True), _text(data, "code")
+    if not _CODE.fullmatch(code):
+        raise ValueError("code")
+    return Sealed(file=file, sha256=_text(data, "sha256"), code=code, redacted=_number(data["redacted"]))
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,5 +255,7 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "plan": _planned,
     "check": _checked,
     "run": _tests,
+    "probe": _probed,
+    "make": _sealed,
     "look": _offer,
 }

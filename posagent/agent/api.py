@@ -3,51 +3,46 @@
 Owns: the shape of every answer (docs/how-it-works.md shows them). The AF_UNIX socket, the serial console and later
 the fleet server all call `call`.
 Rules: answers are plain JSON values; a refusal is a PosagentError with code, remedy and, for a critical section, the
-seconds until it ends.
+seconds until it ends. Whatever others have said is in them, and card numbers are taken out of it.
 """
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from posagent.agent import answers, assessment, status, why
+import posagent
+from posagent.agent import answers, assessment, back, power, status, why
+from posagent.agent.audit import COUNT_MAX
 from posagent.agent.engine import Engine, Progress
+from posagent.agent.evidence import Evidence
+from posagent.agent.inspection import Inspection
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support
+from posagent.agent.verbs import VERBS, Clean, Reply, whole
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.model import Event, Observation, Occurrence, State
 from posagent.core.ports import Message, Worker
 
-Reply = Callable[[Message], None]
 HangUp = Callable[[], None]
 
-LOOK_VERBS = ("status", "why", "estimate", "help", "history", "check", "watch", "follow")
-"""Verbs that change nothing."""
-
-VERBS: Mapping[str, str] = {
-    "status": "what runs here, what the update does, which gates are closed",
-    "check": "is there something newer: what it is, how long it takes, and whether it can begin",
-    "estimate": "how long the update still takes, and for how long no payment can be taken",
-    "update": "fetch and install: from the repository, a URL or a local file",
-    "cancel": "stop the update, unless it is in its critical section",
-    "defer": "put the update off for some hours",
-    "confirm": "agree that the update that asks for it may be installed",
-    "history": "how earlier updates ended",
-    "why": "why nothing happens now, or why the last update ended as it did",
-    "watch": "status after every change, until the caller hangs up",
-    "follow": "status until the update with this id has ended, then its outcome",
-    "payment": "for payment applications: what they hold (docs/payment.md)",
-    "help": "this list",
-}
-
+USB = "usb"
+"""The source that is whatever stick is plugged in."""
 _SOURCE_CHARACTERS_MAX = 2048
+LOG_LINES_MAX = 200
 DEFER_HOURS_MAX = 12
 
 
 def _no_hang_up() -> None:
     return None
+
+
+def _told(reply: Reply, result: Any) -> HangUp:
+    reply({"result": result})
+    return _no_hang_up
 
 
 class AgentApi:
@@ -61,18 +56,26 @@ class AgentApi:
         terminal: str,
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         payments: Payments | None = None,
+        inspection: Inspection,
+        evidence: Evidence | None = None,
+        support: Support | None = None,
     ) -> None:
         self._engine = engine
         self._fetcher = fetcher
         self._terminal = terminal
         self._new_id = new_id
+        self._evidence = evidence
+        self._inspection = inspection
         self._watchers: list[Callable[[], None]] = []
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
+        if support is not None:
+            self._bundles, self._support = support, self._make_bundle
 
     def call(self, verb: str, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """Answer through `reply`: progress messages, then one result or error. Returns how to hang up."""
+        reply = Clean(reply)
         if verb not in VERBS or not hasattr(self, f"_{verb}"):
             reply({"error": PosagentError("unknown_verb", f"no command {verb[:40]!r}").as_dict()})
             return _no_hang_up
@@ -85,6 +88,7 @@ class AgentApi:
 
     def changed(self) -> None:
         """Tell the followers; called after every decision and while work proceeds."""
+        self._inspection.give_way(critical=self._engine.critical, fetching=self._engine.fetching)
         for watcher in tuple(self._watchers):
             watcher()
 
@@ -94,27 +98,52 @@ class AgentApi:
         return status.of(self._engine, self._terminal, self._alarms())
 
     def _status(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": self.status()})
-        return _no_hang_up
+        return _told(reply, self.status())
 
     def _help(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": {"verbs": dict(VERBS)}})
-        return _no_hang_up
+        return _told(reply, {"verbs": dict(VERBS)})
 
     def _history(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        count = args.get("count", 20)
-        if type(count) is not int or not 1 <= count <= 1000:
-            raise PosagentError("bad_request", "count must be a number from 1 to 1000")
-        reply({"result": {"history": list(self._engine.situation.outcomes[-count:])}})
-        return _no_hang_up
+        count = whole(args, "count", 1, 1000, 20)
+        return _told(reply, {"history": list(self._engine.situation.outcomes[-count:])})
+
+    def _audit(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        count = whole(args, "count", 1, COUNT_MAX, 20)
+        return _told(reply, self._evidence.answer(count) if self._evidence else {"records": [], "size": 0, "key": ""})
+
+    def _slots(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        return _told(reply, back.slots(self._engine, self._seen()))
+
+    def _power(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        return _told(reply, power.answer(self._engine))
+
+    def _log(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        count = whole(args, "count", 1, LOG_LINES_MAX, 20)
+        return _told(reply, {"lines": list(self._inspection.lines(count))})
+
+    def _version(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        told = {"terminal": self._terminal, "version": posagent.__version__, "running": self._booted_version()}
+        return _told(reply, told)
+
+    def _network(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+        if self._engine.fetching:
+            raise Refusal("busy", "the fetcher is busy with the download")
+        return self._inspection.network.ask(reply)
+
+    def _selftest(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        suite = args.get("suite", "")
+        if not isinstance(suite, str):
+            raise PosagentError("bad_request", "suite must be a kind of checks")
+        self._seen()
+        if self._engine.critical:
+            raise why.critical(self._engine)
+        return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": why.answer(self._engine, self._alarms())})
-        return _no_hang_up
+        return _told(reply, self.why())
 
     def _estimate(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        reply({"result": status.estimated(self._engine)})
-        return _no_hang_up
+        return _told(reply, status.estimated(self._engine))
 
     def _watch(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return self._subscribe(lambda: reply({"progress": self.status()}))
@@ -131,17 +160,20 @@ class AgentApi:
 
     # what changes something
 
-    def _check(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
+    def _check(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        source = args.get("source", "")
+        if source not in ("", USB):
+            raise PosagentError("bad_request", f"source must be {USB}, or nothing for the repository")
         if self._engine.situation.state is State.DOWNLOAD:
             raise Refusal("busy", "the fetcher is busy with the download")
 
         def answered(offer: Mapping[str, Any] | None) -> None:
             reply({"result": assessment.of(self._engine, offer)})
 
-        return self._look(answered, reply)
+        return self._look(source, answered, reply)
 
-    def _look(self, then: Callable[[Mapping[str, Any] | None], None], reply: Reply) -> HangUp:
-        """Ask the fetcher what the repository offers; nothing newer than what runs here counts as nothing."""
+    def _look(self, source: str, then: Callable[[Mapping[str, Any] | None], None], reply: Reply) -> HangUp:
+        """Ask the fetcher what the repository or the stick offers; nothing but what runs here counts as nothing."""
 
         def notify(message: Message) -> None:
             try:
@@ -151,7 +183,7 @@ class AgentApi:
             except PosagentError as error:
                 reply({"error": error.as_dict()})
 
-        return self._fetcher.start("look", {}, notify).cancel
+        return self._fetcher.start("look", {"source": source} if source else {}, notify).cancel
 
     def _booted_version(self) -> str:
         seen = self._engine.observation
@@ -162,13 +194,13 @@ class AgentApi:
         if not isinstance(source, str) or len(source) > _SOURCE_CHARACTERS_MAX or not source.isprintable():
             raise PosagentError("bad_request", "source must be a URL or an absolute path")
         waiting = self._engine.situation.update
-        if at_once and not source and waiting is not None and not self._engine.critical:
+        if at_once and not source and waiting is not None and not (self._engine.critical or waiting.goes_back):
             self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": {"at_once": True}}))
             reply({"result": {"id": waiting.id, "version": waiting.version}})
             return _no_hang_up
-        if source:
+        if source not in ("", USB):
             if not source.startswith(("/", "https://", "http://")):
-                raise PosagentError("bad_request", "source must be a URL or an absolute path")
+                raise PosagentError("bad_request", f"source must be a URL, an absolute path or {USB}")
             return self._begin({"url": source, "at_once": at_once}, reply, caller)
         self._ask(
             Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": self._beginning({"url": ""}, caller)}), dry=True
@@ -179,7 +211,7 @@ class AgentApi:
                 raise Refusal("no_update")
             self._begin({**offer, "at_once": at_once}, reply, caller)
 
-        return self._look(offered, reply)
+        return self._look(source, offered, reply)
 
     def _beginning(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
         seen = self._seen()
@@ -215,8 +247,16 @@ class AgentApi:
     def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         begins = self._beginning(offer, caller)
         self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
-        reply({"result": {"id": begins["id"], "version": begins["version"]}})
-        return _no_hang_up
+        return _told(reply, {"id": begins["id"], "version": begins["version"]})
+
+    def _rollback(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        seen, name = self._seen(), self._new_id()
+        asked = back.beginning(self._engine, seen, name, caller)
+        refusal = self._engine.would(asked).refusal
+        if refusal in back.REFUSALS:
+            raise back.refused(refusal, seen)
+        self._ask(asked)
+        return _told(reply, {"id": name, "version": asked.data["begins"]["version"]})
 
     def _follow(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         """Status after every change; the result is how this very update ended."""
@@ -246,25 +286,34 @@ class AgentApi:
 
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
-        reply({"result": {"cancelled": True}})
-        return _no_hang_up
+        return _told(reply, {"cancelled": True})
 
     def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
-        hours = args.get("hours", 1)
-        if type(hours) is not int or not 1 <= hours <= DEFER_HOURS_MAX:
-            raise PosagentError("bad_request", f"hours must be a number from 1 to {DEFER_HOURS_MAX}")
+        hours = whole(args, "hours", 1, DEFER_HOURS_MAX, 1)
         update = self._engine.situation.update
         until = round(self._engine.now() + hours * 3600, 3)
         changes = {"deferred_until": until, "deferrals": update.deferrals + 1 if update else 0}
         self._ask(Occurrence(event=Event.DEFER_REQUESTED, data={"update": {**changes, "deferred_by": caller}}))
-        reply({"result": {"deferred_until": until}})
-        return _no_hang_up
+        return _told(reply, {"deferred_until": until})
 
     def _confirm(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         changes = {"consent_by": caller, "consent_at": round(self._engine.now(), 3)}
         self._ask(Occurrence(event=Event.CONSENT_GIVEN, data={"update": changes}))
-        reply({"result": {"confirmed": True}})
+        return _told(reply, {"confirmed": True})
+
+    def _make_bundle(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
+        """`{file?: true, checks?}`: `{path, size, code, sha256, redacted}`, and the sealed file in base64 if wanted. It
+        is kept, even where whoever asked does not wait for it."""
+
+        def made(told: dict[str, Any], file: bytes) -> None:
+            shown = {"file": binascii.b2a_base64(file, newline=False).decode()} if args.get("file") is True else {}
+            reply({"result": {**told, **shown}})
+
+        self._bundles.make(args.get("checks"), made, reply)
         return _no_hang_up
+
+    def why(self) -> dict[str, Any]:
+        return why.answer(self._engine, self._alarms())
 
     def _ask(self, occurrence: Occurrence, dry: bool = False) -> None:
         """Post a person's event; a refusal is raised. `dry` only asks whether it would be refused."""

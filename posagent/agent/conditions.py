@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from posagent.agent.habits import Habits
 from posagent.agent.payment import Payments
-from posagent.core import estimate, policy, schedule
-from posagent.core.energy import EnergyLimits
+from posagent.core import energy, estimate, policy, schedule
+from posagent.core.energy import Budget, EnergyLimits
 from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
 from posagent.core.hours import Calendar, parse_window
 from posagent.core.link import LinkRate
@@ -44,8 +44,22 @@ class Progress:
     step: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """What the terminal lives on, and what an installation needs of it for `need_s` seconds; `charge_s` as in
+    core.energy."""
+
+    reading: PowerReading
+    trend: Trend
+    need_s: float
+    budget: Budget | None
+    charge_s: float | None
+    capacity_wh_default: float
+
+
 class Conditions:
-    """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet."""
+    """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet. `up_s`, how
+    long the terminal has run, is the agent's own time where it starts with the terminal."""
 
     def __init__(
         self,
@@ -59,8 +73,11 @@ class Conditions:
         terminal: str = "",
         floor_s: float = 0.0,
         quiet_hours: bool = False,
+        up_s: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
+        began_s = clock.monotonic()
+        self.up_s = up_s or (lambda: clock.monotonic() - began_s)
         self._power = power
         self._limits = limits
         self._payments = payments
@@ -101,6 +118,19 @@ class Conditions:
             found += self._people(update, situation, forecast)
         self._were_open = frozenset(gate.name for gate in found if gate.open)
         return found
+
+    def supply(self, situation: Situation, running: Running) -> Supply:
+        reading, limits = self._look(), self._limits
+        need_s = self.forecast(situation, running).together(INSTALL, ACTIVATE, SELFTEST, ROLLBACK).p90
+        asked = (reading, self._trend, limits, need_s, State.INSTALL)
+        return Supply(
+            reading=reading,
+            trend=self._trend,
+            need_s=need_s,
+            budget=energy.budget(*asked),
+            charge_s=energy.enough_in_s(*asked),
+            capacity_wh_default=limits.capacity_wh_default,
+        )
 
     def _people(self, update: Update, situation: Situation, forecast: Forecast) -> tuple[Gate, ...]:
         """Once it has begun, it goes on."""
@@ -145,7 +175,10 @@ class Conditions:
         calendar = self._calendar
         if self._quiet_hours and not calendar.windows and not quiet.learned:
             calendar = dataclasses.replace(calendar, windows=(NIGHT,))
-        made = plan(wish, calendar, quiet, Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s))
+        last = situation.last_outcome or {}
+        updated_s = float(last.get("at", 0)) if last.get("restarted") else None
+        moment = Moment(wall_s=now_s, floor_s=floor_s, idle_s=idle_s, up_s=self.up_s(), updated_s=updated_s)
+        made = plan(wish, calendar, quiet, moment)
         # without a clock every payment puts it off: nothing to remember
         self._planned = (key, now_s, made) if made.why is not Why.CLOCK_UNKNOWN else None
         return made

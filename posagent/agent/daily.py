@@ -1,9 +1,10 @@
 """The terminal's one daily restart (PCI: memory is initialised anew at least once a day), where the agent makes it.
 
-Rules: an update's own restart takes its place: on a day on which the terminal has restarted for an update there is
-none. One that is planned to begin soon, or under way, is waited for, but it may not come: then the terminal restarts
-after all. With a clock that cannot be right it restarts when it has run for a day. A payment under way puts it off by
-minutes, not longer than `PUT_OFF_S_MAX`: then it waits for the next day, and the status says so.
+Rules: it is made at its time, unless the terminal has started within the hour before (core.window): for an update,
+which is planned so, or for whatever reason. An update that is planned to begin soon, or under way, is waited for, but
+it may not come: then the terminal restarts after all. With a clock that cannot be right it restarts when it has run for
+a day. A payment under way puts it off by minutes, not longer than `PUT_OFF_S_MAX`: then it waits for the next day, and
+the status says so.
 """
 
 from __future__ import annotations
@@ -15,23 +16,30 @@ from posagent.core.errors import PosagentError
 from posagent.core.hours import DAY_S, Calendar, spells
 from posagent.core.model import Event, Gate, Occurrence, State
 from posagent.core.ports import Clock, Timers
+from posagent.core.window import STANDS_S
 
 AGAIN_S = 60.0
 LOOK_S = 3600.0
 """So often the clock is looked at: it may have been set since, and a day would go by."""
 PUT_OFF_S_MAX = 3 * 3600.0
-JOINS_S = 2 * 3600.0
-"""An update that is planned to begin so soon restarts the terminal itself."""
 
 
 class DailyRestart:
-    """`may` is the gate of the payment applications; `begin` it when the hardware is known."""
+    """`may` is the gate of the payment applications, `up_s` says how long the terminal has run; `begin` it when the
+    hardware is known."""
 
     def __init__(
-        self, *, engine: Engine, timers: Timers, clock: Clock, calendar: Calendar, may: Callable[[], Gate]
+        self,
+        *,
+        engine: Engine,
+        timers: Timers,
+        clock: Clock,
+        calendar: Calendar,
+        may: Callable[[], Gate],
+        up_s: Callable[[], float],
     ) -> None:
         self._engine, self._timers, self._clock = engine, timers, clock
-        self._calendar, self._may = calendar, may
+        self._calendar, self._may, self._up_s = calendar, may, up_s
         self._began = clock.monotonic()
 
     def begin(self) -> None:
@@ -61,23 +69,18 @@ class DailyRestart:
             return
         now_s = self._clock.wall()
         late_s = now_s - moment
-        if self._taken(moment) or late_s > PUT_OFF_S_MAX:
+        if now_s - self._up_s() >= moment - STANDS_S or late_s > PUT_OFF_S_MAX:
             if late_s > PUT_OFF_S_MAX:
                 self._engine.report_problem(PosagentError("restart_put_off"))
             self.begin()
-        elif late_s < 0 or self._engine.critical or not self._may().open or (late_s < JOINS_S and self._planned()):
+        elif late_s < 0 or self._engine.critical or not self._may().open or (late_s < STANDS_S and self._planned()):
             self._timers.call_later(max(AGAIN_S, moment - now_s), lambda: self._due(moment))
         else:
             self._engine.post(Occurrence(event=Event.RESTART_DUE))
-
-    def _taken(self, moment: float) -> bool:
-        """An update has restarted the terminal around that moment."""
-        last = self._engine.situation.last_outcome
-        return last is not None and abs(float(last.get("at", 0)) - moment) < JOINS_S and bool(last.get("restarted"))
 
     def _planned(self) -> bool:
         """An update is about to restart it, if its other gates open."""
         if self._engine.situation.state is not State.READY:
             return False
         plan = self._engine.plan()
-        return plan is not None and plan.start_s is not None and plan.start_s - self._clock.wall() < JOINS_S
+        return plan is not None and plan.start_s is not None and plan.start_s - self._clock.wall() < STANDS_S

@@ -39,18 +39,26 @@ class Fetched(NamedTuple):
 
 
 class Ask(Protocol):
-    """Asks the worker that knows the verb (`fetch`, `plan`, `stage`), and hands on what it answers."""
+    """Asks the worker that knows the verb (`probe`, `fetch`, `plan`, `stage`), and hands on what it answers."""
 
     def __call__(self, verb: str, args: Mapping[str, Any], then: Callable[[Any], None]) -> None: ...
 
 
 class Download:
-    """The download of one update. `post` raises events with what is known of it then; `failed` gets the trouble."""
+    """The download of one update. `post` raises events with what is known of it then; `failed` gets the trouble;
+    `probe` to have the network looked at before it begins."""
 
     def __init__(
-        self, update: Update, *, ask: Ask, post: Callable[..., None], failed: Callable[[PosagentError], None]
+        self,
+        update: Update,
+        *,
+        ask: Ask,
+        post: Callable[..., None],
+        failed: Callable[[PosagentError], None],
+        probe: bool = False,
     ) -> None:
         self._update, self._ask, self._post, self._failed = update, ask, post, failed
+        self._probe = probe
         self._args: dict[str, Any] = {"id": update.spool, "source": update.source}
         if update.length is not None:
             self._args |= {"length": update.length, "sha256": update.sha256}
@@ -61,6 +69,15 @@ class Download:
         self._refused = bool(update.refused)
 
     def begin(self, _: object = None) -> None:
+        if self._probe:
+            self._ask("probe", {}, self._probed)
+        else:
+            self._ask("fetch", self._args, self._look)
+
+    def _probed(self, found: str) -> None:
+        """What is wrong with the network is only told: the attempt is made all the same."""
+        if found != self._update.found:
+            self._post(Event.PROGRESSED, update={"found": found})
         self._ask("fetch", self._args, self._look)
 
     def _look(self, fetched: Fetched) -> None:
@@ -96,10 +113,3 @@ class Download:
         self._streamed = True
         args = {"bundle": fetched.bundle, "slot": self._update.target, "update_id": self._update.id}
         self._ask("stage", args, lambda _: self._look(fetched))
-
-
-def lost(update: Update, error: PosagentError) -> dict[str, Any]:
-    """What a corrupt download changes: it is made again, and all of its bytes come twice."""
-    if error.code != "payload_corrupt":
-        return {}
-    return {"downloads": update.downloads + 1, "bytes_lost": update.bytes_lost + update.bytes_fetched}

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from posagent.agent.conditions import Conditions
+from posagent.agent import foretelling
+from posagent.agent.conditions import Conditions, Supply
 from posagent.agent.conditions import Progress as Progress
 from posagent.agent.journal import Journal
 from posagent.core import drift, estimate
@@ -145,12 +146,28 @@ class Engine:
         """As it was when the gates were last asked."""
         return self._conditions.reading
 
+    def supply(self) -> Supply:
+        """Battery and charger, and what the update in hand, or one that would begin now, needs of them."""
+        return self._conditions.supply(self.situation, self._running())
+
+    @property
+    def fetching(self) -> bool:
+        """Whether the fetcher is at work for the update, or about to be."""
+        return self.situation.state is State.DOWNLOAD and self._working
+
     def gates(self) -> tuple[Gate, ...]:
         return self._conditions.gates(self.situation, self.observation, self._running())
 
     def forecast(self, work: Mapping[str, float] | None = None) -> Forecast:
         """How long the update still takes; in `idle`, one with so much `work` (bytes) would."""
         return self._conditions.forecast(self.situation, self._running(), work)
+
+    def forecast_back(self) -> Forecast:
+        """How long going back to the other slot's version would take."""
+        return self._ahead(dataclasses.replace(self.situation, state=State.READY, update=foretelling.GOING_BACK))
+
+    def _ahead(self, situation: Situation) -> Forecast:
+        return self._conditions.forecast(situation, Running(), None)
 
     def moved(self, forecast: Forecast) -> tuple[str, str] | None:
         """Why the estimate moved by more than a quarter since it was last told, in English and Chinese."""
@@ -232,7 +249,8 @@ class Engine:
 
     def _step(self, occurrence: Occurrence) -> Decision:
         before = self.situation
-        decision = decide(before, self._foretold(self._measured(occurrence)), self._facts())
+        told = foretelling.added(self._measured(occurrence), before, self._ahead)
+        decision = decide(before, told, self._facts())
         if decision.record is not None:
             self._journal.append(decision.record)
         self._keep_time(occurrence.event, before.state, decision)
@@ -295,27 +313,8 @@ class Engine:
             return
         left = self.forecast().phases["download"]
         told = {"at": running.elapsed_s, "p50": running.elapsed_s + left.p50, "p90": running.elapsed_s + left.p90}
-        changes = {"predicted": {**update.predicted, "download": _rounded(told)}}
+        changes = {"predicted": {**update.predicted, "download": foretelling.rounded(told)}}
         self.post(Occurrence(event=Event.PROGRESSED, data={"update": changes}))
-
-    def _foretold(self, occurrence: Occurrence) -> Occurrence:
-        """Adds, when all is downloaded and checked, what the rest will take."""
-        update = self.situation.update
-        if occurrence.event is not Event.ACCEPTED or update is None:
-            return occurrence
-        data = dict(occurrence.data)
-        changes = dict(data.get("update", {}))
-        known = dataclasses.replace(update, **{k: v for k, v in changes.items() if k in ("profile", "image_size")})
-        ahead = self._conditions.forecast(
-            dataclasses.replace(self.situation, state=State.READY, update=known), Running(), None
-        )
-        phases = {name: ahead.phases[name] for name in ("install", "activate", "selftest", "commit")}
-        told = {
-            name: _rounded({"at": 0.0, "p50": span.p50, "p90": span.p90})
-            for name, span in {**phases, "outage": ahead.outage}.items()
-        }
-        changes["predicted"] = {**update.predicted, **told}
-        return Occurrence(event=occurrence.event, data={**data, "update": changes})
 
     def _measured(self, occurrence: Occurrence) -> Occurrence:
         """Adds how long the phase took, for the estimate of the next update."""
@@ -343,7 +342,3 @@ class Engine:
         if not 0 < seconds < PHASE_SECONDS_MAX:
             return occurrence
         return self._with_time(occurrence, State.ACTIVATE, round(seconds, 3))
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 1) for name, value in values.items()}

@@ -13,6 +13,7 @@ class Workers:
     installer: Worker
     fetcher: Worker
     selftest: Worker
+    support: Worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import posagent
 from posagent.agent import views
 from posagent.agent.engine import Engine
-from posagent.core import estimate
+from posagent.core import estimate, ladder
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import ROLLBACK, Forecast
 from posagent.core.model import State
@@ -43,6 +43,7 @@ def of(engine: Engine, terminal: str, alarms: Sequence[PosagentError]) -> dict[s
         },
         "last_outcome": situation.last_outcome,
         "failure": situation.failure,
+        "help": help_on(engine),
         "problems": problems(engine, alarms),
     }
 
@@ -58,8 +59,9 @@ def estimated(engine: Engine, forecast: Forecast | None = None) -> dict[str, Any
     """How long it takes from now on, in seconds (`p50` in half of all cases, `p90` in nine of ten): each phase ahead,
     the `total`, and the `outage` in which no payment can be taken; `begins_at` where the calendar decides, and why the
     total `moved` lately."""
-    forecast, plan = forecast or engine.forecast(), engine.plan()
-    told = {**spans(forecast), "begins_at": None if plan is None else plan.start_s}
+    forecast, plan, update = forecast or engine.forecast(), engine.plan(), engine.situation.update
+    at_once = update is not None and update.at_once and update.deferred_until <= engine.now()
+    told = {**spans(forecast), "begins_at": None if plan is None or at_once else plan.start_s}
     moved = engine.moved(forecast)
     if moved is not None:
         told |= {"moved": moved[0], "moved_zh": moved[1]}
@@ -93,12 +95,22 @@ def _update(engine: Engine) -> dict[str, Any] | None:
         "bytes_done": progress.bytes_done if live else update.bytes_done,
         "bytes_total": progress.bytes_total if live else update.bytes_total,
         "bytes_refetched": update.bytes_refetched,
-        "kind": update.kind,
+        "kind": "rollback" if update.goes_back else update.kind,
         "refused": update.refused,
         "streamed": update.streamed,
         "target": update.target,
         "attempts": dict(engine.situation.attempts),
     }
+
+
+def help_on(engine: Engine) -> dict[str, Any] | None:
+    """The step of the ladder of help that the update is on, or that is left after its end."""
+    situation = engine.situation
+    if situation.update is None:
+        told = ladder.ended(situation.last_outcome)
+    else:
+        told = ladder.under_way(situation.failure, situation.update.found)
+    return None if told is None else told.as_dict()
 
 
 def problems(engine: Engine, alarms: Sequence[PosagentError]) -> list[dict[str, Any]]:

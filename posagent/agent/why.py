@@ -16,9 +16,9 @@ from posagent.core.states import SPECS
 
 
 def answer(engine: Engine, alarms: Sequence[PosagentError]) -> dict[str, Any]:
-    """`{state, doing, doing_zh, since_s, ends_in, why: [{code, detail, remedy, …}], last_outcome}`: what is done, for
-    how long it has been, when it will be over (a span, or None where somebody has to act first), what it waits for and
-    who can change that."""
+    """`{state, doing, doing_zh, since_s, ends_in, why: [{code, detail, remedy, …}], help, last_outcome}`: what is done,
+    for how long it has been, when it will be over (a span, or None where somebody has to act first), what it waits for
+    and who can change that, and which step of the ladder of help it is on."""
     situation = engine.situation
     waits = closed(engine.gates(), situation.state) if situation.update is not None else ()
     ends = None if situation.update is None or waits else status.estimated(engine)["total"]
@@ -30,6 +30,7 @@ def answer(engine: Engine, alarms: Sequence[PosagentError]) -> dict[str, Any]:
         "since_s": None if since_s is None else round(since_s, 1),
         "ends_in": ends,
         "why": reasons(engine, alarms),
+        "help": status.help_on(engine),
         "last_outcome": situation.last_outcome,
     }
 

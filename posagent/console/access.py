@@ -1,22 +1,39 @@
 """Who may do what on the line: locked, or unlocked by an engineer in a role, for a while.
 
-Owns: the proof of an engineer's key, the limits of a session, and which verbs a role may use; both modes of the line,
-for people and for programs, ask it. Rules: a session ends by time, idleness, number of commands, logout or hang-up.
+Owns: the proof of an engineer's key, the limits of a session, which verbs a role may use, and what the audit log hears
+of all that; both modes of the line, for people and for programs, ask it. Rules: a session ends by time, idleness,
+number of commands, logout or hang-up. A signature over an action counts once, for exactly that action, and only from
+the key that unlocked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from posagent.console.auth import ROLES, Gatekeeper, proven
+from posagent.console.auth import CHALLENGE_S, ROLES, Challenge, Gatekeeper, Proof, proven
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Job, Message, Timers, Worker
 
 PROOF_S = 10.0  # the installer has no time for an answer while it writes a slot
-OPEN_VERBS = frozenset({"status", "why", "estimate", "help", "unlock", "logout", "machine"})
+OPEN_VERBS = frozenset({"status", "why", "estimate", "version", "help", "lang", "unlock", "logout", "machine"})
 """What needs no key."""
+OWN_VERBS = frozenset({"help", "lang", "logout", "machine"})
+"""What the line answers by itself; the log hears of all others when they are answered."""
+WRONG = frozenset({"unlock_refused", "unlock_expired"})
+"""Codes of answers that count as failed tries."""
+
+
+class Hears(Protocol):
+    """agent.evidence.Evidence.hear: the audit log."""
+
+    def __call__(self, event: str, *, stranger: bool = False, **fields: Any) -> None: ...
+
+
+def nobody_hears(event: str, *, stranger: bool = False, **fields: Any) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +48,11 @@ class SessionLimits:
 @dataclass(slots=True, kw_only=True)
 class _Unlocked:
     role: str
-    name: str
+    proof: Proof
     until: float
     actions: int
+    signed: tuple[str, float] | None = None
+    """An action that was signed for, and until when that counts."""
 
 
 class Access:
@@ -47,12 +66,14 @@ class Access:
         engineer: Worker,
         gatekeeper: Gatekeeper,
         limits: SessionLimits,
+        hears: Hears = nobody_hears,
     ) -> None:
         self._timers = timers
         self._clock = clock
         self._engineer = engineer
         self._gatekeeper = gatekeeper
         self.limits = limits
+        self._hears = hears
         self.on_over: Callable[[str], None] = lambda _: None
         self._unlocked: _Unlocked | None = None
         self._idle = Deadline(timers, clock, self._time_over)
@@ -65,7 +86,7 @@ class Access:
     @property
     def caller(self) -> str:
         """Whom the agent shall name as having asked."""
-        return "console" if self._unlocked is None else f"console {self._unlocked.name}"
+        return "console" if self._unlocked is None else f"console {self._unlocked.proof.name}"
 
     @property
     def session(self) -> tuple[str, str, float] | None:
@@ -73,7 +94,7 @@ class Access:
         unlocked = self._unlocked
         if unlocked is None:
             return None
-        return unlocked.name, unlocked.role, max(0.0, unlocked.until - self._clock.monotonic())
+        return unlocked.proof.name, unlocked.role, max(0.0, unlocked.until - self._clock.monotonic())
 
     def touch(self) -> str:
         """Somebody is there. An unlocked session that is over ends before anything is done: then this says why."""
@@ -82,13 +103,105 @@ class Access:
             return ""
         now = self._clock.monotonic()
         if now >= unlocked.until:
-            self.lock()
+            self.lock("session over")
             return "session over"
         self._idle.set(min(now + self.limits.idle_s_max, unlocked.until))
         return ""
 
+    @property
+    def role(self) -> str:
+        """Empty while locked."""
+        return "" if self._unlocked is None else self._unlocked.role
+
+    def may(self, verb: str) -> bool:
+        """Whether `permit` lets it through; asking costs nothing."""
+        return verb in OPEN_VERBS or (bool(self.role) and verb in ROLES[self.role])
+
     def permit(self, verb: str) -> None:
         """Raises PosagentError `unknown_verb`, Refusal `not_allowed`."""
+        try:
+            self._permit(verb)
+        except PosagentError as error:
+            self.hear(verb, {}, error.code)
+            raise
+        if verb in OWN_VERBS:
+            self.hear(verb, {}, "ok")
+
+    def hear(self, verb: str, args: Mapping[str, Any], code: str) -> None:
+        """A command and how it ended, for the audit log; for verbs that the API does not see, their owner says so."""
+        self.ear()(verb, args, code)
+
+    def ear(self) -> Callable[[str, Mapping[str, Any], str], None]:
+        """`hear` in the name of whoever is unlocked now, for a command that may end after the session."""
+        unlocked = self._unlocked
+        who = {} if unlocked is None else {"role": unlocked.role, "name": unlocked.proof.name}
+
+        def hear(verb: str, args: Mapping[str, Any], code: str) -> None:
+            self._hears("command", stranger=unlocked is None, **who, verb=verb[:40], args=dict(args) or None, code=code)
+
+        return hear
+
+    def challenge(self, role: str) -> str:
+        """A line to sign. Raises Refusal."""
+        return self._challenge("unlock", role)
+
+    def sign(self, action: str) -> str:
+        """A line to sign for one `action` of the session. Raises Refusal."""
+        if self._unlocked is None:
+            raise Refusal("not_allowed", "locked")
+        return self._challenge("sign", self._unlocked.role, action)
+
+    def signed(self, action: str) -> bool:
+        """Whether exactly this was signed for just now; that is used up by this."""
+        unlocked = self._unlocked
+        if unlocked is None or unlocked.signed is None:
+            return False
+        (what, until), unlocked.signed = unlocked.signed, None
+        return what == action and self._clock.monotonic() <= until
+
+    def answer(self, answer: str, then: Callable[[PosagentError | str], None]) -> None:
+        """Look at a signature; `then` hears the trouble, or who unlocked as what, or signed for what. It may be called
+        before this returns, and is not called when the line is locked meanwhile."""
+        try:
+            challenge = self._gatekeeper.take()
+        except PosagentError as error:
+            self._hear_answer(Challenge("", ""), None, error.code)
+            then(error)
+            return
+
+        def checked(message: Message) -> None:
+            if "progress" in message:
+                return
+            deadline.cancel()
+            self._job = None
+            then(self._checked(challenge, message))
+
+        def too_late() -> None:
+            if self._job is job:
+                job.cancel()
+                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
+
+        if self._job is not None:
+            self._job.cancel()
+        deadline = self._timers.call_later(PROOF_S, too_late)
+        args = {"challenge": challenge.line, "answer": answer, "role": challenge.role}
+        self._job = job = self._engineer.start("engineer", args, checked)
+
+    def lock(self, why: str = "hung up") -> bool:
+        """Whether it was unlocked. An answer that is still looked at does not count."""
+        unlocked, self._unlocked = self._unlocked, None
+        if self._job is not None:
+            self._job.cancel()
+        self._job = None
+        self._idle.clear()
+        if unlocked is not None:
+            done = self.limits.actions_max - max(unlocked.actions, 0)
+            self._hears("session_end", role=unlocked.role, name=unlocked.proof.name, why=why, commands=done)
+        return unlocked is not None
+
+    # inside
+
+    def _permit(self, verb: str) -> None:
         if verb in OPEN_VERBS:
             return
         if not any(verb in verbs for verbs in ROLES.values()):
@@ -100,64 +213,54 @@ class Access:
             raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
         unlocked.actions -= 1
         if unlocked.actions < 0:
-            self.lock()
+            self.lock("number of commands")
             raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
 
-    def challenge(self, role: str) -> str:
-        """A line to sign. Raises Refusal."""
-        return self._gatekeeper.challenge(role)
-
-    def answer(self, answer: str, then: Callable[[PosagentError | str], None]) -> None:
-        """Look at a signature; `then` hears the trouble, or who unlocked as what. It may be called before this returns,
-        and is not called when the line is locked meanwhile."""
+    def _challenge(self, verb: str, role: str, action: str = "") -> str:
+        args = {"role": role, "action": action} if action else {"role": role}
         try:
-            challenge, role = self._gatekeeper.take()
+            line = self._gatekeeper.challenge(role, action)
         except PosagentError as error:
-            then(error)
-            return
+            self.hear(verb, args, error.code)
+            raise
+        self.hear(verb, args, "ok")
+        return line
 
-        def checked(message: Message) -> None:
-            if "progress" in message:
-                return
-            deadline.cancel()
-            self._job = None
-            try:
-                name = proven(message)
-            except PosagentError as error:
-                if error.code in ("unlock_refused", "unlock_expired"):
-                    self._gatekeeper.failed()
-                then(error)
-                return
-            self._gatekeeper.succeeded()
-            then(self._unlock(role, name))
+    def _checked(self, challenge: Challenge, message: Message) -> PosagentError | str:
+        """What an answer is worth, by what the installer says of it."""
+        try:
+            proof = proven(message)
+            unlocked = self._unlocked
+            if challenge.action and (unlocked is None or unlocked.proof != proof):
+                raise Refusal("unlock_refused", "signed by another key than the one that unlocked")
+        except PosagentError as error:
+            if error.code in WRONG:
+                self._gatekeeper.failed()
+            else:
+                self._gatekeeper.untried()
+            self._hear_answer(challenge, None, error.code)
+            return error
+        self._gatekeeper.succeeded()
+        self._hear_answer(challenge, proof, "ok")
+        if challenge.action and unlocked is not None:
+            unlocked.signed = (challenge.action, self._clock.monotonic() + CHALLENGE_S)
+            return f"{proof.name} for: {challenge.action}"
+        return self._unlock(challenge.role, proof)
 
-        def too_late() -> None:
-            if self._job is job:
-                job.cancel()
-                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
+    def _hear_answer(self, challenge: Challenge, proof: Proof | None, code: str) -> None:
+        who = {} if proof is None else {"name": proof.name, "serial": proof.serial, "key": proof.key}
+        told = {"role": challenge.role, "action": challenge.action, "code": code}
+        self._hears("signed" if challenge.action else "unlock", stranger=proof is None, **who, **told)
 
-        if self._job is not None:
-            self._job.cancel()
-        deadline = self._timers.call_later(PROOF_S, too_late)
-        args = {"challenge": challenge, "answer": answer, "role": role}
-        self._job = job = self._engineer.start("engineer", args, checked)
-
-    def lock(self) -> bool:
-        """Whether it was unlocked. An answer that is still looked at does not count."""
-        was_unlocked, self._unlocked = self._unlocked is not None, None
-        if self._job is not None:
-            self._job.cancel()
-        self._job = None
-        self._idle.clear()
-        return was_unlocked
-
-    def _unlock(self, role: str, name: str) -> str:
+    def _unlock(self, role: str, proof: Proof) -> str:
+        self.lock("unlocked again")
         until = self._clock.monotonic() + self.limits.session_s_max
-        self._unlocked = _Unlocked(role=role, name=name, until=until, actions=self.limits.actions_max)
+        self._unlocked = _Unlocked(role=role, proof=proof, until=until, actions=self.limits.actions_max)
         self.touch()
-        return f"{name} as {role}, {self.limits.session_s_max / 60:.0f} min"
+        return f"{proof.name} as {role}, {self.limits.session_s_max / 60:.0f} min"
 
     def _time_over(self) -> None:
         over = self._unlocked is not None and self._clock.monotonic() >= self._unlocked.until
-        if self.lock():
-            self.on_over("session over" if over else "idle")
+        why = "session over" if over else "idle"
+        if self.lock(why):
+            self.on_over(why)

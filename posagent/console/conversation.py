@@ -224,7 +224,7 @@ class Conversation:
             self._fail(number, error)
 
     def _log_out(self, number: int, _: Message) -> None:
-        self._access.lock()
+        self._access.lock("logged out")
         self._end_keyed(Refusal("not_allowed", "locked: logged out"))
         self._say({"id": number, "result": {}})
 
@@ -239,7 +239,8 @@ class Conversation:
 
     def _upload(self, number: int, args: Message) -> None:
         self._access.permit("upload")
-        upload = self._inbox.begin(Announced.of(args))
+        announced = Announced.of(args)
+        upload = self._inbox.begin(announced)
         if self._receiving is not None:
             self._fail(self._receiving[0], PosagentError("cancelled", "another upload took its place"))
 
@@ -247,9 +248,13 @@ class Conversation:
             self._receiving = None
 
         def say(answer: Message) -> None:
+            if "progress" not in answer:
+                hear("upload", told, answer["error"]["code"] if "error" in answer else "ok")
             self._say({"id": number, **answer})
             self._tell()
 
+        hear, told = self._access.ear(), {name: args.get(name) for name in ("name", "size", "sha256")}
+        hear("upload", told, "begun")
         self._receiving = number, Receiving(upload, say=say, clock=self._clock, on_end=ended)
 
     def _download(self, number: int, args: Message) -> None:

@@ -72,8 +72,8 @@ class Machine:
         self._feeding = True  # what is said meanwhile goes out together
         for happened in self._host.feed(data, self._clock.monotonic()):
             match happened:
-                case Opened(version):
-                    self._open(version)
+                case Opened(version) if self._host is not None and self._host.link is not None:
+                    self._open(version)  # else it has said goodbye in the same breath
                 case Ended():
                     self._end()
                 case bytes() if self._conversation is not None:

@@ -1,8 +1,8 @@
 """One conversation on the serial line: prompt, commands, unlocking, progress; locked again in the end.
 
-Rules: without an unlocked session only status, why, estimate and help answer. A session ends by time, idleness, number
-of actions, logout or hang-up, and that never touches an update under way; a question that is not answered yet ends with
-it, so that no answer reaches whoever comes next. Output is lines with \\r\\n.
+Rules: without an unlocked session only access.OPEN_VERBS answer. A session ends by time, idleness, number of actions,
+logout or hang-up, and that never touches an update under way; a question that is not answered yet ends with it, so that
+no answer reaches whoever comes next, nor what was typed before.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from collections.abc import Callable
 
 from posagent import texts
 from posagent.console.access import Access
-from posagent.console.auth import CHALLENGE_S, ROLES
-from posagent.console.grammar import HELP, Command, Echo, Editor, Key, Line, args_of, command_of
+from posagent.console.auth import ROLES
+from posagent.console.display import Display
+from posagent.console.following import Following
+from posagent.console.grammar import PROMPT, Echo, Editor, Key, Line, Stroke
+from posagent.console.paste import BEGIN, Paste
 from posagent.console.question import Api, Question
-from posagent.console.screen import Progress, answer_lines
-from posagent.core.deadline import Deadline
+from posagent.console.receive import Receive, Receiver
+from posagent.console.screen import Progress, answer_lines, step_lines
+from posagent.console.verbs import PLAIN, Command, args_of, candidates, command_of, help_lines, verb_lines
+from posagent.console.wording import say
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Clock, Message, Timers
 
-PROMPT = b"posagent> "
-ANSWER_BYTES_MAX = 8192
-_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+LANGUAGES = ("en", "zh")
+FOLLOWED = ("update", "rollback")
 
 
 class Session:
-    """The line's conversation; `write` gets bytes for the other end."""
+    """The line's conversation; `write` gets bytes for the other end, and `receiver` files that it sends."""
 
     def __init__(
         self,
@@ -37,18 +41,25 @@ class Session:
         clock: Clock,
         access: Access,
         lang: str = "en",
+        baud: int = 115200,
+        receiver: Receiver | None = None,
     ) -> None:
         self._api = api
-        self._write = write
         self._clock = clock
         self._access = access
         access.on_over = self._over
-        self._lang = lang
-        self._editor = Editor()
-        self._paste = Deadline(timers, clock, self._paste_over)
-        self._answer: str | None = None
+        self._lang = self._first_lang = lang
+        self._baud = baud
+        self._editor = Editor(lambda before: candidates(before, access.may))
+        self._display = Display(write, self._single)
+        self._paste = Paste(timers=timers, clock=clock, on_whole=self._check, on_trouble=self._no_answer)
+        self._receive = Receive(receiver, display=self._display, baud=baud, on_progress=self._proceeds)
+        self._over_meanwhile = ""
+        """Why the session ended while the line belonged to a file."""
         self._questions: list[Question] = []
-        self._followed: Question | None = None
+        self._followed: Following | None = None
+        self._unsigned: Command | None = None
+        """What is carried out when the challenge that it was answered with is signed."""
         self.on_machine: Callable[[], None] | None = None
         """What the line `machine 1` does, where there is a mode for programs."""
 
@@ -59,13 +70,16 @@ class Session:
         if over := self._access.touch():
             self._forget(over)
         for item in self._editor.feed(data):
-            if self._following and item is not Key.INTERRUPT:
+            if stops := self._following and item is not Key.INTERRUPT:
                 self._stop_following()
             match item:
                 case Echo(shown):
-                    self._write(shown)
+                    if not stops:  # else it stands behind the prompt already
+                        self._display.echo(shown)
                 case Line(text):
                     self._line(text)
+                case Stroke(key):
+                    self._display.key(key)
                 case Key.INTERRUPT:
                     self._interrupt()
                 case Key.LOGOUT:
@@ -77,8 +91,14 @@ class Session:
 
     def hang_up(self) -> None:
         """The line is gone; the next who comes finds it locked and clean."""
-        self._lock("")
-        self._editor.forget()
+        self._receive.give_up()
+        self._over_meanwhile = ""
+        self._lock("hung up", shown=False)
+        self._lang = self._first_lang
+
+    def _single(self, wanted: bool) -> None:
+        """Single keys are wanted, or lines again."""
+        self._editor.single = wanted
 
     def greet(self) -> None:
         """A program has gone: people find a prompt."""
@@ -97,27 +117,31 @@ class Session:
 
     def _over(self, why: str) -> None:
         """It was locked while nobody typed."""
+        if self._receive.open:
+            self._over_meanwhile = why
+            return
         self._forget(why)
         self._prompt()
 
     def _interrupt(self) -> None:
         """^C: give up what is pasted, watched or waited for, else ask to cancel like anybody would."""
-        if self._answer is not None:
-            self._end_answer()
+        if self._paste.open:
+            self._end_paste()
             self._prompt()
         elif self._following:
             self._stop_following()
         elif any(question.open for question in self._questions):
             self._give_up()
-            self._print(["^C"])
+            self._display.echo(b"^C\r\n")
             self._prompt()
         else:
-            self._print(["^C"])
+            self._display.echo(b"^C\r\n")
             self._run(Command(verb="cancel", words=(), json=False))
 
     def _line(self, text: str) -> None:
-        if self._answer is not None or text.strip() == _BEGIN:
-            self._collect(text.strip())
+        if self._paste.open or text.strip() == BEGIN:
+            self._editor.echo = False
+            self._paste.take(text.strip())
             return
         try:
             command = command_of(text)
@@ -142,12 +166,30 @@ class Session:
                 case "machine":
                     self._machine(command)
                 case "help":
-                    self._print([json.dumps({"help": HELP})] if command.json else HELP.splitlines())
-                    self._prompt()
+                    self._help(command)
+                case "lang":
+                    self._speak(command)
+                case "upload":
+                    self._upload(command)
                 case _:
                     self._ask(command)
         except PosagentError as error:
             self._error(error, command.json)
+
+    def _help(self, command: Command) -> None:
+        if command.words:
+            lines = verb_lines(command.words[0].lower(), self._lang)
+        else:
+            lines = help_lines(self._access.role, self._access.may, self._lang)
+        self._answer({"help": "\n".join(lines)}, lines, command)
+
+    def _speak(self, command: Command) -> None:
+        """`lang`: of this line, until it is hung up."""
+        if command.words:
+            if command.words[0] not in LANGUAGES:
+                raise PosagentError("bad_request", f"languages are {', '.join(LANGUAGES)}")
+            self._lang = command.words[0]
+        self._answer({"lang": self._lang}, [say("lang_now", self._lang)], command)
 
     def _ask(self, command: Command) -> None:
         """A verb of the API; `update` is followed until a key is pressed."""
@@ -160,15 +202,23 @@ class Session:
         self._questions = [one for one in (*self._questions, question) if one.open]
 
     def _answered(self, command: Command, message: Message) -> None:
-        if "error" in message:
-            self._error(PosagentError.from_dict(message["error"]), command.json)
-            return
-        if command.verb == "update" and not command.json:
-            self._follow(message["result"])
-            return
-        answer = message["result"]
-        self._print([json.dumps(answer)] if command.json else answer_lines(command.verb, answer, self._lang))
-        self._prompt()
+        if "progress" in message:
+            if not command.json:
+                self._display.text(step_lines(command.verb, message["progress"], self._lang))
+        elif "error" in message:
+            self._refused(command, PosagentError.from_dict(message["error"]))
+        elif command.verb in FOLLOWED and not command.json:
+            self._follow(command, message["result"])
+        else:
+            answer = message["result"]
+            self._answer(answer, [] if command.json else answer_lines(command.verb, answer, self._lang), command)
+
+    def _refused(self, command: Command, error: PosagentError) -> None:
+        """Perhaps only until it is signed for again."""
+        self._unsigned = command if error.code == "sign_again" else None
+        if self._unsigned is not None and not command.json:
+            self._display.verbatim(str(error.facts.get("challenge", "")))
+        self._error(error, command.json)
 
     def _give_up(self) -> None:
         """Whoever asked does not wait for the answers any longer."""
@@ -177,21 +227,17 @@ class Session:
 
     # following an update
 
-    def _follow(self, started: Message) -> None:
-        self._print([texts.say("started", self._lang, started["id"], started["version"] or "?")])
-        progress = Progress(self._clock, self._lang)
-
-        def reply(message: Message) -> None:
-            if "progress" in message:
-                self._print(progress.lines(message["progress"]))
-                return
-            if "error" in message:
-                self._error(PosagentError.from_dict(message["error"]))
-                return
-            self._print([texts.outcome_line(message["result"]["outcome"], self._lang)])
-            self._prompt()
-
-        self._followed = Question(self._api, "follow", {"id": started["id"]}, reply, self._access.caller)
+    def _follow(self, command: Command, started: Message) -> None:
+        self._display.text([texts.say("started", self._lang, started["id"], started["version"] or "?")])
+        self._followed = Following(
+            api=self._api,
+            caller=self._access.caller,
+            update_id=started["id"],
+            display=self._display,
+            progress=Progress(self._clock, self._lang, baud=self._baud, plain=PLAIN in command.words),
+            lang=self._lang,
+            on_end=self._ended,
+        )
 
     @property
     def _following(self) -> bool:
@@ -200,8 +246,33 @@ class Session:
     def _stop_following(self) -> None:
         if self._followed is not None:
             self._followed.give_up()
-        self._print([texts.say("goes_on", self._lang)])
+        self._display.text([say("goes_on", self._lang)])
         self._prompt()
+
+    # files
+
+    def _upload(self, command: Command) -> None:
+        self._give_up()  # nothing may be written while the file comes
+
+        def ended(trouble: PosagentError | None) -> None:
+            self._access.hear("upload", self._receive.brought, "ok" if trouble is None else trouble.code)
+            self._ended(trouble)
+
+        self._receive.begin(command, self._lang, ended)
+
+    def _proceeds(self) -> None:
+        """Bytes of the file have come: somebody is there."""
+        self._over_meanwhile = self._access.touch() or self._over_meanwhile
+
+    def _ended(self, trouble: PosagentError | None) -> None:
+        """What took its time on the screen is over."""
+        if over := self._over_meanwhile:
+            self._over_meanwhile = ""
+            self._forget(over)
+        if trouble is None:
+            self._prompt()
+        else:
+            self._error(trouble)
 
     # unlocking
 
@@ -209,67 +280,69 @@ class Session:
         if len(command.words) != 1:
             raise PosagentError("bad_request", f"unlock ROLE; roles are {', '.join(ROLES)}")
         line = self._access.challenge(command.words[0])
-        self._print([json.dumps({"challenge": line}) if command.json else line])
+        self._unsigned = None
+        self._display.verbatim(json.dumps({"challenge": line}) if command.json else line)
         self._prompt()
-
-    def _collect(self, text: str) -> None:
-        """A pasted signature, line by line, not echoed."""
-        if self._answer is None:
-            self._answer = ""
-            self._editor.echo = False
-            self._paste.set(self._clock.monotonic() + CHALLENGE_S)
-        self._answer += text + "\n"
-        if len(self._answer) > ANSWER_BYTES_MAX:
-            self._end_answer()
-            self._error(PosagentError("line_too_long", "the signature is too long"))
-        elif text == _END:
-            self._check(self._end_answer())
-
-    def _end_answer(self) -> str:
-        answer, self._answer = self._answer or "", None
-        self._editor.echo = True
-        self._paste.clear()
-        return answer
-
-    def _paste_over(self) -> None:
-        """The end of the signature was lost on the line: without this the next engineer would type unheard."""
-        self._end_answer()
-        self._editor.forget()
-        self._error(PosagentError("unlock_expired", "the end of the signature did not come"))
 
     def _check(self, answer: str) -> None:
         def checked(found: PosagentError | str) -> None:
             if isinstance(found, PosagentError):
                 self._error(found)
+            elif unsigned is not None:
+                self._display.text([say("signed", self._lang, found)])
+                self._run(unsigned)
             else:
-                self._print([f"unlocked: {found}"])
+                self._display.text([say("unlocked", self._lang, found)])
                 self._prompt()
 
+        unsigned, self._unsigned = self._unsigned, None
+        self._end_paste()
         self._access.answer(answer, checked)
 
-    def _lock(self, why: str) -> None:
-        self._forget(why if self._access.lock() else "")
+    def _no_answer(self, trouble: PosagentError) -> None:
+        self._end_paste()
+        self._editor.forget()
+        self._error(trouble)
+
+    def _end_paste(self) -> None:
+        self._paste.give_up()
+        self._editor.echo = True
+
+    def _lock(self, why: str, *, shown: bool = True) -> None:
+        locked = self._access.lock(why)
+        self._forget(why if shown and locked else "")
 
     def _forget(self, why: str) -> None:
         """Nothing of this session reaches whoever comes next."""
-        self._end_answer()
+        self._end_paste()
+        self._unsigned = None
         self._give_up()
+        self._editor.forget()
+        self._editor.forget_history()
+        self._display.forget()
         if self._followed is not None:
             self._followed.give_up()
         if why:
-            self._print(["", f"locked: {why}"])
+            self._display.text([say("locked", self._lang, say(why, self._lang))])
 
     # what goes out
 
-    def _print(self, lines: list[str]) -> None:
-        if lines:
-            self._write("".join(f"{line}\r\n" for line in lines).encode("utf-8", "replace"))
+    def _answer(self, answer: Message, lines: list[str], command: Command) -> None:
+        if command.json:
+            self._display.verbatim(json.dumps(answer))
+        else:
+            self._display.text(lines)
+        self._prompt()
 
     def _prompt(self) -> None:
-        self._write(PROMPT)
+        if not self._receive.open:
+            self._display.prompt(PROMPT + self._editor.shown())
 
     def _error(self, error: PosagentError, json_wanted: bool = False) -> None:
         """The answer to a command that ends with it."""
         answer = error.as_dict()
-        self._print([json.dumps(answer)] if json_wanted else texts.error_lines(answer, self._lang))
+        if json_wanted:
+            self._display.verbatim(json.dumps(answer))
+        else:
+            self._display.text(texts.error_lines(answer, self._lang))
         self._prompt()

@@ -2,8 +2,9 @@
 
 Owns: one directory that the agent writes and the fetcher takes files out of by renaming them. In it: `.partial`, what
 has come of a file so far, `.record`, which file that is and how much of it is there durably, and a whole file by its
-name. Rules: one upload at a time, of a file whose length and digest are said before; bounded; a power cut costs what
-came since the last checkpoint, a cable pull nothing. Nothing here judges a bundle: that is the installer's.
+name; `.receive` is the human mode's. Rules: one upload at a time, of a file whose length and digest are said before;
+bounded; a power cut costs what came since the last checkpoint, a cable pull nothing. Nothing here judges a bundle: that
+is the installer's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from posagent.core.ports import Clock, Files, Timers
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 """What a file in the inbox may be called; with a dot at the beginning are the inbox's own."""
+RECEIVING = ".receive"
+"""The directory in it where files come by ZMODEM (platform.receiver)."""
 KEPT_S = 86400.0
 CHECKPOINT_BYTES = 64 << 10
 BLOCK_BYTES = 4096
@@ -98,6 +101,23 @@ class Inbox:
         self._check_space(announced.size - self._upload.offset)
         return self._upload
 
+    def adopt(self, path: str, name: str, size: int, sha256: str) -> str:
+        """A whole file that came another way, into RECEIVING, takes the place of what was here. Returns where it is
+        then. Raises PosagentError."""
+        announced, place = Announced(name=name, size=size, sha256=sha256), self.path(name)
+        try:
+            self._check_free(place)
+            self._upload = None
+            self.files.sync(path)
+            self.forget()
+            self._keep(announced, size)
+            self.files.rename(path, place)
+            self.files.sync_dir(self.directory)
+        except OSError as error:
+            raise trouble(error) from error
+        self._tidy.set(self._clock.monotonic() + KEPT_S)
+        return place
+
     def path(self, name: str) -> str:
         return f"{self.directory}/{name}"
 
@@ -116,7 +136,8 @@ class Inbox:
 
     def forget(self) -> None:
         """Remove all that came, but what an update uses. Raises OSError."""
-        names = [name for name in self.files.names(self.directory) if self.path(name) != self._in_use()]
+        kept = (RECEIVING, self._in_use().removeprefix(self.path("")))
+        names = [name for name in self.files.names(self.directory) if name not in kept]
         for name in sorted(names, key=lambda name: name != ".record"):  # a record without its file would be believed
             self.files.unlink(self.path(name))
         if names:
@@ -133,10 +154,13 @@ class Inbox:
         if type(stored) is int and there is not None and 0 < stored <= there:
             self.files.truncate(self.partial, stored)
             return stored
-        if self.path(announced.name) == self._in_use() and self.files.size(self._in_use()) is not None:
-            raise Refusal("busy", "the update that is under way uses a file of that name")
+        self._check_free(self.path(announced.name))
         self.forget()
         return 0
+
+    def _check_free(self, place: str) -> None:
+        if place == self._in_use() and self.files.size(place) is not None:
+            raise Refusal("busy", "the update that is under way uses a file of that name")
 
     def _keep(self, announced: Announced, stored: int) -> None:
         record = {**asdict(announced), "stored": stored, "at": round(self._clock.wall())}

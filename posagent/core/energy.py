@@ -159,6 +159,23 @@ def charge_s(percent: int, target_percent: int, trend: Trend, limits: EnergyLimi
     return 3600 * max(0, target_percent - percent + slow) / rate
 
 
+def enough_in_s(
+    reading: PowerReading, trend: Trend, limits: EnergyLimits, need_s: float, needed_for: State
+) -> float | None:
+    """Seconds on a charger until there is enough, 0 where there is or where being on it is enough; None where nobody
+    knows, or no waiting helps."""
+    found = budget(reading, trend, limits, need_s, needed_for)
+    there = budget(reading, trend, limits, need_s, needed_for, Supply.CHARGER)
+    if found is None or there is None:
+        return None
+    if found.percent >= found.needed_percent or found.carried:
+        return 0.0
+    too_small = there.needed_percent > 100
+    if found.supply in (Supply.WEAK, Supply.IDLE) or (too_small and not limits.charger_may_carry):
+        return None
+    return charge_s(found.percent, 100 if too_small else _higher(there.needed_percent, limits), trend, limits)
+
+
 def gate(
     reading: PowerReading,
     trend: Trend,

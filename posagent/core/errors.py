@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from posagent.core import redact
+
 
 class Retry(StrEnum):
     """What the agent may do by itself after this trouble."""
@@ -75,6 +77,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("nothing_asked", _R, _N, "Nothing waits for a confirmation now.", "Nothing to do.", "无需操作。"),
     ("same_bundle", _R, _N, "This very bundle is already waiting to be installed.", "Nothing to do.", "无需操作。"),
     ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
+    ("rollback_no_version", _R, _N, "The other slot holds no version that was ever confirmed here.", "Install the wanted version as an update.", "请以升级方式安装所需版本。"),
+    ("rollback_floor", _R, _N, "The version in the other slot is below this terminal's rollback floor: it has holes that a newer one closed.", "Install a newer release as an update.", "请以升级方式安装更新的版本。"),
     ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
     ("bad_request", _U, _N, "The command or its words are not understood.", "Type `help` for how to write it.", "请输入 help 查看命令格式。"),
     ("line_too_long", _U, _N, "The line is longer than is accepted here.", "Send a shorter line.", "请发送较短的命令行。"),
@@ -90,10 +94,23 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("unlock_refused", _R, _B, "The answer does not prove an engineer's key for this challenge.", "Ask for a new challenge with `unlock ROLE` and sign exactly that line.", "请用 unlock 重新获取挑战并签名该行。"),
     ("unlock_expired", _R, _N, "The challenge or the certificate is no longer valid.", "Ask for a new challenge, or renew the certificate.", "请重新获取挑战，或更新证书。"),
     ("unlock_wait", _R, _B, "Too many failed answers; the next try must wait.", "Wait the seconds that are shown, then ask for a new challenge.", "请等待提示的秒数后重试。"),
+    ("no_zmodem", _R, _O, "Files cannot be received by ZMODEM here: the program rz is missing.", "Use a USB stick or posagent-field; for later, install the package lrzsz on the terminal (console.rz).", "请改用 U 盘或 posagent-field；以后可在终端上安装 lrzsz 软件包（console.rz）。"),
+    ("upload_failed", _F, _B, "The file did not arrive whole.", "Check the cable, then `upload --resume` and send the same file again: it goes on from what has come.", "请检查线缆，然后输入 upload --resume 并重新发送同一文件，将从已收到处继续。"),
+    # the engineer's laptop
+    ("engineer_key", _F, _O, "The engineer's key or certificate cannot be used.", "Get a certificate for this role from the office; a key with a passphrase has to be in the SSH agent (ssh-add).", "请向办公室申请该角色的证书；带口令的密钥需先加入 SSH 代理（ssh-add）。"),
+    ("no_terminal", _X, _B, "No terminal answers on this port.", "Check the cable, its plug and the speed of the line; `posagent-field ports` shows what is there.", "请检查线缆、插头和串口速率；可用 posagent-field ports 查看。"),
+    ("report_altered", _F, _N, "The visit report is not what was signed.", "Ask the engineer for the report as it was written, with its .sig file.", "请向工程师索取原始报告及其 .sig 文件。"),
+    ("report_signer", _F, _N, "The visit report is not signed by an engineer of this authority.", "Check --ca, and ask the engineer who signed it.", "请检查 --ca，并向工程师确认签名人。"),
+    ("laptop_io", _F, _O, "A file on the laptop cannot be read or written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # the machine mode of the serial line
     ("machine_version", _R, _N, "The laptop and the terminal speak no common version of the machine mode.", "Bring posagent-field on the laptop to a version for this terminal, or use the human mode.", "请更换与此终端匹配的 posagent-field 版本，或使用人工模式。"),
     ("line_lost", _X, _B, "The terminal does not answer on its serial line.", "Check the cable and that the terminal is on; what was sent is gone on with.", "请检查线缆及终端是否开机；重连后从已传处继续。"),
     ("upload_differs", _F, _N, "What arrived is not the file that was announced.", "Check the file on the laptop, then send it again.", "请检查电脑上的文件后重新发送。"),
+    ("sign_again", _R, _N, "This is signed for once more, over exactly what is to be done.", "Sign the challenge that is shown, within a minute, and paste the signature here.", "请在一分钟内对所示挑战签名，并将签名粘贴到此处。"),
+    ("revocation_unclear", _F, _O, "The list of revoked engineers' keys cannot be read, or has lines that are not understood; the others hold.", "Correct the named lines in the next image (docs/console.md).", "请在下一版映像中修正指出的行（见 docs/console.md）。"),
+    # the audit log
+    ("audit_broken", _F, _O, "The audit log is not whole: records were changed, removed or damaged.", "Keep the file as evidence and tell the release desk.", "请保留该文件作为证据并通知发布部门。"),
+    ("audit_unreadable", _F, _O, "The audit log, its key or its memory cannot be read.", "Run it as root on the terminal, or name a file that can be read.", "请在终端上以 root 身份运行，或指定可读取的文件。"),
     # configuration
     ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
     ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),
@@ -104,7 +121,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("bundle_unreadable", _F, _N, "The bundle is not a bundle, or is cut short.", *_GET_GOOD),
     ("bundle_too_large", _F, _N, "A part of the bundle is larger than allowed.", *_GET_GOOD),
     ("signature_invalid", _F, _N, "The bundle is not signed by enough of the trusted keys.", *_GET_GOOD),
-    ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle; if the terminal's clock is wrong, set it.", "请获取重新签名的升级包；如时钟错误请校准。"),
+    ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle, or set the terminal's clock if it is wrong; an engineer on the serial line may `allow` it.", "请获取重新签名的升级包，如时钟错误请校准；工程师也可在串口用 allow 允许。"),
     ("repository_rollback", _F, _N, "The bundle is older than what this terminal has already seen.", *_GET_GOOD),
     ("counter_too_low", _F, _N, "The bundle's security counter is below this terminal's rollback floor.", "Use a newer release.", "请使用更新的版本。"),
     ("bundle_sealed", _F, _N, "The bundle is encrypted for other terminals than this one.", "Get the bundle that was made for this group of terminals.", "请获取为本机所属终端组制作的升级包。"),
@@ -133,6 +150,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("fetch_timeout", _F, _B, "The download took longer than allowed.", *_NETWORK),
     ("fetch_tls", _F, _O, "The server's certificate is not trusted.", "Check the terminal's date and the CA file; do not switch verification off.", "请检查终端日期和 CA 证书；切勿关闭校验。"),
     ("fetch_portal", _F, _B, "The network answered with a web page of its own instead of the update server.", "Sign in to this network (guest Wi-Fi), or connect the terminal to another one.", "请登录此网络（访客 Wi-Fi），或改用其他网络。"),
+    ("fetch_proxy", _F, _B, "A proxy on this network asks for a name and a password, which a terminal has not.", "Ask whoever runs this network to let the terminal reach the update server without them, or use another network.", "请让网络管理员允许终端直接访问升级服务器，或改用其他网络。"),
     ("fetch_link_changed", _F, _B, "The terminal's network link changed; the download goes on over the new one.", "Nothing to do.", "无需操作。"),
     ("fetch_status", _F, _B, "The server answered with an error.", *_REPO_ADMIN),
     ("fetch_length", _F, _B, "The server sent another length than it announced.", *_REPO_ADMIN),
@@ -141,6 +159,14 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("fetch_metered", _F, _B, "This update needs more bytes than allowed on a metered link.", "Connect the terminal to Ethernet or Wi-Fi, or raise fetch.metered_bytes_max.", "请改用有线网络或 Wi-Fi，或调高 fetch.metered_bytes_max。"),
     ("fetch_insecure", _F, _N, "The address is not https, or a redirect leads away from it.", *_REPO_ADMIN),
     ("fetch_pointer", _F, _B, "The repository's announcement is not understood.", *_REPO_ADMIN),
+    ("fetch_no_stick", _F, _N, "No stick with an update for this terminal is plugged in.", "Plug in a FAT, exFAT or ext4 stick that has the bundle in its top directory, wait a few seconds, ask again.", "请插入根目录中有升级包的 U 盘（FAT、exFAT 或 ext4），稍候重试。"),
+    ("net_link", _F, _B, "No network link is up.", "Plug in the network cable, switch Wi-Fi on, or check the SIM card and its signal.", "请插好网线、打开 Wi-Fi，或检查 SIM 卡与信号。"),
+    ("net_dns", _F, _B, "The name of the update server could not be looked up.", "Restart the router or the access point; if this stays, use another network or ask whoever runs this one for its DNS server.", "请重启路由器或热点；如仍有问题请改用其他网络，或向网络管理员询问 DNS 服务器。"),
+    ("net_connect", _F, _B, "The update server does not answer.", "If other things on this network work, a firewall or proxy is in between: ask whoever runs it to allow this address and port.", "如此网络的其他应用正常，可能被防火墙或代理拦截：请让网络管理员放行该地址和端口。"),
+    ("tls_clock", _F, _O, "The server's certificate is not valid at this terminal's date.", "Compare the terminal's date with today's and set it; if it is right, tell the release desk to renew the certificate.", "请核对并校准终端日期；如日期正确，请通知发布部门更新证书。"),
+    ("tls_authority", _F, _O, "The server's certificate is signed by an authority that this terminal does not know.", "Something on this network opens encrypted connections (a sign-in page, a proxy), or fetch.ca_file lacks the authority: try another network; do not switch verification off.", "此网络可能拦截加密连接（登录页或代理），或 fetch.ca_file 缺少该机构证书：请改用其他网络；切勿关闭校验。"),
+    ("tls_name", _F, _O, "The server's certificate is for another name: this is not the update server.", "Sign in to this network (guest Wi-Fi), or connect the terminal to another one.", "请登录此网络（访客 Wi-Fi），或改用其他网络。"),
+    ("repository_stale", _F, _O, "The signature of what the repository offers has ended.", "Compare the terminal's date with today's; if it is right, ask the release desk to sign the repository again.", "请核对终端日期；如正确，请联系发布部门重新签名升级仓库。"),
     ("spool_full", _F, _B, "There is not enough free space for the download.", *_FREE_SPACE),
     ("spool_io", _F, _B, "Writing the download to the data partition failed.", *_FREE_SPACE),
     # trial boot
@@ -151,6 +177,10 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("no_way_back", _F, _N, "The new version failed, but there is no good one to go back to: it keeps running.", "Call service with this code now, or install another version.", "请立即将此代码告知服务商，或安装其他版本。"),
     ("restart_put_off", _F, _B, "Payments have put off the daily restart for hours; the next one is tomorrow.", "Nothing to do; restart the terminal by hand if it has to be today.", "无需操作；如需当天重启请手动重启终端。"),
     ("reboot_failed", _F, _B, "The terminal does not restart when asked to.", "Switch it off and on once.", "请关机后重新开机一次。"),
+    # support
+    ("support_no_key", _R, _O, "No support bundle is made, because the vendor's public key is missing: it would be readable for whoever steals it.", "Put the vendor's key (`posagent-release keys init` makes it) into the signed image and name it in support.vendor_key_file.", "请将厂商公钥放入签名镜像，并在 support.vendor_key_file 中指定。"),
+    ("support_failed", _F, _B, "The support bundle could not be made.", "Try again; if this stays, call service with this code.", "请重试；如仍有问题请将此代码告知服务商。"),
+    ("support_unreadable", _F, _N, "This is no support bundle, or it is damaged, or made for another vendor's key.", "Fetch it from the terminal again, compare its code, and open it with the private key that belongs to that terminal's vendor_key_file.", "请重新从终端获取并核对代码，使用与终端 vendor_key_file 对应的私钥打开。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
     ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),
@@ -169,12 +199,13 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
 
 
 class PosagentError(Exception):
-    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it."""
+    """Trouble of the world with a code from the catalogue. `facts` are small JSON values shown beside it. What a worker
+    or a file said may be in the detail: card numbers are taken out."""
 
     def __init__(self, code: str, detail: str = "", **facts: Any) -> None:
         self.spec = CATALOGUE[code]
         self.code = code
-        self.detail = detail or self.spec.meaning
+        self.detail = redact.cards(detail) or self.spec.meaning
         self.facts = facts
         super().__init__(f"{code}: {self.detail}")
 

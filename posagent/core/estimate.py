@@ -116,10 +116,10 @@ def forecast(
     """What is ahead of the situation; in `idle`, of an update that would begin now.
 
     `work` has the bytes of download, verify and install where they are known better than from the update in the
-    situation; `link` is the live one while a download runs, or one that knows its kind.
+    situation; `link` is the live one while a download runs.
     """
     sizes = {**_sizes(situation.update), **(work or {})}
-    ahead = AHEAD[situation.state]
+    ahead = _ahead(situation)
     known = _Known(situation, profile or {}, sizes)
     now = running or _journalled(situation)
     link = link or link_of(situation)
@@ -143,6 +143,12 @@ def forecast(
     )
 
 
+def _ahead(situation: Situation) -> tuple[str, ...]:
+    update = situation.update
+    nothing_to_write = update is not None and update.goes_back
+    return tuple(name for name in AHEAD[situation.state] if not (nothing_to_write and name == INSTALL))
+
+
 def critical_s(situation: Situation, running: Running | None = None) -> float | None:
     """Seconds until the critical section ends, at least one; None outside of it."""
     if situation.state not in CRITICAL:
@@ -150,9 +156,9 @@ def critical_s(situation: Situation, running: Running | None = None) -> float | 
     return max(round(forecast(situation, running=running).total.p50, 1), 1.0)
 
 
-def link_of(situation: Situation, kind: str = "") -> LinkRate:
+def link_of(situation: Situation) -> LinkRate:
     """The link as this terminal's earlier downloads have shown it."""
-    return LinkRate(history=situation.measurements.get(DOWNLOAD, ()), kind=kind)
+    return LinkRate(history=situation.measurements.get(DOWNLOAD, ()))
 
 
 def of_both_passes(done: float, total: float, reading_back: bool) -> float:

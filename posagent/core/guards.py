@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from posagent.core import ladder
 from posagent.core.errors import CATALOGUE, Retry
 from posagent.core.model import Command, Facts, Occurrence, Situation
 
@@ -105,9 +106,17 @@ def incomplete(_: Situation, occurrence: Occurrence, __: Facts) -> bool:
 
 
 def corrupt(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
-    """what was fetched is corrupt, for the first time"""
+    """what was fetched may be what is wrong, for the first time"""
     first = situation.update is not None and not situation.update.downloads
-    return first and occurrence.data.get("failure", {}).get("code") == "payload_corrupt"
+    code = occurrence.data.get("failure", {}).get("code", "")
+    return first and ladder.suspect(code, situation.attempts.get(Command.FETCH, 0))
+
+
+def stuck(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
+    """the download does not get on, and now it is to come from elsewhere"""
+    update, begins = situation.update, occurrence.data["begins"]
+    helpless = (situation.failure or {}).get("step") == ladder.Step.OTHER_WAY
+    return helpless and update is not None and begins["source"] not in ("", update.source)
 
 
 def final_but_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
@@ -121,6 +130,36 @@ def same_bundle(situation: Situation, occurrence: Occurrence, _: Facts) -> bool:
     if update is None or not update.sha256:
         return False  # a name alone says nothing: sticks are swapped, files are replaced
     return (update.source, update.sha256) == (begins["source"], begins["sha256"])
+
+
+def no_other_version(_: Situation, __: Occurrence, facts: Facts) -> bool:
+    """the other slot holds no version that was confirmed"""
+    seen = facts.observation
+    return seen is None or seen.slots[seen.spare].state != "good"
+
+
+def other_below_floor(_: Situation, __: Occurrence, facts: Facts) -> bool:
+    """the version in the other slot is below the rollback floor"""
+    seen = facts.observation
+    if seen is None:
+        return True
+    # what runs is confirmed: the floor is about to rise to it, or a power cut has kept it from rising
+    return seen.slots[seen.spare].counter < max(seen.floor, seen.slots[seen.booted].counter)
+
+
+def goes_back(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """it goes back to the version in the other slot"""
+    return situation.update is not None and situation.update.goes_back
+
+
+def never_started(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """it goes back, and the other version was never started"""
+    return situation.update is not None and situation.update.goes_back and not situation.update.tried
+
+
+def start_spent_going_back(situation: Situation, occurrence: Occurrence, facts: Facts) -> bool:
+    """no arming or restart attempt left, it goes back, and the other version was never started"""
+    return never_started(situation, occurrence, facts) and start_spent(situation, occurrence, facts)
 
 
 def booted_previous(situation: Situation, _: Occurrence, facts: Facts) -> bool:

@@ -200,6 +200,24 @@ def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(found)
 
 
+def calendar(
+    zone: Zone,
+    *,
+    install: Iterable[str] = (),
+    blackout: Iterable[str] = (),
+    daily_restart: str = "",
+    spread_s: float = 0.0,
+) -> Calendar:
+    """From the texts of a configuration. Raises ValueError with a remedy."""
+    return Calendar(
+        zone=zone,
+        windows=tuple(map(parse_window, install)),
+        blackouts=tuple(map(parse_blackout, blackout)),
+        daily_restart_min=parse_daily(daily_restart) if daily_restart else None,
+        spread_s=spread_s,
+    )
+
+
 _WINDOW_FORM = re.compile(r"(?:([a-z,\- ]*[a-z])\s+)?(\S+?)\s*-\s*(\S+)", re.ASCII)
 _TIME_FORM = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 _DATE_FORM = re.compile(r"(?:(\d{4})-)?(\d{1,2})-(\d{1,2})", re.ASCII)

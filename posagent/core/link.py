@@ -3,8 +3,10 @@
 Owns: what is learned from samples (monotonic seconds, bytes done). One LinkRate lives as long as one download.
 Rules: bounded memory, whatever the number of samples. What it foretells is never negative; silence makes it longer.
 
-Three rates are known. *Usual*: bytes by seconds of earlier whole downloads of this terminal, stalls and all, else a
-cautious prior of the kind of link. *So far*: bytes by seconds in which any came, times the share of time in which
+Nobody tells the kind of the link. Its rate does: a slow one is a radio of an old kind, which varies more and stalls
+more (`KINDS`), until the download has shown more of itself than that.
+Three rates are known. *Usual*: bytes by seconds of earlier whole downloads of this terminal, stalls and all, else one
+that says little. *So far*: bytes by seconds in which any came, times the share of time in which
 they come (which ten seconds cannot show: it begins as the usual share for `SHARE_S` seconds). *Now*: the same, of the
 last `NOW_S` seconds. Usual and so-far are pooled by their precision: so-far is worth little after ten seconds of a
 mobile link and nearly everything after some minutes; a usual rate that the link plainly contradicts (the terminal was
@@ -53,35 +55,33 @@ FREEDOM = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What is known of a kind of link before anything was measured.
-
-    `places` is how far terminals differ, `times` how far whole downloads of one terminal do, `varies` how far ten
-    seconds do from the whole (standard deviations of logarithms), `share` of the time in which bytes come.
-    """
+    """What is known of a link of such a rate: `varies` is how far ten seconds differ from the whole (standard deviation
+    of the logarithm), `share` of the time bytes come."""
 
     bytes_per_s: float
-    places: float
-    times: float
     varies: float
     share: float
 
 
-KINDS = {
-    "gprs": Kind(bytes_per_s=4.3e3, places=0.5, times=0.22, varies=0.4, share=0.95),
-    "edge": Kind(bytes_per_s=16e3, places=0.5, times=0.22, varies=0.4, share=0.97),
-    "3g": Kind(bytes_per_s=100e3, places=0.6, times=0.22, varies=0.4, share=0.985),
-    "4g": Kind(bytes_per_s=550e3, places=0.6, times=0.22, varies=0.3, share=0.99),
-    "lan": Kind(bytes_per_s=2.3e6, places=0.6, times=0.1, varies=0.07, share=1.0),
-    "wifi": Kind(bytes_per_s=0.9e6, places=0.7, times=0.22, varies=0.3, share=0.98),
-}
-UNKNOWN = Kind(bytes_per_s=100e3, places=2.5, times=0.22, varies=0.3, share=0.97)
+KINDS = (
+    Kind(bytes_per_s=4.3e3, varies=0.4, share=0.95),  # GPRS
+    Kind(bytes_per_s=16e3, varies=0.4, share=0.97),  # EDGE
+    Kind(bytes_per_s=100e3, varies=0.4, share=0.985),  # 3G
+    Kind(bytes_per_s=550e3, varies=0.3, share=0.99),  # 4G
+    Kind(bytes_per_s=0.9e6, varies=0.3, share=0.98),  # Wi-Fi; a wire has to show first that it varies less
+)
+UNSEEN = Prior(median=100e3, sd=0.22, weight=(0.22 / 2.5) ** 2)
+"""Bytes per second before the first download ever: a GPRS or a LAN; those of one terminal differ little."""
 
 
-def usual(history: Sequence[tuple[float, float]], kind: Kind) -> Spread:
+def kind_at(bytes_per_s: float) -> Kind:
+    """The kind of link whose rate is the nearest."""
+    return min(KINDS, key=lambda kind: abs(log(kind.bytes_per_s / _bounded(bytes_per_s))))
+
+
+def usual(history: Sequence[tuple[float, float]]) -> Spread:
     """The logarithm of the rate of this terminal's next whole download, from (seconds, bytes) of the last ones."""
-    rates = [_bounded(size / seconds) for seconds, size in history if seconds >= 1e-3 and size > 0]
-    prior = Prior(median=kind.bytes_per_s, sd=kind.times, weight=(kind.times / kind.places) ** 2)
-    return learned(prior, rates)
+    return learned(UNSEEN, [_bounded(size / seconds) for seconds, size in history if seconds >= 1e-3 and size > 0])
 
 
 def _bounded(rate: float) -> float:
@@ -122,9 +122,8 @@ class LinkRate:
     Every second or so it wants a sample, also where no byte has come: only so does it hear of a stall.
     """
 
-    def __init__(self, *, history: Sequence[tuple[float, float]] = (), kind: str = "") -> None:
-        self._kind = KINDS.get(kind, UNKNOWN)
-        self._usual = usual(history, self._kind)
+    def __init__(self, *, history: Sequence[tuple[float, float]] = ()) -> None:
+        self._usual = usual(history)
         self._forget()
 
     def _forget(self) -> None:
@@ -205,6 +204,11 @@ class LinkRate:
         span = self._rest(bytes_left).span()
         stalled = self.stalled_s
         return Span(p50=span.p50 + STALL_P50 * stalled, p90=span.p90 + STALL_P90 * stalled)
+
+    @property
+    def _kind(self) -> Kind:
+        seconds, size = self._moved if self._moved[0] else self._begun
+        return kind_at(size / seconds if size else self._usual.median)
 
     def _rest(self, bytes_left: float) -> Spread:
         """Seconds for so many bytes, were the link not stalled just now."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from transitions import Machine
 
+from posagent.core import ladder
 from posagent.core.model import (
     EVIDENCE,
     Command,
@@ -39,8 +40,12 @@ COUNTED = frozenset(Command) - {
 
 OUTAGE = ("activate", "selftest", "commit")
 
-CARRIED = ("update", "begins", "failure", "measured", "progressed")
+CARRIED = ("update", "begins", "failure", "measured", "progressed", "ticket")
 """Parts of an event's data that become part of the record."""
+
+
+FETCHING = (State.DOWNLOAD, State.VERIFY)
+"""Where trouble is met with the steps of core.ladder."""
 
 
 class _Cursor:
@@ -110,6 +115,8 @@ def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row
             record["failure"] = _unfinished(situation.failure, trouble, row)
     if row.failure is not None and "failure" not in record:
         record["failure"] = _blame(situation, row)
+    if row.source in FETCHING and row.to in FETCHING and "failure" in record and situation.update is not None:
+        _help(situation, situation.update, record, row)
     counted = [command.value for command in row.do if command in COUNTED]
     if counted:
         record["commands"] = counted
@@ -120,6 +127,19 @@ def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row
         elif "begins" in record:
             record.pop("failure", None)  # why the one ended is nothing that the next one met
     return record
+
+
+def _help(situation: Situation, update: Update, record: dict[str, Any], row: Row) -> None:
+    """Which step follows on the trouble; a download that is given up comes twice."""
+    changes: dict[str, Any] = dict(record.get("update", {}))
+    now = ladder.step(record["failure"]["code"], situation.attempts.get(Command.FETCH, 0), update.downloads)
+    if now is not None:
+        record["failure"] = {**record["failure"], "step": now.value}
+        changes["steps"] = list(ladder.climbed(update.steps, now))
+    if Command.DISCARD in row.do:
+        changes |= {"downloads": update.downloads + 1, "bytes_lost": update.bytes_lost + update.bytes_fetched}
+    if changes:
+        record["update"] = changes
 
 
 def _blame(situation: Situation, row: Row) -> Mapping[str, Any]:
@@ -153,8 +173,10 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         "from_version": update.from_version,
         "at": round(facts.now, 3),
         "started_at": update.requested_at,
+        **({"kind": "rollback"} if update.goes_back else {}),
         **({"restarted": True} if update.armed or update.tried else {}),
         **({"estimates": estimates} if (estimates := _held_against(update)) else {}),
+        **({"steps": list(update.steps)} if update.steps and kind is OutcomeKind.FAILED else {}),
     }
 
 

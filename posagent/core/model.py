@@ -39,7 +39,10 @@ class Update:
 
     From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
     said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
-    `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took.
+    `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took. The
+    `steps` of help that were tried (core.ladder), and what was `found` to be wrong with the network.
+
+    `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
@@ -67,6 +70,7 @@ class Update:
     image_size: int = 0
     requested_at: float = 0.0
     requested_by: str = ""
+    goes_back: bool = False
     bytes_done: int = 0
     bytes_total: int = 0
     conditions: tuple[str, ...] = ()
@@ -81,6 +85,8 @@ class Update:
     deferrals: int = 0
     predicted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     took_s: Mapping[str, float] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    found: str = ""
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False
@@ -93,8 +99,8 @@ class Situation:
     """Where the update stands: the fold of the journal.
 
     `attempts` counts how often each command was started for this update since it last made progress; `failure` is
-    the latest trouble `{code, detail, …}`; outcomes are newest last, and so are each phase's last `measurements`
-    (seconds, bytes). `measured` has the last one only: releases before there were several go on with it.
+    the latest trouble `{code, detail, …}` since then; outcomes are newest last, and so are each phase's last
+    `measurements` (seconds, bytes). `measured` has the last one only: releases before there were several go on with it.
     """
 
     state: State = State.IDLE
@@ -261,6 +267,10 @@ def _remembered(outcome: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**kept, "detail": str(kept.get("detail", ""))[:DETAIL_CHARACTERS_MAX]}
 
 
+def _ticketed(outcome: Mapping[str, Any], ticket: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**outcome, "ticket": dict(ticket)} if outcome.get("id") == ticket["id"] else outcome
+
+
 def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
     """The situation after a journal record `{state, begins?, update?, failure?, outcome?, …}` or `{snapshot}`."""
     if "snapshot" in record:
@@ -277,9 +287,12 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
         attempts.pop(name, None)
     for name in record.get("commands", ()):
         attempts[name] = attempts.get(name, 0) + 1
-    failure = record.get("failure", failure if state is situation.state else None)
+    over = state is not situation.state or bool(record.get("progressed"))
+    failure = record.get("failure", None if over else failure)
     measured = {**situation.measured, **record.get("measured", {})}
     outcomes = situation.outcomes
+    if "ticket" in record:
+        outcomes = tuple(_ticketed(outcome, record["ticket"]) for outcome in outcomes)
     if "outcome" in record:
         outcomes = (*map(_remembered, outcomes), record["outcome"])[-HISTORY_MAX:]
         if "begins" not in record:  # otherwise one update ended and another took its place

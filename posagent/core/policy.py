@@ -76,7 +76,7 @@ _WORK: Mapping[State, tuple[Command, ...]] = {
     State.ACTIVATE: (Command.ARM, Command.REBOOT),
     State.SELFTEST: (Command.RUN_TESTS,),
     State.COMMIT: (Command.MARK_GOOD,),
-    State.ROLLBACK: (Command.MARK_BAD,),
+    State.ROLLBACK: (Command.MARK_BAD, Command.DISARM),
 }
 
 TROUBLE = frozenset(

@@ -29,7 +29,8 @@ from posagent.core.errors import BundleError
 KEY_BYTES = 32
 GROUP_CHARACTERS = 16
 _NONCE = 12
-_INFO = b"posagent payload key"
+PAYLOAD = b"posagent payload key"
+"""What a wrapped key is for: it opens for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +54,36 @@ class Seal:
         except (InvalidTag, ValueError):
             raise BundleError("payload_corrupt", f"the sealed bytes {place} behind the header are damaged") from None
 
-    def wrapped(self, public_pem: bytes) -> tuple[str, str]:
+    def wrapped(self, public_pem: bytes, purpose: bytes = PAYLOAD) -> tuple[str, str]:
         """For one group: its name, and the wrapped key in hexadecimal. Raises ValueError for what is no such key."""
         public = load_pem_public_key(public_pem)
         if not isinstance(public, X25519PublicKey):
             raise ValueError("not an X25519 public key")
         ephemeral = X25519PrivateKey.generate()
         mine, theirs = ephemeral.public_key().public_bytes_raw(), public.public_bytes_raw()
-        wrapping = _wrapping(ephemeral.exchange(public), mine, theirs)
+        wrapping = _wrapping(ephemeral.exchange(public), mine, theirs, purpose)
         return _group(theirs), (mine + wrapping.encrypt(bytes(_NONCE), self.key, None)).hex()
 
 
-def unwrapped(wrapped: Mapping[str, str], private_pem: bytes) -> Seal:
+def unwrapped(wrapped: Mapping[str, str], private_pem: bytes, purpose: bytes = PAYLOAD) -> Seal:
     """What the group's private key opens. Raises BundleError `bundle_sealed`, ValueError for what is no such key."""
     private = load_pem_private_key(private_pem, None)
     if not isinstance(private, X25519PrivateKey):
         raise ValueError("not an X25519 private key")
     mine = private.public_key().public_bytes_raw()
     if (found := wrapped.get(_group(mine))) is None:
-        raise BundleError(
-            "bundle_sealed", f"it is for {', '.join(sorted(wrapped))}, this terminal is of {_group(mine)}"
-        )
+        raise BundleError("bundle_sealed", f"it is for {', '.join(sorted(wrapped))}, the key here is {_group(mine)}")
     data = bytes.fromhex(found)
     theirs, sealed = data[:KEY_BYTES], data[KEY_BYTES:]
     try:
         shared = private.exchange(X25519PublicKey.from_public_bytes(theirs))
-        return Seal(_wrapping(shared, theirs, mine).decrypt(bytes(_NONCE), sealed, None))
+        return Seal(_wrapping(shared, theirs, mine, purpose).decrypt(bytes(_NONCE), sealed, None))
     except (InvalidTag, ValueError):
         raise BundleError("bundle_sealed", "its key cannot be unwrapped") from None
 
 
-def _wrapping(shared: bytes, ephemeral: bytes, group: bytes) -> AESGCM:
-    return AESGCM(HKDF(SHA256(), KEY_BYTES, salt=ephemeral + group, info=_INFO).derive(shared))
+def _wrapping(shared: bytes, ephemeral: bytes, group: bytes, purpose: bytes) -> AESGCM:
+    return AESGCM(HKDF(SHA256(), KEY_BYTES, salt=ephemeral + group, info=purpose).derive(shared))
 
 
 def _group(public: bytes) -> str:

@@ -9,11 +9,15 @@ the new system wakes in `selftest` and ends in `commit` or `rollback`; both end 
 A start's REFRESH may be under way when somebody asks for something: who hangs up on it begins it again, because without
 it the running slot may be one power cut away from its last try.
 
+An engineer may ask for the version in the other slot: that is an update of which everything is there already, so it
+begins in `ready` and leaves it for `activate` (docs/adr/0011).
+
 DUE means "do this state's work now": it is raised by a timer and at every start of the agent, so that a power cut
 and a retry take the same way. Attempts are counted when they start and bounded by guards. The first row whose guard
 holds is taken; the last row of every (state, event) has no guard.
 
 docs/states.md is drawn from this table. Who wants another behaviour changes a row here, nowhere else.
+Long, because everything that steers an update stands in one place.
 """
 
 from __future__ import annotations
@@ -72,8 +76,9 @@ def _fails(on: Event, source: State, when: Guard | None = None, failure: str | N
     return Row(on=on, source=source, to=_S.IDLE, do=(_C.DISCARD,), when=when, outcome=_O.FAILED, failure=failure)
 
 
-def _rolls_back(on: Event, source: State, failure: str, when: Guard | None = None, stop: bool = False) -> Row:
-    do = (_C.STOP, _C.MARK_BAD) if stop else (_C.MARK_BAD,)
+def _rolls_back(
+    on: Event, source: State, failure: str, when: Guard | None = None, do: tuple[Command, ...] = (_C.MARK_BAD,)
+) -> Row:
     return Row(on=on, source=source, to=_S.ROLLBACK, do=do, when=when, failure=failure)
 
 
@@ -111,6 +116,19 @@ def _refuses(on: Event, state: State, code: str, when: Guard | None = None) -> R
     return Row(on=on, source=state, to=state, when=when, refuse=code, durable=False)
 
 
+def _gives_way(state: State, when: Guard | None = None) -> Row:
+    """Another bundle takes the place of this one."""
+    return Row(
+        on=_E.UPDATE_REQUESTED,
+        source=state,
+        to=_S.DOWNLOAD,
+        do=(_C.STOP, _C.REFRESH),
+        when=when,
+        outcome=_O.CANCELLED,
+        failure="superseded",
+    )
+
+
 def _waits(state: State) -> Row:
     return Row(on=_E.DUE, source=state, to=state, do=(_C.WATCH,), when=guards.gates_closed, durable=False)
 
@@ -120,6 +138,9 @@ _LOOK_AGAIN: Mapping[State, tuple[Command, ...]] = {_S.DOWNLOAD: (), _S.VERIFY: 
 TABLE: tuple[Row, ...] = (
     # idle
     Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.REFRESH,)),
+    _refuses(_E.ROLLBACK_REQUESTED, _S.IDLE, "rollback_no_version", guards.no_other_version),
+    _refuses(_E.ROLLBACK_REQUESTED, _S.IDLE, "rollback_floor", guards.other_below_floor),
+    Row(on=_E.ROLLBACK_REQUESTED, source=_S.IDLE, to=_S.READY, do=(_C.REFRESH,)),
     _refuses(_E.CANCEL_REQUESTED, _S.IDLE, "nothing_to_cancel"),
     Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), when=guards.returned),
     Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), durable=False),
@@ -134,6 +155,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.FETCH_FAILED, source=_S.DOWNLOAD, to=_S.DOWNLOAD, do=(_C.DISCARD, _C.WATCH), when=guards.corrupt),
     _fails(_E.FETCH_FAILED, _S.DOWNLOAD, when=guards.final),
     _again(_E.FETCH_FAILED, _S.DOWNLOAD),
+    _gives_way(_S.DOWNLOAD, when=guards.stuck),
     # verify
     _fails(_E.DUE, _S.VERIFY, when=guards.check_spent, failure="interrupted"),
     Row(on=_E.DUE, source=_S.VERIFY, to=_S.VERIFY, do=(_C.CHECK,)),
@@ -144,16 +166,11 @@ TABLE: tuple[Row, ...] = (
     _again(_E.CHECK_FAILED, _S.VERIFY),
     # ready: the last place where cancelling is allowed
     _waits(_S.READY),
+    Row(on=_E.DUE, source=_S.READY, to=_S.ACTIVATE, do=(_C.WATCH,), when=guards.goes_back),
     Row(on=_E.DUE, source=_S.READY, to=_S.INSTALL, do=(_C.INSTALL,)),
+    _refuses(_E.UPDATE_REQUESTED, _S.READY, "busy", guards.goes_back),
     _refuses(_E.UPDATE_REQUESTED, _S.READY, "same_bundle", guards.same_bundle),
-    Row(
-        on=_E.UPDATE_REQUESTED,
-        source=_S.READY,
-        to=_S.DOWNLOAD,
-        do=(_C.STOP, _C.REFRESH),
-        outcome=_O.CANCELLED,
-        failure="superseded",
-    ),
+    _gives_way(_S.READY),
     # install
     _waits(_S.INSTALL),
     _fails(_E.DUE, _S.INSTALL, when=guards.install_spent, failure="interrupted"),
@@ -165,6 +182,7 @@ TABLE: tuple[Row, ...] = (
     _again(_E.WRITE_FAILED, _S.INSTALL),
     # activate: asked once more, because writing took its time
     _waits(_S.ACTIVATE),
+    _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", guards.start_spent_going_back, (_C.DISARM,)),
     _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", when=guards.start_spent),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,), when=guards.armed),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.ARM,)),
@@ -181,7 +199,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.TESTS_PASSED, source=_S.SELFTEST, to=_S.COMMIT, do=(_C.MARK_GOOD,)),
     _rolls_back(_E.TESTS_FAILED, _S.SELFTEST, "selftest_failed"),
     _again(_E.TESTS_LOST, _S.SELFTEST),
-    _rolls_back(_E.DEADLINE, _S.SELFTEST, "selftest_deadline", stop=True),
+    _rolls_back(_E.DEADLINE, _S.SELFTEST, "selftest_deadline", do=(_C.STOP, _C.MARK_BAD)),
     _again(_E.BOOTED_TARGET, _S.SELFTEST),
     _tries_again(_S.SELFTEST),
     _rolls_back(_E.BOOTED_PREVIOUS, _S.SELFTEST, "boot_failed"),
@@ -194,7 +212,9 @@ TABLE: tuple[Row, ...] = (
     _tries_again(_S.COMMIT),
     _rolls_back(_E.BOOTED_PREVIOUS, _S.COMMIT, "commit_lost"),
     # rollback: retried until the old version runs; where it can never be finished, whatever runs stays startable
+    Row(on=_E.DUE, source=_S.ROLLBACK, to=_S.ROLLBACK, do=(_C.DISARM,), when=guards.never_started),
     Row(on=_E.DUE, source=_S.ROLLBACK, to=_S.ROLLBACK, do=(_C.MARK_BAD,)),
+    Row(on=_E.DISARMED, source=_S.ROLLBACK, to=_S.IDLE, do=(_C.DISCARD, _C.REFRESH), outcome=_O.FAILED),
     Row(
         on=_E.MARKED_BAD,
         source=_S.ROLLBACK,
@@ -266,8 +286,10 @@ TABLE: tuple[Row, ...] = (
         for state, spec in SPECS.items()
         if not spec.critical
     ),
-    # one update at a time; only `ready` gives way to a newer bundle
+    # one update at a time; only `ready` gives way to a newer bundle, and a download that does not get on
     *(_refuses(_E.UPDATE_REQUESTED, state, "busy") for state in State if state not in (_S.IDLE, _S.READY)),
+    *(_refuses(_E.ROLLBACK_REQUESTED, state, "busy") for state in (_S.DOWNLOAD, _S.VERIFY, _S.READY)),
+    *(_refuses(_E.ROLLBACK_REQUESTED, state, "critical_section") for state, spec in SPECS.items() if spec.critical),
     # before the trial boot, every start first makes sure that the running version stays startable
     *(
         row
@@ -295,6 +317,8 @@ TABLE: tuple[Row, ...] = (
         Row(on=_E.TRIAL_FOUND, source=state, to=_S.SELFTEST, do=(_C.RUN_TESTS,))
         for state in (_S.IDLE, _S.DOWNLOAD, _S.VERIFY, _S.READY, _S.INSTALL)
     ),
+    # service has a report on how the last update ended
+    *(Row(on=_E.TICKETED, source=state, to=state) for state in State),
 )
 
 _CRITICAL = {state for state, spec in SPECS.items() if spec.critical}
@@ -323,6 +347,7 @@ IGNORED: Mapping[Event, frozenset[State]] = {
     _E.MARKED_GOOD: frozenset(set(State) - {_S.COMMIT}),
     _E.MARKED_BAD: frozenset(set(State) - {_S.ROLLBACK}),
     _E.MARK_FAILED: frozenset(set(State) - {_S.COMMIT, _S.ROLLBACK}),
+    _E.DISARMED: frozenset(set(State) - {_S.ROLLBACK}),
     # recovery raises these only in the states that have a row for them
     _E.SETTLED: frozenset(_BOOT),
     _E.STRANDED: frozenset(_BOOT),

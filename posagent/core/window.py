@@ -1,10 +1,12 @@
 """When an update begins: within the maintenance window, with the daily restart, in the quietest minutes, or not yet.
 
 Rules: between its start and the window's end there is room for the installation (the old version still sells), the
-outage and a way back, each as long as nine times in ten. With a daily restart the update's restart takes its place;
-what was missed waits for the next one. Otherwise the next window long enough is taken, inside it the quietest place,
-and where several are about as quiet, one that spreads the fleet. Once the planned moment has come it stays open as long
-as there is room, whatever kept it from being used: what is planned does not depend on when it is asked.
+outage and a way back, each as long as nine times in ten. With a daily restart the update's restart takes its place:
+the next one that a window has room for is waited for, two weeks if need be, and what was missed waits for the one after
+it. Where there is none, none before the deadline, or no daily restart at all, the next window long enough is taken,
+inside it the quietest place, and where several are about as quiet, one that spreads the fleet. Once the planned moment
+has come it stays open as long as there is room, whatever kept it from being used: what is planned does not depend on
+when it is asked. Two updates do not restart the terminal in one night, unless it is the deadline's.
 Without windows, or in one longer than a day, the learned quiet hours are the windows; without these, any moment is.
 From the deadline on neither windows nor blackouts nor a deferral count; safety gates are elsewhere. A clock that cannot
 be right judges nothing: then a while without payments opens, so that no terminal is locked out.
@@ -21,7 +23,9 @@ from enum import StrEnum
 from posagent.core.hours import DAY_MIN, DAY_S, Calendar, Span, Spell, daily_s, local_s, spells
 from posagent.core.quiet import Profile, Quiet
 
-AHEAD_S = 8 * DAY_S
+JOIN_LATER_S = 14.0 * DAY_S
+"""A start besides the daily restart is left for one with it that is at most this much later."""
+AHEAD_S = JOIN_LATER_S + 8 * DAY_S
 BEHIND_S = DAY_S + 7200.0
 """So far back a window's beginning is looked for; a day may have 25 hours."""
 BLACKOUT_AHEAD_S = 100.0 * DAY_S
@@ -30,6 +34,10 @@ DEFERRAL_S_MAX = 400.0 * DAY_S
 """No calendar is made for later: who defers for ever has a typing error."""
 JOIN_S = 60.0
 """The update's restart comes this long before the daily one, so that it is the update that is under way."""
+STANDS_S = 3600.0
+"""A start of the terminal so shortly before its daily restart stands for it."""
+APART_S = 20 * 3600.0
+"""Without a daily restart one update restarts the terminal so long after another."""
 SLACK_S = 300.0
 """The last moment for a start is not planned, where there is another: the gates are asked only so often."""
 STEP_S = 600.0
@@ -39,8 +47,6 @@ PLACES_MAX = 48
 AS_QUIET = 1.25
 AS_QUIET_PER_S = 0.2 / 3600
 """About as quiet: a quarter more payments than in the quietest place and a fifth of a payment an hour."""
-JOIN_LATER_S = DAY_S
-"""A window without the daily restart is left for one with it that is at most this much later."""
 IDLE_S = 1800.0
 CLOCK_BEHIND_S = DAY_S
 CLOCK_AHEAD_S = 10 * 365.25 * DAY_S
@@ -81,19 +87,22 @@ class Wish:
 class Moment:
     """Now. `floor_s`: the latest of image build, last journal record and last signed metadata; the time cannot be
     before. `idle_s`: how long there was no payment activity, counted by the monotonic clock, at most since the start.
+    `up_s`: since the terminal started. `updated_s`: when an update restarted it last.
     """
 
     wall_s: float
     floor_s: float
     idle_s: float
+    up_s: float
+    updated_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`start_s` is the asked moment itself as soon as it may begin, None where no window within eight days fits.
+    """`start_s` is the asked moment itself as soon as it may begin, None where no window of the next weeks fits.
     Where it takes a daily restart, that one has to wait for it: what begins late restarts a little later.
 
-    `ends_s` is the end of its window, None where nothing ends it; `longest_s` the longest window of the next days,
+    `ends_s` is the end of its window, None where nothing ends it; `longest_s` the longest window of these weeks,
     to be told together with `needed_s` where none fits. The text comes from `why`.
     """
 
@@ -126,9 +135,12 @@ def plan(wish: Wish, calendar: Calendar, quiet: Quiet, moment: Moment, idle_need
     deadline_s = wish.not_after_s
     if deadline_s is not None and deadline_s <= now_s:
         return _from(wish, Why.DEADLINE, now_s)
-    found = _explained(wish, calendar, quiet, now_s)
-    if deadline_s is None or (found.start_s is not None and found.start_s <= deadline_s):
+    found = _explained(wish, calendar, quiet, moment)
+    if deadline_s is None or _by(found, deadline_s):
         return found
+    besides = _explained(wish, replace(calendar, daily_restart_min=None), quiet, replace(moment, updated_s=None))
+    if _by(besides, deadline_s):  # a second restart in a window is better than the deadline outside of one
+        return besides
     why = Why.NO_WINDOW_FITS if found.why is Why.NO_WINDOW_FITS else Why.DEADLINE
     return replace(_from(wish, why, deadline_s), longest_s=found.longest_s)
 
@@ -137,17 +149,21 @@ def _from(wish: Wish, why: Why, start_s: float) -> Plan:
     return Plan(why=why, start_s=start_s, restart_s=start_s + wish.lead_s, needed_s=wish.needed_s)
 
 
-def _explained(wish: Wish, calendar: Calendar, quiet: Quiet, now_s: float) -> Plan:
+def _by(found: Plan, deadline_s: float) -> bool:
+    return found.start_s is not None and found.start_s <= deadline_s
+
+
+def _explained(wish: Wish, calendar: Calendar, quiet: Quiet, moment: Moment) -> Plan:
     """The plan without a deadline; a wait is blamed on what it would be shorter without."""
-    found = free = _Outlook(wish, calendar, quiet, now_s).plan()
-    if found.start_s == now_s:
+    found = free = _Outlook(wish, calendar, quiet, moment).plan()
+    if found.start_s == moment.wall_s:
         return found
     if calendar.blackouts:
-        free = _Outlook(wish, replace(calendar, blackouts=()), quiet, now_s).plan()
+        free = _Outlook(wish, replace(calendar, blackouts=()), quiet, moment).plan()
         if found.start_s is None and free.start_s is not None:
-            found = _Outlook(wish, calendar, quiet, now_s, BLACKOUT_AHEAD_S).plan()
-    if wish.not_before_s is not None and wish.not_before_s > now_s:
-        soon = _Outlook(replace(wish, not_before_s=None), calendar, quiet, now_s).plan()
+            found = _Outlook(wish, calendar, quiet, moment, BLACKOUT_AHEAD_S).plan()
+    if wish.not_before_s is not None and wish.not_before_s > moment.wall_s:
+        soon = _Outlook(replace(wish, not_before_s=None), calendar, quiet, moment).plan()
         if _earlier(soon, found):
             return replace(found, why=Why.DEFERRED)
     return replace(found, why=Why.BLACKOUT) if _earlier(free, found) else found
@@ -170,21 +186,18 @@ class _Place:
 class _Outlook:
     """The windows around a moment, and what they offer to an update."""
 
-    def __init__(self, wish: Wish, calendar: Calendar, quiet: Quiet, now_s: float, ahead_s: float = AHEAD_S) -> None:
+    def __init__(self, wish: Wish, calendar: Calendar, quiet: Quiet, moment: Moment, ahead_s: float = AHEAD_S) -> None:
         self._wish = wish
         self._calendar = calendar
-        self._now_s = now_s
+        self._now_s = now_s = moment.wall_s
         self._from_s = -float("inf") if wish.not_before_s is None else min(wish.not_before_s, now_s + DEFERRAL_S_MAX)
+        if moment.updated_s is not None and calendar.daily_restart_min is None:
+            self._from_s = max(self._from_s, min(moment.updated_s, now_s) + APART_S)
         base_s = max(now_s, self._from_s)
         self._spells: Sequence[Spell] = spells(calendar.zone, base_s - BEHIND_S, base_s + ahead_s)
         self._begin_s, self._end_s = base_s - BEHIND_S, base_s + ahead_s
         self._spans = [span for span in calendar.allowed(self._spells) if span.end_s > base_s]
-        self._daily = [
-            (daily, span)
-            for daily in calendar.restarts_s(self._spells)
-            for span in self._spans
-            if span.begin_s <= daily < span.end_s
-        ]
+        self._booted_s = now_s - moment.up_s
         self._quiet = quiet
         self._profile: Profile = quiet.profile()
 
@@ -214,22 +227,22 @@ class _Outlook:
 
     def _joining(self) -> Iterator[_Place]:
         """Starts whose restart takes the place of a daily one, in order."""
-        for daily, span in self._daily:
+        for daily, span in itertools.product(self._calendar.restarts_s(self._spells), self._spans):
             room = self._room(span)
             if room is None:
                 continue
-            first_s, last_s = room
-            start_s = max(min(daily - JOIN_S - self._wish.lead_s, last_s - SLACK_S), first_s)
-            if start_s <= daily:  # else the deferral ends after it
-                closes_s = min(max(daily, start_s + SLACK_S), last_s)
+            first_s = max(room[0], daily - STANDS_S)
+            start_s = max(min(daily - JOIN_S - self._wish.lead_s, room[1] - SLACK_S), first_s)
+            last_s = min(daily, room[1] - JOIN_S)  # with some time to be asked in
+            if self._booted_s < start_s <= last_s:  # what has started since has had its restart
+                closes_s = min(max(daily, start_s + SLACK_S), room[1])
                 yield _Place(start_s=start_s, closes_s=closes_s, ends_s=span.end_s, why=Why.DAILY_RESTART)
 
     def _others(self) -> Iterator[_Place]:
-        """Starts in windows without a daily restart: the others never see a second one on a day."""
-        with_daily = {span.begin_s for _, span in self._daily}
+        """Starts in windows, whether or not there is a daily restart besides."""
         for span in self._spans:
             room = self._room(span)
-            if room is None or span.begin_s in with_daily:
+            if room is None:
                 continue
             if span.length_s <= DAY_S:
                 yield self._in_window(span, *room)

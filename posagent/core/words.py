@@ -23,6 +23,7 @@ class Event(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     DEFER_REQUESTED = "defer_requested"
     CONSENT_GIVEN = "consent_given"
+    ROLLBACK_REQUESTED = "rollback_requested"
     # time
     DUE = "due"
     DEADLINE = "deadline"
@@ -45,6 +46,7 @@ class Event(StrEnum):
     MARKED_GOOD = "marked_good"
     MARKED_BAD = "marked_bad"
     MARK_FAILED = "mark_failed"
+    DISARMED = "disarmed"
     # what the hardware says when the agent starts (see core.recovery)
     SETTLED = "settled"
     TRIAL_FOUND = "trial_found"
@@ -53,6 +55,8 @@ class Event(StrEnum):
     FELL_BACK = "fell_back"
     BOOTED_TARGET = "booted_target"
     BOOTED_PREVIOUS = "booted_previous"
+    # help
+    TICKETED = "ticketed"
 
 
 class Command(StrEnum):
@@ -73,6 +77,7 @@ class Command(StrEnum):
     RUN_TESTS = "run_tests"
     MARK_GOOD = "mark_good"
     MARK_BAD = "mark_bad"
+    DISARM = "disarm"  # a version that was good before and was never started stays good, behind the running one
 
 
 class OutcomeKind(StrEnum):

@@ -169,7 +169,7 @@ def _said(record: Mapping[str, Any]) -> str:
 
 _ONLY_TOLD = (
     *("boot_id", "armed_at", "requested_at", "bytes_refetched", "bytes_fetched", "bytes_lost"),
-    *("predicted", "took_s"),
+    *("predicted", "took_s", "steps", "found"),
 )
 """Of an update: people hear of it, and nothing is decided by it. The boot id is, but only by being another one."""
 
@@ -180,7 +180,7 @@ def _situation(situation: Situation) -> str:
     value.pop("measured")  # for the estimate only
     value.pop("measurements")
     value.pop("failure")  # as the reason in an outcome, it is told, and decides nothing
-    value["outcomes"] = [{name: one[name] for name in ("id", "outcome", "version")} for one in value["outcomes"]]
+    value["outcomes"] = [[one["id"], one["outcome"], one["version"], "ticket" in one] for one in value["outcomes"]]
     if value["update"] is not None:
         for told in _ONLY_TOLD:
             value["update"].pop(told)

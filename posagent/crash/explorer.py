@@ -159,11 +159,18 @@ class Explorer:
         return canonical.key(crashed, self._profile.block_bytes), world
 
     def factory(self) -> Crashed:
-        """A terminal as it left the factory: one image, an empty data partition."""
+        """A terminal as it left the factory: one image, an empty data partition; and then with what it has already."""
         medium = self._medium(Choices())
         medium.slot("a", SLOT_BYTES).fill(self._stage.images[FACTORY].content)
         medium.slot("b", SLOT_BYTES)
-        return medium.crashed()
+        count = self._scenario.already
+        if not count:
+            return medium.crashed()
+        goals, ends = self._scenario.goals[:count], self._scenario.ends[:count]
+        before = Scenario(name="before", goals=goals, ends=ends, tries_full=self._scenario.tries_full)
+        run = Explorer(self._stage, before, self._profile, self._copies).execute(State(medium.crashed()), collect=False)
+        assert run.violation is None, run.violation
+        return run.medium.crashed()
 
     def _medium(self, choices: Choices) -> Medium:
         medium = Medium(profile=self._profile, chooser=choices, strict=False)

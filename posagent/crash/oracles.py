@@ -6,11 +6,12 @@ Owns: the names and the checks; `World` is what the people around the terminal k
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from posagent.core.energy import EnergyLimits
+from posagent.core.ladder import wants_ticket
 from posagent.core.model import Command, Decision, Limits, Observation, OutcomeKind, Situation, State, Update
 from posagent.core.ports import PowerReading
 from posagent.crash.stage import BLOCKS, CHECKPOINT_BYTES, FACTORY, Image
@@ -79,6 +80,13 @@ def need(holds: bool, oracle: str, detail: str) -> None:
         raise Violated(oracle, detail)
 
 
+def need_ticket(outcome: Mapping[str, Any] | None, bundles: Collection[str]) -> None:
+    """Whoever reads out the code of an update that failed is talking of a bundle that is there."""
+    need(not wants_ticket(outcome), "truth", "an update that failed has no ticket")
+    code = (outcome or {}).get("ticket", {}).get("code", "")
+    need(any(code in name for name in bundles) or not code, "truth", f"the bundle {code} is not there")
+
+
 @dataclass(slots=True, kw_only=True)
 class Life:
     """The oracles along one execution; `world` goes on from what was known before, `cuts` of the power ago."""
@@ -124,9 +132,12 @@ class Life:
         update = situation.update
         if Command.INSTALL in decision.commands:
             assert update is not None
-            percent = self.reading.battery_percent
-            need(percent is not None and percent >= self.power_floor_percent, "gate", f"install at {percent} %")
+            self._needs_power("install")
             need(update.id not in self.world.acknowledged, "cancel", f"{update.id} is installed after its cancel")
+        leaves_ready = record["event"] == "due" and situation.state is State.ACTIVATE and "commands" not in record
+        if update is not None and update.goes_back and leaves_ready:
+            self._needs_power("going back")
+            need(update.id not in self.world.acknowledged, "cancel", f"{update.id} goes back after its cancel")
         if record["event"] == "fetched":
             self._change(delivered=("", 0))
         if record["event"] == "tests_passed":
@@ -140,6 +151,10 @@ class Life:
         self._count(record, situation.attempts)
         if "outcome" in record:
             self._ended(record["outcome"])
+
+    def _needs_power(self, what: str) -> None:
+        percent = self.reading.battery_percent
+        need(percent is not None and percent >= self.power_floor_percent, "gate", f"{what} at {percent} %")
 
     def _count(self, record: Mapping[str, Any], attempts: Mapping[str, int]) -> None:
         """Starts of this state's command, as the decisions have it: the journal's own count is what is under test. (It
@@ -192,6 +207,13 @@ class Life:
         for name, view in seen.slots.items():
             good = view.state == "good" and view.version
             need(not good or view.version in tested, "verified", f"slot {name}: {view.version} is good, never tested")
+
+    def seen_at_the_end(self, outcome: Mapping[str, Any], seen: Observation) -> None:
+        """What an engineer's way back that never began leaves behind."""
+        begun = outcome["outcome"] != OutcomeKind.FAILED or outcome["code"] == "slot_changed"
+        if outcome.get("kind") == "rollback" and not begun:
+            state = seen.slots[seen.spare].state
+            need(state == "good", "good-slot", f"slot {seen.spare} was good, was never started, and is {state}")
 
     def asks_cancel(self) -> None:
         self._change(cancel_asked=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from posagent.agent.journal import BYTES_MAX
 
+BACK = "back"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
@@ -14,7 +16,9 @@ class Scenario:
     `goals` are the versions the operator asks for, one after the other, and `ends` the outcomes that follow when
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
     power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows. A `small_spool` has no
-    room for all of the payload.
+    room for all of the payload. So many of the goals are reached `already`, before any power cut; BACK among them is an
+    engineer's return to the version in the other slot, whose test fails then where it `broke_since`. With `tickets` an
+    update that failed gets a support bundle.
     """
 
     name: str
@@ -28,6 +32,9 @@ class Scenario:
     power_changes: bool = False
     small_spool: bool = False
     journal_bytes_max: int = BYTES_MAX
+    already: int = 0
+    broke_since: bool = False
+    tickets: bool = False
 
 
 SCENARIOS = {
@@ -50,6 +57,28 @@ SCENARIOS = {
         Scenario(name="second-request", goals=("2.0.0",), ends=("committed",), intrudes=True),
         Scenario(name="power-gate", goals=("2.0.0",), ends=("committed",), power_changes=True),
         Scenario(name="cancel", goals=("2.0.0",), ends=("committed",), cancels=True),
+        Scenario(
+            name="engineer-back",
+            goals=("1.1.0", BACK),
+            ends=("committed", "committed"),
+            already=1,
+            power_changes=True,
+        ),
+        Scenario(
+            name="engineer-2-tries",
+            goals=("1.1.0", BACK),
+            ends=("committed", "committed"),
+            already=1,
+            tries_full=2,
+        ),
+        Scenario(
+            name="engineer-no-way",
+            goals=("1.1.0", BACK),
+            ends=("committed", "rolled_back"),
+            already=1,
+            broke_since=True,
+        ),
+        Scenario(name="ticket", goals=("3.0.0-test-fails",), ends=("rolled_back",), tickets=True),
         Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
     )
 }

@@ -57,6 +57,13 @@ LIMITS = Limits(
 """Small, so that every way to use them up is explored."""
 
 BEHAVIOURS = ("good", "panic", "hang", "agent-dead", "test-fails", "test-hangs")
+KEPT = {
+    f"{STATE_DIR}/journal",
+    f"{STATE_DIR}/journal.reserve",
+    *(f"{INSTALLER_DIR}/{name}" for name in ("slots.json", "floor.json", "floor-copy.json", "reset.json", "trust")),
+    *(f"{INSTALLER_DIR}/trust/{name}" for name in ("record.json", "record-copy.json")),
+}
+"""What a terminal at rest has on its data partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +85,7 @@ IMAGES = (
     Image(version="2.0.0", behaviour="good", counter=2),
     Image(version="2.1.0", behaviour="good", counter=3),
     *(Image(version=f"3.0.0-{one}", behaviour=one, counter=4) for one in BEHAVIOURS[1:]),
+    Image(version="1.1.0", behaviour="good", counter=1),  # the only one from which there is a way back
 )
 
 
@@ -110,20 +118,31 @@ class Stage:
         return path
 
     def config(self, booted: Image, tries_full: int) -> Config:
-        return Config(
-            terminal=TerminalConfig(
-                id="t",
-                hardware=HARDWARE,
-                state_dir=STATE_DIR,
-                installer_dir=INSTALLER_DIR,
-                os_release_file=str(self.root / f"os-release-{booted.version}"),
-            ),
-            slots=SlotsConfig(a=SlotConfig(device="a"), b=SlotConfig(device="b")),
-            boot=BootConfig(tries_full=tries_full),
+        return config_of(
+            "t",
+            os_release=str(self.root / f"os-release-{booted.version}"),
+            tries_full=tries_full,
             trust=TrustConfig(root_file=str(self.root / "root.json"), rollback_floor=1),
             fetch=FetchConfig(spool_dir=SPOOL_DIR, checkpoint_bytes=CHECKPOINT_BYTES, keep_free_bytes=0),
-            selftest=SelftestConfig(checks=(CheckConfig(name="payment", kind="tcp", port=1),)),
         )
+
+
+def config_of(name: str, *, os_release: str, tries_full: int, trust: TrustConfig, fetch: FetchConfig) -> Config:
+    """The configuration of a terminal on a medium."""
+    return Config(
+        terminal=TerminalConfig(
+            id=name,
+            hardware=HARDWARE,
+            state_dir=STATE_DIR,
+            installer_dir=INSTALLER_DIR,
+            os_release_file=os_release,
+        ),
+        slots=SlotsConfig(a=SlotConfig(device="a"), b=SlotConfig(device="b")),
+        boot=BootConfig(tries_full=tries_full),
+        trust=trust,
+        fetch=fetch,
+        selftest=SelftestConfig(checks=(CheckConfig(name="payment", kind="tcp", port=1),)),
+    )
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from posagent.core.errors import FetchError
-from posagent.crash.medium import Medium
+from posagent.core.ports import Clock, Resets
+from posagent.crash.medium import Medium, MediumSlot
 from posagent.crash.oracles import Life
 from posagent.fetcher.http import Asked
+from posagent.installer.opening import Ports
 from posagent.sim.virtual import VirtualTime
 
 
@@ -67,6 +69,24 @@ class Reply:
 
     def trouble(self) -> FetchError:
         raise AssertionError("it always has the file")
+
+
+def installer_ports(medium: Medium, clock: Clock, resets: Resets, slot_bytes: int) -> Ports:
+    """What the installer has on a medium; in virtual time nothing runs beside it."""
+
+    def slot(name: str) -> MediumSlot:
+        return medium.slot(name, slot_bytes)
+
+    return Ports(
+        files=medium.files,
+        boot=medium.boot,
+        clock=clock,
+        open_slot=slot,
+        read_slot=slot,
+        open_bundle=lambda path: Spooled(medium, path),
+        resets=resets,
+        threads=False,
+    )
 
 
 class Spooled:

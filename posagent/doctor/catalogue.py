@@ -24,11 +24,12 @@ CATALOGUE: Mapping[str, Entry] = {
     # configuration
     "config.loads": Entry("The configuration can be used", "配置文件可用", "Correct the named line; docs/configuration.md has every key.", "请修正指出的行；所有配置项见 docs/configuration.md。"),
     "config.root": Entry("The root of trust can be read", "信任根可读", "Put root.json of the release desk's keys directory into the image, where trust.root_file names it.", "请将发布部门密钥目录中的 root.json 放入映像中 trust.root_file 所指位置。"),
-    "config.engineer": Entry("The engineers' authority can be read", "工程师 CA 可读", "Put engineer-ca.pub of the release desk's keys directory into the image, where console.engineer_ca_file names it, or set console.device to empty.", "请将发布部门的 engineer-ca.pub 放入映像中 console.engineer_ca_file 所指位置，或将 console.device 设为空。"),
+    "config.engineer": Entry("The engineers' authority can be read", "工程师 CA 可读", "Put engineer-ca.pub of the release desk's keys directory into the image, where console.engineer_ca_file names it, or set console.device to empty; correct the lines of console.revoked_file that are named.", "请将发布部门的 engineer-ca.pub 放入映像中 console.engineer_ca_file 所指位置，或将 console.device 设为空；并修正 console.revoked_file 中指出的行。"),
     "config.version": Entry("The running system has a version", "当前系统有版本号", "Write IMAGE_VERSION into os-release when the image is built.", "请在构建映像时把 IMAGE_VERSION 写入 os-release。"),
     "config.programs": Entry("Files and programs that the configuration names exist", "配置所指的文件和程序均存在", "Install what is missing (fw_setenv: libubootenv), or correct its path in the configuration.", "请安装缺少的程序（fw_setenv 属于 libubootenv），或修正配置中的路径。"),
     "config.selftests": Entry("A new version is tested before it is kept", "新版本须先通过自检", "Configure at least one [[selftest.checks]]; without any every update is rolled back.", "请至少配置一个 [[selftest.checks]]；否则每次升级都会回退。"),
     "config.repository": Entry("Updates come from an https repository", "升级来自 https 仓库", "Set fetch.repository_url to an https address.", "请将 fetch.repository_url 设为 https 地址。"),
+    "config.support": Entry("Support bundles can be sealed for the vendor", "支持包可为厂商加密", "Put vendor.pub.pem of the release desk's keys directory into the image and name it in support.vendor_key_file; without it no support bundle is made.", "请将发布部门密钥目录中的 vendor.pub.pem 放入映像，并在 support.vendor_key_file 中指定；否则无法生成支持包。"),
     # boot environment
     "boot.counts_down": Entry("The boot script counts tries down", "启动脚本会递减尝试次数", "Let the boot script take one from the slot's counter and save the environment before it starts the kernel: docs/integrating.md.", "请让启动脚本在启动内核前将该分区计数减一并保存环境，见 docs/integrating.md。"),
     "boot.readable": Entry("The boot environment can be read and has two copies", "启动环境可读且有两份", "Name both copies in fw_env.config exactly as the bootloader was built, and write both in the factory.", "请在 fw_env.config 中按引导程序的编译配置写明两份环境，并在出厂时写入两份。"),
@@ -55,6 +56,7 @@ CATALOGUE: Mapping[str, Entry] = {
     # clock
     "clock.sane": Entry("The clock is plausible", "时钟合理", "Set trust.image_built_at when the image is built (date +%s), and set the clock.", "请在构建映像时设置 trust.image_built_at（date +%s），并校准时钟。"),
     "clock.rtc": Entry("A clock goes on without power", "断电后时钟继续运行", "Enable the RTC's driver and set it once (hwclock --systohc).", "请启用 RTC 驱动并设置一次（hwclock --systohc）。"),
+    "window.daily_restart": Entry("An update can take the place of the daily restart", "升级可与每日重启合并", "Move window.daily_restart into a window of window.install, some minutes before its end, or change the window; else each update restarts the terminal a second time on that day.", "请将 window.daily_restart 移至 window.install 的某个时段内（结束前留出数分钟），或调整时段；否则每次升级当天会重启两次。"),
     # holding off a shutdown
     "inhibitor.works": Entry("The agent may hold off a shutdown", "代理可推迟关机", "Install systemd-logind, D-Bus and polkit, and copy systemd/polkit/posagent.rules to /etc/polkit-1/rules.d/; without them a shutdown is not held off in the critical section.", "请安装 systemd-logind、D-Bus 和 polkit，并将 systemd/polkit/posagent.rules 复制到 /etc/polkit-1/rules.d/；否则关键阶段无法推迟关机。"),
     # units
@@ -67,6 +69,7 @@ CATALOGUE: Mapping[str, Entry] = {
     # users and places
     "users.exist": Entry("The users exist", "用户存在", "Copy systemd/sysusers.d/posagent.conf to /usr/lib/sysusers.d and run systemd-sysusers when the image is built.", "请将 systemd/sysusers.d/posagent.conf 复制到 /usr/lib/sysusers.d，并在构建映像时执行 systemd-sysusers。"),
     "users.groups": Entry("The groups of administrators exist", "管理员组存在", "Create the group, or correct api.admin_groups.", "请创建该组，或修正 api.admin_groups。"),
+    "users.payment": Entry("The payment application may hold, and no more", "支付应用只能请求暂缓，别无其他权限", "Put the payment application's user into the group posagent-payment (api.payment_groups), and into none of api.admin_groups: docs/payment.md.", "请将支付应用的用户加入 posagent-payment 组（api.payment_groups），且不要加入 api.admin_groups 中的任何组，见 docs/payment.md。"),
     "places.owners": Entry("Each directory belongs to its process", "目录属主正确", "Copy systemd/tmpfiles.d/posagent.conf to /usr/lib/tmpfiles.d and run systemd-tmpfiles --create after the data partition is mounted.", "请将 systemd/tmpfiles.d/posagent.conf 复制到 /usr/lib/tmpfiles.d，并在挂载数据分区后执行 systemd-tmpfiles --create。"),
     "places.above": Entry("Only root can exchange the installer's directory", "只有 root 能替换安装程序目录", "Let every directory above terminal.installer_dir belong to root, writable by nobody else.", "请使 terminal.installer_dir 的所有上级目录属于 root 且他人不可写。"),
     "data.mounted": Entry("State lies on a data partition of its own", "状态位于独立的数据分区", "Mount a data partition where the three directories are, /var/lib for one; it must be no slot and not the root file system.", "请在三个目录所在处（如 /var/lib）挂载数据分区；它不能是升级分区或根文件系统。"),

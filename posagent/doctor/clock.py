@@ -1,15 +1,22 @@
-"""Checks of the clock: signatures expire by it."""
+"""Checks of the clock and the calendar: signatures expire by it, and updates begin."""
 
 from __future__ import annotations
 
 import datetime
 
+from posagent.core import hours
+from posagent.core.hours import DAY_S
+from posagent.core.quiet import Quiet
+from posagent.core.window import Moment, Why, Wish, plan
 from posagent.doctor.findings import Verdict, fault, ok, warning
 from posagent.doctor.site import Site
+from posagent.platform.zone import zone_of
 
 AHEAD_S_MAX = 20 * 365 * 86400
 """As posagent/installer/trust.py: a clock that is further ahead of the image is not believed."""
 RTC_APART_S_MAX = 86400
+USUAL = Wish(terminal="", lead_s=300.0, outage_s=180.0, rollback_s=180.0)
+"""What a window has to have room for at least."""
 
 
 def sane(site: Site) -> Verdict:
@@ -35,6 +42,21 @@ def rtc(site: Site) -> Verdict:
     return ok(names[0])
 
 
+def daily_restart(site: Site) -> Verdict:
+    """An update can take the place of the daily restart."""
+    window, now_s = site.config.window, site.clock.wall()
+    if not window.daily_restart:
+        return ok("the agent makes none")
+    calendar = hours.calendar(zone_of(window.time_zone), install=window.install, daily_restart=window.daily_restart)
+    found = plan(USUAL, calendar, Quiet(), Moment(wall_s=now_s, floor_s=now_s, idle_s=0.0, up_s=DAY_S))
+    if found.why is Why.DAILY_RESTART:
+        return ok(window.daily_restart)
+    minutes = round(USUAL.needed_s / 60)
+    return warning(
+        f"no window has {minutes} min for an update at {window.daily_restart}: it restarts the terminal besides"
+    )
+
+
 def _date(seconds: float) -> str:
     try:
         return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d}"
@@ -42,4 +64,4 @@ def _date(seconds: float) -> str:
         return f"{seconds:.0f} s"
 
 
-CHECKS = {"clock.sane": sane, "clock.rtc": rtc}
+CHECKS = {"clock.sane": sane, "clock.rtc": rtc, "window.daily_restart": daily_restart}

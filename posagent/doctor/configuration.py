@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import binascii
+
+from posagent.core import revocation
 from posagent.core.errors import PosagentError
 from posagent.doctor.findings import Verdict, all_of, fault, ok, warning
 from posagent.doctor.site import Site
 
 ROOT_BYTES_MAX = 1 << 20
 AUTHORITIES_BYTES_MAX = 1 << 14
+VENDOR_KEY_BYTES_MAX = 1 << 12
+X25519_BYTES = bytes.fromhex("302a300506032b656e032100")
+"""How every such public key begins (RFC 8410): an algorithm and nothing else, then its 32 bytes."""
 EXECUTABLE = 0o111
 
 
@@ -32,7 +38,11 @@ def engineer_authorities(site: Site) -> Verdict:
         keys = site.read_authorities(site.board.read(path, 0, AUTHORITIES_BYTES_MAX))
     except OSError as error:
         return fault(f"{path}: {error.strerror}; nobody can unlock the serial console")
-    return ok(f"{path}: {keys} key(s)") if keys else fault(f"{path}: no line of it is a public key")
+    if not keys:
+        return fault(f"{path}: no line of it is a public key")
+    revoked_file = site.config.console.revoked_file
+    unclear = revocation.trouble(revoked_file, lambda path: site.board.read(path, 0, revocation.FILE_BYTES_MAX + 1))
+    return warning(unclear.detail) if unclear is not None else ok(f"{path}: {keys} key(s)")
 
 
 def version(site: Site) -> Verdict:
@@ -83,6 +93,22 @@ def repository(site: Site) -> Verdict:
     return ok(fetch.repository_url)
 
 
+def support(site: Site) -> Verdict:
+    """The key that only service can open what it seals."""
+    path = site.config.support.vendor_key_file
+    if not path:
+        return warning("support.vendor_key_file is empty: a terminal in trouble cannot send a report")
+    try:
+        lines = site.board.read(path, 0, VENDOR_KEY_BYTES_MAX).splitlines()
+        key = binascii.a2b_base64(b"".join(line for line in lines if not line.startswith(b"-----")), strict_mode=True)
+    except OSError as error:
+        return fault(f"{path}: {error.strerror}")
+    except ValueError:
+        key = b""
+    sound = key.startswith(X25519_BYTES) and len(key) == len(X25519_BYTES) + 32
+    return ok(path) if sound else fault(f"{path} is no X25519 public key in PEM")
+
+
 CHECKS = {
     "config.root": root_of_trust,
     "config.engineer": engineer_authorities,
@@ -90,4 +116,5 @@ CHECKS = {
     "config.programs": programs,
     "config.selftests": self_tests,
     "config.repository": repository,
+    "config.support": support,
 }

@@ -6,7 +6,7 @@ from posagent.doctor import mounts, slots
 from posagent.doctor.findings import CannotTell, Verdict, all_of, fault, ok, warning
 from posagent.doctor.site import SLOTS, Site
 
-FETCH_USER, TEST_USER = "posagent-fetch", "posagent-test"
+FETCH_USER, TEST_USER, SUPPORT_USER = "posagent-fetch", "posagent-test", "posagent-support"
 OTHERS_WRITE = 0o022
 LASTING = ("ext4", "f2fs", "ubifs", "xfs", "btrfs")
 UNFIT = ("vfat", "msdos", "exfat", "tmpfs", "ramfs", "overlay", "squashfs", "erofs")
@@ -16,7 +16,7 @@ BUNDLE_SHARE_MIN = 4
 
 
 def users(site: Site) -> Verdict:
-    names = (site.config.terminal.agent_user, FETCH_USER, TEST_USER)
+    names = (site.config.terminal.agent_user, FETCH_USER, TEST_USER, SUPPORT_USER)
     ids = {name: site.board.uid_of(name) for name in names}
     faults = [f"there is no user {name}" for name, uid in ids.items() if uid is None]
     faults += [f"{name} is root" for name, uid in ids.items() if uid == 0]
@@ -29,6 +29,20 @@ def groups(site: Site) -> Verdict:
     names = site.config.api.admin_groups
     missing = [name for name in names if site.board.gid_of(name) is None]
     return all_of((), ", ".join(names), [f"there is no group {name}" for name in missing])
+
+
+def payment_groups(site: Site) -> Verdict:
+    """Who may say that payments are under way, and nothing else."""
+    config, board = site.config, site.board
+    required = config.payment.application == "required"
+    missing = [f"there is no group {name}" for name in config.api.payment_groups if board.gid_of(name) is None]
+    theirs = {user for name in config.api.payment_groups for user in board.members(name)}
+    admins = {user for name in config.api.admin_groups for user in board.members(name)}
+    doubts = [f"{user} may also install and cancel updates" for user in sorted(theirs & admins)]
+    if required and not theirs:
+        names = ", ".join(config.api.payment_groups) or "api.payment_groups"
+        doubts.append(f"nobody is in {names}: only root and administrators may say that payments are under way")
+    return all_of((), ", ".join(sorted(theirs)) or "none is required", [*(missing if required else ()), *doubts])
 
 
 def owners(site: Site) -> Verdict:
@@ -131,6 +145,7 @@ def room(site: Site) -> Verdict:
 CHECKS = {
     "users.exist": users,
     "users.groups": groups,
+    "users.payment": payment_groups,
     "places.owners": owners,
     "places.above": above,
     "data.mounted": data_mounted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from posagent.doctor.findings import CannotTell, Verdict, all_of
 from posagent.doctor.site import SLOTS, Site
 
-WORKERS = ("installer", "fetcher", "selftest")
+WORKERS = ("installer", "fetcher", "selftest", "support")
 TIMERS = tuple(f"posagent-trial@{slot}.timer" for slot in SLOTS)
 AGENT = "posagentd.service"
 ENABLED = (AGENT, "posagent-shutdown.service", *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)

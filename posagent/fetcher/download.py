@@ -21,6 +21,7 @@ from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Clock, Files, Message
 from posagent.fetcher import announcement, local
 from posagent.fetcher.http import CHUNK_BYTES, Answer, Asked, Client, HttpClient
+from posagent.fetcher.media import USB, Media
 from posagent.fetcher.spool import BLOCK_BYTES, Entry, Spool
 from posagent.fetcher.wanted import HEAD_BYTES, Wanted
 
@@ -49,9 +50,10 @@ class Fetcher:
         pause: Callable[[float], None] = lambda _: None,
         head_bytes: int = HEAD_BYTES,
         room_bytes_min: int = ROOM_BYTES_MIN,
+        media: Media | None = None,
     ) -> None:
         self._head_bytes, self._room_bytes_min = head_bytes, room_bytes_min
-        self._pause = pause
+        self._pause, self._media = pause, media
         self._config = config
         self._clock = clock
         self._open_local = open_local
@@ -60,10 +62,13 @@ class Fetcher:
         self._chunk_bytes = max(chunk - chunk % BLOCK_BYTES, min(chunk, BLOCK_BYTES))
         self._spool = Spool(files, config.spool_dir, keep_free_bytes=config.keep_free_bytes)
 
-    def look(self, _: Mapping[str, Any]) -> Iterator[Message]:
-        """Result `{"offer": {version, url, length, sha256, payloads, room, …}}`: the repository's unsigned advice, and
-        how many bytes there is room for."""
-        offer = announcement.asked_for(self._client, self._config, self._clock)
+    def look(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{"source"?}`; result `{"offer": {version, url, length, sha256, payloads, room, …}}`: the unsigned advice of
+        the repository, or of a stick with the source `usb`, and how many bytes there is room for."""
+        if self._media is not None and args.get("source") == USB:
+            offer = self._media.newest()
+        else:
+            offer = announcement.asked_for(self._client, self._config, self._clock)
         yield {"result": {"offer": {**offer, "room": self._spool.room()}}}
 
     # discard

@@ -27,7 +27,8 @@ REDIRECTS_MAX = 5
 CHUNK_BYTES = 256 * 1024
 RETRY_AFTER_S_MAX = 86400
 VALIDATOR_LENGTH_MAX = 256
-NETWORK_AUTHENTICATION_REQUIRED = 511  # RFC 6585
+_CODES = {407: "fetch_proxy", 511: "fetch_portal"}
+"""Proxy authentication required (RFC 9110), network authentication required (RFC 6585)."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
@@ -83,8 +84,7 @@ class Answer:
 
     def trouble(self) -> FetchError:
         """An answer that is none, with the seconds that the server asks to wait."""
-        code = "fetch_portal" if self.status == NETWORK_AUTHENTICATION_REQUIRED else "fetch_status"
-        error = FetchError(code, f"the server answered {self.status}")
+        error = FetchError(_CODES.get(self.status, "fetch_status"), f"the server answered {self.status}")
         wait_s = self._retry_after_s()
         if self.status in (429, 503) and wait_s is not None:
             error.facts["retry_after_s"] = wait_s

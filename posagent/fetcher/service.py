@@ -17,9 +17,14 @@ from posagent.config import Config
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message, Verb
 from posagent.fetcher.download import Fetcher
+from posagent.fetcher.http import HttpClient
+from posagent.fetcher.media import Media
+from posagent.fetcher.probe import Probe
 from posagent.platform import links
 from posagent.platform.host import LinuxClock, pause
-from posagent.platform.storage import LinuxFiles, open_inside
+from posagent.platform.media import bundles
+from posagent.platform.net import LinuxNet
+from posagent.platform.storage import FileSource, LinuxFiles, open_inside
 
 
 class _Guard:
@@ -62,10 +67,22 @@ class _Guard:
         return steps
 
 
+def _open_local(path: str) -> FileSource:
+    return open_inside("/", path)
+
+
 def _verbs(config: Config) -> dict[str, Verb]:
-    fetcher = Fetcher(config.fetch, LinuxFiles(), LinuxClock(), lambda path: open_inside("/", path), pause=pause)
+    clock, client = LinuxClock(), HttpClient(config.fetch)
+    media = Media(
+        lambda: bundles(config.fetch.media_dir),
+        _open_local,
+        hardware=config.terminal.hardware,
+        revision=config.terminal.hardware_revision,
+    )
+    fetcher = Fetcher(config.fetch, LinuxFiles(), clock, _open_local, client, pause=pause, media=media)
     guard = _Guard(config.fetch.connect_timeout_s + config.fetch.stall_timeout_s)
-    verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}
+    probe = Probe(config.fetch, client, LinuxNet(), clock)
+    verbs = {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard, "probe": probe.probe}
     return {name: guard.over(verb) for name, verb in verbs.items()}
 
 

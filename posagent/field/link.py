@@ -206,6 +206,8 @@ class Terminal:
         elif said is not None and said.get("event") == "locked":
             self._on_state("locked")
         elif said is not None and (call := self._calls.get(said.get("id", -1))) is not None:
+            if "offset" in (said.get("progress") or {}):
+                self._pieces.clear()  # what came before belongs to an earlier try
             call.answers.append(said)
 
     def _opened(self, opened: Opened) -> None:
@@ -303,7 +305,8 @@ class Terminal:
                 at, size = progress["offset"], progress["size"]
                 stream.truncate(at)
                 stream.seek(at)
-                self._pieces.clear()
+                if on_progress is not None:  # with what else is known of the file, such as a code
+                    on_progress({**progress, "bytes_done": at, "bytes_total": size})
 
         while True:
             self._cable.wait(lambda: call.over or bool(self._pieces), QUIET_S, "no more of the file came")

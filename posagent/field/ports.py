@@ -18,17 +18,24 @@ WRITE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """`device` is what `open_port` takes; `description` is for people; `serial_number` is the adapter's, if any."""
+    """`device` is what `open_port` takes; `description` is for people; `serial_number` is the adapter's, if any;
+    `usb` whether it is an adapter or a terminal's own USB port."""
 
     device: str
     description: str
     serial_number: str
+    usb: bool = False
 
 
 def ports() -> list[Port]:
     """The serial ports that the system knows, in order."""
     found = [
-        Port(device=one.device, description=one.description or "", serial_number=one.serial_number or "")
+        Port(
+            device=one.device,
+            description=one.description or "",
+            serial_number=one.serial_number or "",
+            usb=one.vid is not None,
+        )
         for one in list_ports.comports()
     ]
     return sorted(found, key=lambda port: port.device)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from posagent.config import Config
 from posagent.core import pieces
+from posagent.core.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.core.codec import Codecs, no_codecs
 from posagent.core.errors import BundleError, PosagentError, SlotError
 from posagent.core.manifest import Manifest
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Medium, Resets
-from posagent.installer.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.installer.slots import NAMES, Slots
 
 if TYPE_CHECKING:
@@ -41,11 +41,15 @@ class OpenedSlot(Opened, Medium, Protocol):
 T = TypeVar("T", bound=Opened)
 
 
+def _no_log() -> Opened:
+    raise FileNotFoundError(2, "no such file", "audit.log")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the verbs need of the world. `read_slot` opens any slot to be read, `open_slot` one that nobody else uses;
     `apart` does work that gives its memory back, `threads` lets a thread work ahead of the one that writes; `codecs`
-    packs the pieces of compressed images."""
+    packs the pieces of compressed images; `open_log` opens the agent's audit log."""
 
     files: Files
     boot: BootControl
@@ -57,11 +61,13 @@ class Ports:
     apart: Callable[[Callable[[], Any]], Any] = lambda work: work()
     threads: bool = True
     codecs: Codecs = no_codecs
+    open_log: Callable[[], Opened] = _no_log
 
 
 @contextmanager
-def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work]:
-    """What the bundle at `path` asks to be done here. Raises PosagentError, and Missing for a part not fetched."""
+def work(config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "") -> Iterator[Work]:
+    """What the bundle at `path` asks to be done here; it may have expired where it is the one that was `allowed`.
+    Raises PosagentError, and Missing for a part not fetched."""
     from posagent.installer.work import Work  # brings the decompressors
 
     with ExitStack() as stack:
@@ -69,7 +75,7 @@ def work(config: Config, ports: Ports, slots: Slots, path: str) -> Iterator[Work
         spare = next(name for name in NAMES if name != running)
         bundle = Bundle(_bundle(ports, path, stack))
         try:
-            manifests = _verified(config, ports, slots, bundle)
+            manifests = _verified(config, ports, slots, bundle, allowed)
             opened = stack.enter_context(slot(ports.read_slot, spare))
             if opened.size < manifests[0].image_size:
                 detail = f"slot {spare} has {opened.size} bytes, needs {manifests[0].image_size}"
@@ -126,12 +132,12 @@ def _unsealed(path: str, sealed: Mapping[str, str]) -> Seal:
         raise PosagentError("trust_store_damaged", f"{path}: {error}") from None
 
 
-def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tuple[Manifest, ...]:
+def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle, allowed: str) -> tuple[Manifest, ...]:
     """The payloads of the one image in the bundle that is for this terminal."""
 
     def found() -> dict[str, Any]:
         try:
-            return {"manifests": [dataclasses.asdict(one) for one in _selected(config, ports, slots, bundle)]}
+            return {"manifests": [dataclasses.asdict(one) for one in _selected(config, ports, slots, bundle, allowed)]}
         except Missing as missing:
             return {"missing": [missing.offset, missing.length]}
 
@@ -147,7 +153,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
     return Manifest(**{**fields, **lists})
 
 
-def _selected(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tuple[Manifest, ...]:
+def _selected(config: Config, ports: Ports, slots: Slots, bundle: Bundle, allowed: str) -> tuple[Manifest, ...]:
     from posagent.installer.trust import Trust, select
 
     trust, terminal = config.trust, config.terminal
@@ -158,7 +164,7 @@ def _selected(config: Config, ports: Ports, slots: Slots, bundle: Bundle) -> tup
     store = f"{terminal.installer_dir}/trust"
     verifying = Trust(ports.files, store, root, clock=ports.clock, image_built_at_s=trust.image_built_at)
     return select(
-        verifying.verify(bundle),
+        verifying.verify(bundle, allowed),
         hardware=terminal.hardware,
         hardware_revision=terminal.hardware_revision,
         floor=slots.floor(),

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posagent import worker
 from posagent.config import BootConfig, Config, SlotsConfig
-from posagent.core import pieces
+from posagent.core import audit, pieces
 from posagent.core.codec import Codec, CodecKind
 from posagent.core.errors import BundleError, PosagentError, Refusal
 from posagent.core.ports import BootControl, Message, Verb
 from posagent.installer import opening
 from posagent.installer.opening import Ports
+from posagent.installer.permits import Permits
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
 from posagent.platform.blockdev import LinuxBlockDevice
@@ -65,6 +66,7 @@ def linux_ports(config: Config) -> Ports:
         ),
         apart=apart,
         codecs=codec,
+        open_log=lambda: open_inside(config.terminal.state_dir, f"{config.terminal.state_dir}/{audit.FILE}"),
     )
 
 
@@ -88,6 +90,7 @@ class Installer:
             floor_min=config.trust.rollback_floor,
             running_version=running_version(config.terminal.os_release_file),
         )
+        self._permits = Permits(config, ports)
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
@@ -98,13 +101,15 @@ class Installer:
             "stage": lambda args: _complete(self._write(args, partial=True)),
             "write": lambda args: _complete(self._write(args)),
             "arm": lambda args: _done(self._slots.arm, _word(args, "slot")),
+            "disarm": lambda args: _done(self._slots.disarm, _word(args, "slot")),
             "prefer": lambda args: _done(self._slots.prefer, _word(args, "slot")),
             "renew": lambda _: _done(self._slots.renew),
             "refresh": lambda _: _done(self._slots.refresh),
-            "mark_good": lambda _: _done(self._slots.mark_good),
+            "mark_good": lambda _: _done(self._mark_good),
             "mark_bad": lambda args: _done(self._slots.mark_bad, _word(args, "slot")),
             "reboot": lambda _: _done(self._reboot),
             "engineer": self._engineer,
+            "seal_audit": self._seal_audit,
         }
 
     def _observe(self, _: Mapping[str, Any]) -> Iterator[Message]:
@@ -119,7 +124,7 @@ class Installer:
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """
-        from posagent.installer.bundle import Missing
+        from posagent.core.bundle import Missing
 
         wanted: list[pieces.Piece] = []
         tables: list[pieces.Piece] = []
@@ -175,32 +180,34 @@ class Installer:
             )
 
     def _engineer(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{challenge, answer, role}`: `{name, serial, role}` of the engineer whose key answered the challenge."""
-        from posagent.installer.engineer import CA_BYTES_MAX, verify
+        """`{challenge, answer, role}`: `{name, serial, role, key}` of the engineer whose key answered the challenge."""
+        answer = str(args.get("answer", ""))
+        yield {"result": self._permits.engineer(_word(args, "challenge"), answer, _word(args, "role"))}
 
-        path = self._config.console.engineer_ca_file
-        try:
-            with Path(path).open("rb") as stream:
-                cas = stream.read(CA_BYTES_MAX)
-        except OSError as error:
-            raise PosagentError("trust_store_damaged", f"{path}: {error.strerror}") from error
-        engineer = verify(
-            challenge=_word(args, "challenge"),
-            answer=str(args.get("answer", "")),
-            role=_word(args, "role"),
-            cas=cas,
-            now_s=max(self._ports.clock.wall(), float(self._config.trust.image_built_at)),
-        )
-        yield {"result": {"name": engineer.name, "serial": engineer.serial, "role": engineer.role}}
+    def _seal_audit(self, _: Mapping[str, Any]) -> Iterator[Message]:
+        """`{size, head, note, key, whole}`: a checkpoint over the agent's audit log as it is now."""
+        from posagent.installer.notary import LOG_BYTES_MAX, Notary
+
+        def read_log() -> bytes:
+            with closing(self._ports.open_log()) as log:
+                return log.pread(0, LOG_BYTES_MAX)
+
+        terminal = self._config.terminal
+        yield {"result": Notary(self._ports.files, terminal.installer_dir, terminal.id).seal(read_log)}
 
     def _work(self, args: Mapping[str, Any]) -> AbstractContextManager[Work]:
-        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"))
+        allowed = self._permits.allowed()
+        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"), allowed)
 
     @property
     def _spare(self) -> str:
         """The slot that is to be written."""
         booted = self._ports.boot.booted()
         return next(name for name in NAMES if name != booted)
+
+    def _mark_good(self) -> None:
+        self._slots.mark_good()
+        self._permits.spend()
 
     def _reboot(self) -> None:
         try:
@@ -222,7 +229,7 @@ def running_version(path: str) -> str:
 
 def _complete(verb: Iterator[Message]) -> Iterator[Message]:
     """A verb that needs all of the bundle that was planned."""
-    from posagent.installer.bundle import Missing
+    from posagent.core.bundle import Missing
 
     try:
         yield from verb

@@ -9,7 +9,8 @@ any time and after a power cut between any two of its steps. The orders that mat
 * a good slot gets its tries back, then its record says so, then its trial marker goes: whatever is lost is made up for
   by the next `mark_good`, at the latest at the next start;
 * the floor rises when the agent has journalled the commit, not before (`refresh`), and again at every start;
-* a bad slot leaves the boot order first, because a broken data partition may be why it is bad.
+* a bad slot leaves the boot order first, because a broken data partition may be why it is bad;
+* a trial that was never started is called off: the running slot is first in the order again, then the record says good.
 Rules: only whole, tested slots stay in the boot order behind the first, so that a bootloader that refills counters
 cannot start a half-written one. While a trial runs, its fall-back is not written.
 """
@@ -41,7 +42,8 @@ class SlotState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotRecord:
-    """What a slot holds. `digest` and `size` (bytes) are of the image, `counter` is its security counter."""
+    """What a slot holds. `digest` and `size` (bytes) are of the image, `counter` is its security counter; `tested`: it
+    was good before it went on trial again."""
 
     state: SlotState = SlotState.BAD
     version: str = ""
@@ -49,12 +51,14 @@ class SlotRecord:
     size: int = 0
     counter: int = 0
     update_id: str = ""
+    tested: bool = False
 
 
 class Slots:
     """Raises SlotError, BootControlError, Refusal; `slot_io` where the records cannot be written.
 
-    `floor_min` is the image's own rollback floor, `running_version` names the booted system where no record does.
+    `floor_min` is the image's own rollback floor, and so the least that its counter can be; that and `running_version`
+    are of the booted system where no record tells of it.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class Slots:
         kept = {name for name in boot.order[1:] if boot.tries.get(name, 0) > 0}
         tested = self._read(self._marker(booted)) is None
         state = SlotState.GOOD if tested else SlotState.COMPLETE
-        running = SlotRecord(state=state, version=self._running_version)
+        running = SlotRecord(state=state, version=self._running_version, counter=self._floor_min)
         unknown = {name: SlotRecord(state=SlotState.GOOD if name in kept else SlotState.BAD) for name in NAMES}
         return {**unknown, booted: running}
 
@@ -137,9 +141,20 @@ class Slots:
         A good slot goes on trial again: power cuts can end a trial between its confirmation and the agent's record.
         """
         record = self._startable(slot)
-        self._record(slot, dataclasses.replace(record, state=SlotState.COMPLETE))
+        tested = record.tested or record.state is SlotState.GOOD
+        self._record(slot, dataclasses.replace(record, state=SlotState.COMPLETE, tested=tested))
         self._write_marker(slot)
         self._start_first(slot)
+
+    def disarm(self, slot: str) -> None:
+        """Call off the trial of a slot that was good before: it is so again, behind the running one."""
+        record = self._startable(slot)
+        if not (record.tested or record.state is SlotState.GOOD):
+            raise SlotError("slot_not_complete", f"slot {slot} was never confirmed")
+        order = (self._boot.booted(), slot)
+        self._set_boot(self._boot.read(), order, dict.fromkeys(order, self._tries_full))
+        self._record(slot, dataclasses.replace(record, state=SlotState.GOOD))
+        self._remove_marker(slot)
 
     def prefer(self, slot: str) -> None:
         """Let the bootloader start a good slot again that it has left for want of tries."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from posagent.core.bundle import Bundle, Missing, Window
 from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
@@ -33,7 +34,6 @@ from posagent.core.payload import (
 )
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Medium
-from posagent.installer.bundle import Bundle, Missing, Window
 from posagent.installer.operations import Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:

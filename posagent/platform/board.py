@@ -194,6 +194,14 @@ class LinuxBoard:
         except KeyError:
             return None
 
+    def members(self, group: str) -> set[str]:
+        """The users that the user database puts into a group; none where it does not exist."""
+        try:
+            found = grp.getgrnam(group)
+        except KeyError:
+            return set()
+        return set(found.gr_mem) | {user.pw_name for user in pwd.getpwall() if user.pw_gid == found.gr_gid}
+
     def user_name(self, uid: int) -> str:
         try:
             return pwd.getpwuid(uid).pw_name

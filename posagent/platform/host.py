@@ -27,12 +27,17 @@ class LinuxClock:
         return time.time()
 
 
-def boot_id() -> str:
+def up_s() -> float:
+    """Seconds since the kernel started, those in suspend included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boot_id(path: str = BOOT_ID_FILE) -> str:
     """Changes with every start of the kernel. Raises PosagentError `internal`."""
     try:
-        return Path(BOOT_ID_FILE).read_text(encoding="ascii").strip()
+        return Path(path).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise PosagentError("internal", f"{BOOT_ID_FILE}: {error.strerror}") from error
+        raise PosagentError("internal", f"{path}: {error.strerror}") from error
 
 
 class LogindInhibitor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import datetime
 
+from posagent.core.hours import FixedZone, Zone
+
 _UTC_S_MAX = 253_000_000_000.0  # in the year 9987; a datetime ends soon after
 
 
@@ -32,3 +34,8 @@ class IanaZone:
         offset = moment.utcoffset()
         assert offset is not None
         return int(offset.total_seconds())
+
+
+def zone_of(name: str) -> Zone:
+    """The zone of that name, UTC without a look at the data. Raises ValueError with a remedy."""
+    return FixedZone() if name == "UTC" else IanaZone(name)

@@ -1,4 +1,5 @@
-"""`posagent-release`: what a release engineer types to make keys, build bundles and publish them."""
+"""`posagent-release`: what a release engineer types to make keys, build bundles and publish them, and to open reports
+from terminals."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from posagent.core import manifest
 from posagent.core.errors import EXIT_CODES, PosagentError
-from posagent.release import bundle, keys, payload, repository
+from posagent.release import bundle, keys, payload, repository, support
 
 BAR_WIDTH = 30
 
@@ -34,10 +35,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="posagent-release", description=__doc__, allow_abbrev=False)
-    groups = parser.add_subparsers(required=True, metavar="keys|bundle|repo")
+    groups = parser.add_subparsers(required=True, metavar="keys|bundle|repo|support")
     _keys(groups.add_parser("keys", help="make and renew signing keys").add_subparsers(required=True))
     _bundle(groups.add_parser("bundle", help="build a bundle, look into one").add_subparsers(required=True))
     _repo(groups.add_parser("repo", help="publish bundles").add_subparsers(required=True))
+    _support(groups.add_parser("support", help="open reports from terminals").add_subparsers(required=True))
     return parser
 
 
@@ -112,6 +114,24 @@ def _repo(group: Any) -> None:
     publish.add_argument("--bundle", type=Path, required=True)
     publish.add_argument("--repo", type=Path, required=True, metavar="DIR")
     publish.add_argument("--channel", default=repository.CHANNEL)
+
+
+def _support(group: Any) -> None:
+    opening = _command(group, "open", "Decrypt a support bundle into a new directory.", _open_support)
+    opening.add_argument("file", type=Path)
+    opening.add_argument("--key", type=Path, required=True, metavar="vendor.pem")
+    opening.add_argument("--out", type=Path, required=True, metavar="DIR")
+    code = _command(group, "code", "Print the code of a support bundle, or compare it with the one heard.", _code)
+    code.add_argument("file", type=Path)
+    code.add_argument("--heard", default="", metavar="CODE", help="what was read out over the phone")
+
+
+def _open_support(args: argparse.Namespace) -> dict[str, Any]:
+    return support.open_bundle(args.file, args.key, args.out)
+
+
+def _code(args: argparse.Namespace) -> dict[str, Any]:
+    return support.code(args.file, args.heard)
 
 
 def _init(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Makes and renews the keys of the release desk: who may sign what, as a TUF root that ships in every system image.
 
 Owns: a directory of `NAME.pem` (PKCS#8, mode 0600, encrypted where POSAGENT_KEY_PASSPHRASE is set), the chain of
-`N.root.json`, and `root.json`, the newest. Root and targets need two signatures each. `timestamp-offline` signs the
+`N.root.json`, and `root.json`, the newest; `vendor.pem` opens support bundles, `vendor.pub.pem` is for the signed image
+(support.vendor_key_file). Root and targets need two signatures each. `timestamp-offline` signs the
 long-lived timestamps of bundles, `timestamp` is for servers that sign short-lived ones.
 Rules: keys are never overwritten; a replaced key's successor is `NAME.vN.pem`, N being the root that introduced it.
 Root keys belong on other media than the rest: copy `root-*.pem` away after `init`; only `renew` needs them.
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from securesystemslib.signer import CryptoSigner
@@ -67,6 +71,7 @@ def init(directory: Path, *, now_s: int | None = None, root_days: int = ROOT_DAY
                     root.signed.add_key(signers[name].public_key, role)
                 root.signed.roles[role].threshold = THRESHOLDS[role]
             _make_engineer_ca(directory)
+            _make_vendor_key(directory)
             return _publish_root(directory, root, [signers[name] for name in ROLES["root"]], now, root_days)
 
 
@@ -158,25 +163,50 @@ def _publish_root(
     return directory / "root.json"
 
 
+def vendor_pem(path: Path) -> bytes:
+    """The private key that opens support bundles, as core.envelope takes it. Raises ReleaseError `keys_unusable`."""
+    with files.coded():
+        key = _load(path)
+    if not isinstance(key, X25519PrivateKey):
+        raise ReleaseError("keys_unusable", f"{path.name} is no X25519 key")
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 def _make_key(path: Path) -> CryptoSigner:
-    passphrase = os.environ.get(PASSPHRASE_VARIABLE, "").encode()
     key = Ed25519PrivateKey.generate()
-    encryption: KeySerializationEncryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    files.replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), 0o600)
+    _keep(path, key)
     return CryptoSigner(key)
 
 
+def _make_vendor_key(directory: Path) -> None:
+    key = X25519PrivateKey.generate()
+    _keep(directory / "vendor.pem", key)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    files.replace(directory / "vendor.pub.pem", public)
+
+
+def _keep(path: Path, key: Ed25519PrivateKey | X25519PrivateKey) -> None:
+    passphrase = os.environ.get(PASSPHRASE_VARIABLE, "").encode()
+    encryption: KeySerializationEncryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+    files.replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), 0o600)
+
+
 def _open_key(path: Path) -> CryptoSigner:
+    key = _load(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ReleaseError("keys_unusable", f"{path.name}: the desk makes Ed25519 keys only")
+    return CryptoSigner(key)
+
+
+def _load(path: Path) -> PrivateKeyTypes:
     passphrase = os.environ.get(PASSPHRASE_VARIABLE, "").encode()
     data = path.read_bytes()
     encrypted = b"ENCRYPTED" in data
     if encrypted and not passphrase:
         raise ReleaseError("keys_unusable", f"{path.name} is encrypted; set {PASSPHRASE_VARIABLE}")
     try:
-        key = load_pem_private_key(data, passphrase if encrypted else None)
-        assert isinstance(key, Ed25519PrivateKey), "the desk makes Ed25519 keys only"
-        return CryptoSigner(key)
-    except (ValueError, TypeError, AssertionError) as error:
+        return load_pem_private_key(data, passphrase if encrypted else None)
+    except (ValueError, TypeError) as error:
         raise ReleaseError("keys_unusable", f"{path.name}: {error}") from None
 
 

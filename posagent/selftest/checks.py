@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from posagent.config import CheckConfig, SelftestConfig
+from posagent.core.errors import Refusal
 from posagent.core.ports import Clock, Message
 
 RETRY_PAUSE_S = 0.2
@@ -34,12 +35,19 @@ class Probes(Protocol):
     def free_space(self, path: str, free_bytes_min: int) -> str | None: ...
 
 
-def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Message]:
-    """The verb `run`: progress `{check, passed, done, total}`, result `{passed, deadline, checks}`."""
+def run(config: SelftestConfig, probes: Probes, clock: Clock, suite: str = "") -> Iterator[Message]:
+    """The verb `run`: progress `{check, passed, done, total}`, result `{passed, deadline, checks}`.
+
+    A person may ask for the checks of one kind, the `suite`. Raises Refusal `bad_request` where there is none of it.
+    """
+    chosen = [check for check in config.checks if suite in ("", check.kind)]
+    if suite and not chosen:
+        kinds = ", ".join(sorted({check.kind for check in config.checks})) or "none"
+        raise Refusal("bad_request", f"no self-tests of the kind {suite[:40]!r} are configured; there are: {kinds}")
     deadline = clock.monotonic() + config.deadline_s
     results: list[dict[str, Any]] = []
     room = DETAILS_CHARACTERS_MAX
-    for check in config.checks:
+    for check in chosen:
         results.append(_result(check, probes, clock, deadline, min(DETAIL_CHARACTERS_MAX, max(0, room) // 2)))
         room -= len(results[-1]["detail"])
         yield {
@@ -47,7 +55,7 @@ def run(config: SelftestConfig, probes: Probes, clock: Clock) -> Iterator[Messag
                 "check": check.name,
                 "passed": results[-1]["passed"],
                 "done": len(results),
-                "total": len(config.checks),
+                "total": len(chosen),
             }
         }
     if not results:

@@ -15,7 +15,7 @@ from posagent.selftest import checks
 
 def _verbs(config: Config) -> dict[str, Verb]:
     clock = LinuxClock()
-    return {"run": lambda _: checks.run(config.selftest, LinuxProbes(clock), clock)}
+    return {"run": lambda args: checks.run(config.selftest, LinuxProbes(clock), clock, str(args.get("suite", "")))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from posagent import wire
 from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.sim import hardware, layout
 from posagent.sim.layout import Layout, Settings
+from posagent.sim.shops import SHOPS
 
 UP_S = 30.0
 
@@ -42,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--repository", default="", help="URL of the repository")
         sub.add_argument("--slot-mib", type=int, default=0, help="size of a slot (default: that of the image)")
         sub.add_argument("--id", default="pos-0001", help="the terminal's id")
+        sub.add_argument("--shop", choices=sorted(SHOPS), default="", help="let a payment application take payments")
+        sub.add_argument("--speed", type=float, default=1.0, help="of the shop's time (%(default)s)")
         if name == "up":
             sub.add_argument("--detach", action="store_true", help="return when it is up; `posagent-sim down` ends it")
     verb("down", "end the simulation of this terminal")
@@ -56,12 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     power.add_argument("--ac", choices=("on", "off"))
     clock = verb("clock", "change the terminal's clock; takes effect at its next start")
     clock.add_argument("--offset", required=True, help="like +3600, -2d or +0")
+    verb("unplug", "pull the serial cable out of the laptop")
+    plug = verb("plug", "plug the serial cable into the laptop")
+    plug.add_argument("--as", dest="port", default="laptop", help="name of the port in DIR/dev (%(default)s)")
     verb("console", "attach to the serial line; leave with Ctrl-]")
     return parser
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    return Settings(terminal=arguments.id, repository_url=arguments.repository, slot_mib=arguments.slot_mib)
+    return Settings(
+        terminal=arguments.id,
+        repository_url=arguments.repository,
+        slot_mib=arguments.slot_mib,
+        shop=arguments.shop,
+        shop_speed=arguments.speed,
+    )
 
 
 def _make(arguments: argparse.Namespace) -> Layout:
@@ -164,6 +176,8 @@ def _carry_out(arguments: argparse.Namespace) -> dict[str, object]:
         case "clock":
             terminal.clock.write_text(arguments.offset + "\n")
             return {"offset": arguments.offset}
+        case "plug":
+            return _ask(terminal, "plug", **{"as": arguments.port})
         case "console":
             return _console(terminal)
         case verb:

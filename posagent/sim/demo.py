@@ -1,7 +1,8 @@
 """`make demo`: a simulated terminal goes from version 1 to 2, refuses to be cancelled on the way, and survives a 3.
 
 Everything a user would meet is real: ext4 root filesystems with files of this machine's own packages, signed bundles,
-nginx, the three processes, the U-Boot environment driven by fw_setenv. It ends with 0 only if all of it held.
+nginx, the three processes, the U-Boot environment driven by fw_setenv; a payment application takes simulated payments
+meanwhile, and the update waits for their end. It ends with 0 only if all of it held.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def _play(base: Path) -> None:
             f"  {copied >> 20} MiB of real files in ext4 images of {IMAGE_MIB} MiB ({time.monotonic() - started:.0f} s)"
         )
 
-        terminal = lab.terminal("pos-0001", first)
+        terminal = lab.terminal("pos-0001", first, shop="petrol_24h")
+        terminal.wait(lambda status: all(gate["open"] for gate in status["gates"]), STAGE_S)
         _run(terminal, "status")
         _run(terminal, "check")
         say("\n--- version 2: downloaded, installed beside the running version, started, tested, committed")

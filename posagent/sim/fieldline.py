@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from posagent import config as configuration
-from posagent.console.access import Access, SessionLimits
+from posagent.console.access import Access, SessionLimits, nobody_hears
 from posagent.console.auth import Gatekeeper
+from posagent.console.commands import LineApi
 from posagent.console.machine import Machine
 from posagent.console.question import Api
 from posagent.console.session import Session
@@ -144,12 +145,16 @@ class SimulatedConsole:
             path=f"{config.terminal.state_dir}/console.json",
             clock=time,
             terminal=config.terminal.id,
-            boot_id=f"boot{terminal.boots}",
+            boot_id=terminal.layout.boot_id.read_text().strip(),
         )
         engineer = self._engineer or LocalWorker(Installer(config, linux_ports(config)).verbs, time)
 
+        hears = nobody_hears if terminal.evidence is None else terminal.evidence.hear
+
         def access() -> Access:
-            return Access(timers=time, clock=time, engineer=engineer, gatekeeper=gatekeeper, limits=self._limits)
+            return Access(
+                timers=time, clock=time, engineer=engineer, gatekeeper=gatekeeper, limits=self._limits, hears=hears
+            )
 
         def source() -> str:
             update = terminal.situation.update
@@ -165,10 +170,10 @@ class SimulatedConsole:
             in_use=source,
         )
         api = self._other_api or terminal.api
-        self.access = access()
-        self.human = Session(api=api, write=self._write, timers=time, clock=time, access=access())
+        self.access, people = access(), access()
+        self.human = Session(api=LineApi(api, people), write=self._write, timers=time, clock=time, access=people)
         self.machine = Machine(
-            api=api,
+            api=LineApi(api, self.access),
             write=self._write,
             timers=time,
             clock=time,

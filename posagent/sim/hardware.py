@@ -219,6 +219,10 @@ class Hardware:
                 self._cause = ResetCause.POWER
             case "on":
                 self.power_on()
+            case "unplug":
+                self._lines.unplug()
+            case "plug":
+                self._lines.plug(self._layout.laptop.with_name(Path(str(args.get("as", "laptop"))).name))
             case "stop":
                 self._loop.stop()
             case "state":

@@ -6,71 +6,48 @@ For tests that must stop between any two steps. What is replaced: the clock, the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from posagent import config as configuration
 from posagent.agent.actors import UpdateActors
 from posagent.agent.api import AgentApi
+from posagent.agent.audit import AuditLog
 from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
+from posagent.agent.evidence import Evidence
+from posagent.agent.inspection import Inspection
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
+from posagent.agent.support import Support, facts_of
 from posagent.config import Config
+from posagent.core.audit import FILE
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.model import Decision, Limits, Situation, State
 from posagent.core.ports import Files, Message, Power, ResetCause, Verb, Worker
 from posagent.fetcher.download import ROOM_BYTES_MIN, ClosableSource, Fetcher
-from posagent.fetcher.http import Client
+from posagent.fetcher.http import Client, HttpClient
+from posagent.fetcher.media import Media
+from posagent.fetcher.probe import Probe
 from posagent.fetcher.wanted import HEAD_BYTES
 from posagent.installer.opening import Ports
 from posagent.installer.service import Installer, linux_ports
+from posagent.platform.media import bundles
+from posagent.platform.net import LinuxNet
 from posagent.platform.power import SysfsPower
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.selftest import checks
 from posagent.selftest.checks import Probes
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
+from posagent.sim.stand_ins import NoInhibitor, SimulatedProbes
 from posagent.sim.virtual import LocalWorker, VirtualTime
+from posagent.support.service import Maker
 
 STEPS_MAX = 20_000
-
-
-class SimulatedProbes:
-    """selftest.checks.Probes: the payment program answers unless the booted image is a broken one."""
-
-    def __init__(self, layout: Layout, time: VirtualTime) -> None:
-        self._layout = layout
-        self._time = time
-
-    def pause(self, seconds: float) -> None:
-        self._time.let_pass(seconds)
-
-    def command(self, words: Sequence[str], timeout_s: float) -> str | None:
-        return None
-
-    def tcp(self, host: str, port: int, timeout_s: float) -> str | None:
-        program = (self._layout.booted_root / "pos/payment.py").read_text()
-        return None if image.starts(program) else "Connection refused"
-
-    def digest(self, path: str, sha256: str, timeout_s: float) -> str | None:
-        return None
-
-    def free_space(self, path: str, free_bytes_min: int) -> str | None:
-        return None
-
-
-class NoInhibitor:
-    """core.ports.Inhibitor where nothing could shut the terminal down."""
-
-    def hold(self, reason: str) -> None:
-        return None
-
-    def release(self) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +73,8 @@ class VirtualTerminal:
     deadlines = Deadlines()
     payments: Payments | None = None
     """The payment applications' sessions, where the terminal has any; made anew by `_conditions`."""
+    evidence: Evidence | None = None
+    """The audit log, where the terminal has one; made anew by `_witness`."""
 
     def __init__(self, parts: Parts, time: VirtualTime, *, step_s: float = 0.01) -> None:
         self.time = time
@@ -136,11 +115,18 @@ class VirtualTerminal:
 
     def _decided(self, decision: Decision) -> None:
         """Called after every decision, before its commands."""
+        if self.evidence is not None:
+            self.evidence.decided(decision)
         self._told()
+        self._support.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""
         self.api.changed()
+
+    def _witness(self, engine: Engine, notary: Worker) -> Evidence | None:
+        """The audit log of a fresh agent."""
+        return None
 
     def _begun(self) -> None:
         """Called when the hardware is known and the first decision was made."""
@@ -171,8 +157,26 @@ class VirtualTerminal:
         engine.actors = actors
         self._engine = engine
         self._actors = actors
+        self.evidence = self._witness(engine, workers.installer)
+        self._support = Support(
+            engine=engine,
+            worker=workers.support,
+            timers=self.time,
+            clock=self.time,
+            files=parts.files,
+            directory=f"{parts.config.terminal.state_dir}/support",
+            facts=lambda: facts_of(engine, self.api.status(), self.api.why()),
+            tickets=bool(parts.config.support.vendor_key_file),
+        )
         self.api = AgentApi(
-            engine=engine, fetcher=workers.fetcher, terminal="t", new_id=self._new_id, payments=self.payments
+            engine=engine,
+            fetcher=workers.fetcher,
+            terminal="t",
+            new_id=self._new_id,
+            payments=self.payments,
+            evidence=self.evidence,
+            inspection=Inspection(workers=workers, timers=self.time, clock=self.time, deadlines=self.deadlines),
+            support=self._support,
         )
         looked: list[bool] = []
 
@@ -202,23 +206,42 @@ class VirtualTerminal:
     def _workers(self) -> Workers:
         parts = self._parts
         installer = Installer(parts.config, parts.installer)
+        config = parts.config.fetch
+        terminal = parts.config.terminal
+        client = parts.client or HttpClient(config)
         fetcher = Fetcher(
-            parts.config.fetch,
+            config,
             parts.files,
             self.time,
             parts.open_local,
-            parts.client,
+            client,
             head_bytes=parts.head_bytes,
             room_bytes_min=parts.room_bytes_min,
+            media=Media(
+                lambda: bundles(config.media_dir),
+                parts.open_local,
+                hardware=terminal.hardware,
+                revision=terminal.hardware_revision,
+            ),
         )
+        probe = Probe(config, client, LinuxNet(), self.time)
         return Workers(
             installer=self._worker({**installer.verbs, "reboot": self._reboot}),
-            fetcher=self._worker({"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard}),
-            selftest=self._worker({"run": lambda _: checks.run(parts.config.selftest, parts.probes, self.time)}),
+            fetcher=self._worker(
+                {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard, "probe": probe.probe}
+            ),
+            selftest=self._worker(
+                {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
+            ),
+            support=self._worker({"make": self._make_bundle}),
         )
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)
+
+    def _make_bundle(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """What the support worker does."""
+        return Maker(self._parts.config, self._parts.files, self.time, {"system": "simulated"}).make(args)
 
     def _reboot(self, _: Mapping[str, Any]) -> Iterator[Message]:
         self._restart = True
@@ -280,6 +303,16 @@ class InProcessTerminal(VirtualTerminal):
             limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
         )
         super().__init__(parts, time)
+
+    def _witness(self, engine: Engine, notary: Worker) -> Evidence:
+        return Evidence(
+            log=AuditLog(self._parts.files, f"{self._parts.config.terminal.state_dir}/{FILE}", self.time),
+            notary=notary,
+            timers=self.time,
+            clock=self.time,
+            may_seal=lambda: not engine.uninterruptible,
+            on_trouble=engine.report_problem,
+        )
 
     def boot(self) -> None:
         """Reset: an orderly restart where the agent asked for one, else a power cycle."""

@@ -29,6 +29,10 @@ class SimulatedTerminal:
 
     def up(self) -> None:
         """Switch on and wait until the agent knows its slots. Raises TimeoutError."""
+        self.switch_on()
+        self.wait(lambda status: status["booted"] is not None, UP_S)
+
+    def switch_on(self) -> None:
         with (self.layout.log / "hardware.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "posagent.sim.cli", "up", str(self.layout.root)],
@@ -36,7 +40,6 @@ class SimulatedTerminal:
                 stdout=subprocess.DEVNULL,
                 stderr=output,
             )
-        self.wait(lambda status: status["booted"] is not None, UP_S)
 
     def down(self) -> None:
         if self._process is not None:

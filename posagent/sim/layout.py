@@ -18,12 +18,14 @@ from posagent.release import keys
 from posagent.sim import image as images
 
 SOCKET_PATH_MAX = 100
+VENDOR_KEY = "vendor.pub.pem"
 ENV_SIZE = 0x4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a simulated terminal is made with; times in seconds."""
+    """What a simulated terminal is made with; times in seconds. With a `shop` (posagent.sim.shops) an application
+    takes its customers' payments, whose time passes `shop_speed` times as fast."""
 
     terminal: str = "pos-0001"
     hardware: str = "sim-pos"
@@ -31,6 +33,8 @@ class Settings:
     group_key_file: str = ""
     slot_mib: int = 0
     payment_port: int = 0
+    shop: str = ""
+    shop_speed: float = 1.0
     boot_s: float = 0.3
     trial_timeout_s: float = 60.0
     watchdog_timeout_s: int = 60
@@ -81,6 +85,7 @@ _PATHS = {
     "state": "data/posagent",
     "installer": "data/installer",
     "spool": "data/spool",
+    "media": "media",
     "log": "log",
     "control": "host.sock",
     "clock": "clock",
@@ -119,6 +124,7 @@ group_key_file = "{group_key_file}"
 repository_url = "{repository_url}"
 allow_http = true
 spool_dir = "{root}/data/spool"
+media_dir = "{root}/media"
 stall_timeout_s = 20
 backoff_s = 1
 backoff_s_max = 30
@@ -127,8 +133,14 @@ backoff_s_max = 30
 backoff_s = 1
 gate_recheck_s = 2
 
+[support]
+vendor_key_file = "{vendor_key_file}"
+
 [power]
 supply_dir = "{root}/sys/class/power_supply"
+
+[payment]
+application = "{application}"
 
 [watchdog]
 device = "{root}/dev/watchdog"
@@ -191,9 +203,11 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
     values = {
         **dataclasses.asdict(settings),
         "root": layout.root,
+        "application": "required" if settings.shop else "none",
         "python": sys.executable,
         "fw_setenv": _tool("fw_setenv"),
         "fw_printenv": _tool("fw_printenv"),
+        "vendor_key_file": vendor if (vendor := layout.root / "etc" / VENDOR_KEY).exists() else "",
     }
     layout.config.write_text(CONFIG.format(**values))
     return layout
@@ -216,9 +230,9 @@ def _write_trust(layout: Layout, keys_dir: Path | None) -> None:
         keys_dir = layout.keys
         keys.init(keys_dir)
     shutil.copyfile(keys_dir / "1.root.json", layout.root / "etc/root.json")
-    ca = keys_dir / "engineer-ca.pub"
-    if ca.exists():
-        shutil.copyfile(ca, layout.root / "etc/engineer-ca.pub")
+    for name in ("engineer-ca.pub", VENDOR_KEY):
+        if (keys_dir / name).exists():
+            shutil.copyfile(keys_dir / name, layout.root / "etc" / name)
 
 
 def _write_environment(layout: Layout) -> None:

@@ -1,4 +1,4 @@
-"""The simulated serial cable: two ptys joined end to end, the terminal's port and the laptop's."""
+"""The simulated serial cable: two ptys joined end to end, the terminal's port and the laptop's, which may be pulled."""
 
 from __future__ import annotations
 
@@ -17,27 +17,53 @@ class Lines:
 
     def __init__(self, layout: Layout, loop: Loop) -> None:
         self._loop = loop
-        self._ends = [self._open(layout.serial), self._open(layout.laptop)]
-        for index, (master, _) in enumerate(self._ends):
-            loop.watch(master, lambda index=index: self._pass_on(index))  # type: ignore[misc]
+        self._terminal = _End(layout.serial)
+        self._laptop: _End | None = None
+        loop.watch(self._terminal.master, lambda: self._pass_on(self._terminal, self._laptop))
+        self.plug(layout.laptop)
+
+    def plug(self, port: Path) -> None:
+        """The laptop's end is at `port` from now on; one that is at another is pulled first."""
+        self.unplug()
+        self._laptop = end = _End(port)
+        self._loop.watch(end.master, lambda: self._pass_on(end, self._terminal))
+
+    def unplug(self) -> None:
+        """The laptop's port goes away with whatever was in it, as a USB adapter's does; the terminal hears nothing."""
+        if self._laptop is not None:
+            self._loop.watch(self._laptop.master, None)
+            self._laptop.close()
+        self._laptop = None
 
     @staticmethod
-    def _open(link: Path) -> tuple[int, int]:
-        """Both descriptors stay open here, so that the line survives either end's going away."""
-        master, slave = pty.openpty()
-        tty.setraw(slave, termios.TCSANOW)
-        os.set_blocking(master, False)
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.ttyname(slave))
-        return master, slave
-
-    def _pass_on(self, index: int) -> None:
+    def _pass_on(source: _End, target: _End | None) -> None:
+        if source.master < 0:
+            return  # it was pulled a moment ago, while this was on its way
         try:
-            data = os.read(self._ends[index][0], 4096)
-            os.write(self._ends[1 - index][0], data)
+            data = os.read(source.master, 4096)
+            if target is not None:
+                os.write(target.master, data)
         except BlockingIOError:
             pass  # nobody reads at the other end: a serial line drops bytes
 
     def forget(self) -> None:
         """Power went away: what was in the line towards the terminal is gone."""
-        termios.tcflush(self._ends[0][1], termios.TCIOFLUSH)
+        termios.tcflush(self._terminal.slave, termios.TCIOFLUSH)
+
+
+class _End:
+    """A port at the path `link`. Both descriptors stay open here, so that the line survives a user's going away."""
+
+    def __init__(self, link: Path) -> None:
+        self.master, self.slave = pty.openpty()
+        self._link = link
+        tty.setraw(self.slave, termios.TCSANOW)
+        os.set_blocking(self.master, False)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.ttyname(self.slave))
+
+    def close(self) -> None:
+        self._link.unlink(missing_ok=True)
+        os.close(self.master)
+        os.close(self.slave)
+        self.master = self.slave = -1

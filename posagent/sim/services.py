@@ -15,7 +15,7 @@ from pathlib import Path
 from posagent.platform.loop import Loop
 from posagent.sim.layout import Layout
 
-WORKERS = ("installer", "fetcher", "selftest")
+WORKERS = ("installer", "fetcher", "selftest", "support")
 RESTART_S = 0.1
 PR_SET_PDEATHSIG = 1
 KEPT_ENVIRONMENT = ("PATH", "HOME", "PYTHONPATH", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
@@ -57,7 +57,8 @@ class Services:
         return {name: child.pid for name, child in self._children.items()}
 
     def start(self, *, agent: bool = True) -> None:
-        """A freshly booted system: sockets first, then the payment program and the agent, unless it cannot start."""
+        """A freshly booted system: sockets first, then the payment program, the shop's payment application and the
+        agent, unless it cannot start."""
         self._up = True
         for leftover in self._layout.run.iterdir():
             if leftover != self._notify_path:
@@ -66,6 +67,7 @@ class Services:
             self._listen(name)
         port = str(self._settings.payment_port)
         self._spawn("payment", [sys.executable, str(self._layout.booted_root / "pos/payment.py"), port], {})
+        self._start_shop()
         if agent:
             self._start_agent()
 
@@ -100,8 +102,16 @@ class Services:
             self._tell(f"{name} ended with {code}")
         if name == "agent":
             self._later(RESTART_S, self._start_agent)
+        elif name == "shop":
+            self._later(RESTART_S, self._start_shop)
         elif name in self._listeners:
             self._loop.watch(self._listeners[name].fileno(), lambda: self._activate(name))
+
+    def _start_shop(self) -> None:
+        if not self._up or not self._settings.shop or "shop" in self._children:
+            return
+        command = [sys.executable, "-m", "posagent.sim.payment_app", str(self._layout.api)]
+        self._spawn("shop", [*command, "--shop", self._settings.shop, "--speed", str(self._settings.shop_speed)], {})
 
     def _start_agent(self) -> None:
         if not self._up or "agent" in self._children:

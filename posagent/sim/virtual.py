@@ -105,14 +105,19 @@ class LocalJob:
             close()
 
     def _go_on(self) -> None:
-        if self._messages is None:
-            return
+        if self.open:
+            self._deliver(self._next())
+
+    def _next(self) -> Message:
+        """What the worker says next; that it was lost where it says nothing more."""
+        assert self._messages is not None
         try:
             message = next(self._messages, None)
         except PosagentError as error:
             message = {"error": error.as_dict()}
-        if message is None:
-            message = {"error": PosagentError("worker_lost").as_dict()}
+        return {"error": PosagentError("worker_lost").as_dict()} if message is None else message
+
+    def _deliver(self, message: Message) -> None:
         if "progress" not in message:
             self._messages = None
         else:
@@ -141,4 +146,13 @@ class LocalWorker:
     def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> LocalJob | SilentJob:
         if verb in self._silent:
             return SilentJob()
-        return LocalJob(iter(self._verbs[verb](args)), notify, self._time, self._step_s)
+        messages = self._verbs[verb](args) if verb in self._verbs else _unknown(verb)
+        return self._job(verb, iter(messages), notify)
+
+    def _job(self, verb: str, messages: Iterator[Message], notify: Notify) -> LocalJob:
+        return LocalJob(messages, notify, self._time, self._step_s)
+
+
+def _unknown(verb: str) -> Iterator[Message]:
+    """As the frame of the real workers answers (posagent.worker)."""
+    yield {"error": PosagentError("unknown_verb", f"no verb {verb[:40]!r}").as_dict()}

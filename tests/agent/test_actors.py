@@ -90,7 +90,7 @@ def test_a_waiting_time_that_is_no_number_of_seconds_is_not_waited_for(
     lies["fetch"] = {"error": {"code": "fetch_status", "detail": "503", "retry_after_s": wait}}
     terminal.ask("update", source=str(desk.bundles["2.0.0"]))
     terminal.run_until(lambda one: one.situation.failure is not None)
-    assert terminal.situation.failure == {"code": "fetch_status", "detail": "503"}
+    assert terminal.situation.failure == {"code": "fetch_status", "detail": "503", "step": "network"}
     lies.clear()
     assert terminal.run_to_idle()["outcome"] == "committed"
 

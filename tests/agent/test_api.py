@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from posagent.agent.api import LOOK_VERBS, VERBS
+from posagent.agent.verbs import LOOK_VERBS, VERBS
 from posagent.core.errors import PosagentError
 from posagent.core.model import State
 from posagent.core.ports import Message

@@ -113,6 +113,22 @@ def test_who_stands_there_need_not_wait_for_the_window(scheduled: Callable[..., 
     assert terminal.hour < 10
 
 
+def test_an_engineer_who_goes_back_need_not_wait_for_the_window(
+    scheduled: Callable[..., Scheduled], desk: Desk
+) -> None:
+    terminal = scheduled()
+    terminal.ask("update", source=str(desk.bundles["2.0.0"]), now=True)
+    terminal.run_to_idle()
+    terminal.settle()
+    set_power(terminal.layout, battery=20, mains=False)
+    terminal.ask("rollback")
+    assert terminal.ask("status")["estimate"]["begins_at"] is None, "as soon as it is on its charger"
+    terminal.time.let_pass(30)
+    set_power(terminal.layout, battery=80, mains=True)
+    outcome = terminal.run_to_idle()
+    assert (outcome["outcome"], outcome["kind"]) == ("committed", "rollback") and terminal.hour < 10
+
+
 def test_an_update_that_waits_already_can_be_told_to_begin(scheduled: Callable[..., Scheduled], desk: Desk) -> None:
     terminal = scheduled()
     ready(terminal, desk.bundles["2.0.0"])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from posagent.agent.conditions import Conditions
-from posagent.agent.daily import JOINS_S, DailyRestart
+from posagent.agent.daily import DailyRestart
 from posagent.core.energy import EnergyLimits
-from posagent.core.hours import Calendar, FixedZone, parse_daily, parse_window
+from posagent.core.hours import Calendar, FixedZone, parse_blackout, parse_daily, parse_window
 from posagent.core.model import Gate, State
 from posagent.release import bundle
 from posagent.sim import layout
@@ -25,16 +26,27 @@ OPEN = Gate(name="payment", needed_for=State.ACTIVATE, open=True, reason="", rea
 class Nightly(InProcessTerminal):
     """A terminal that restarts at three; `restarts` are the hours at which it did."""
 
+    calendar = NIGHTLY
+
     def __init__(self, found: layout.Layout) -> None:
         self.restarts: list[float] = []
         super().__init__(found)
 
     def _conditions(self) -> Conditions:
-        return Conditions(clock=self.time, power=self._parts.power, limits=EnergyLimits(), calendar=NIGHTLY)
+        self.conditions = Conditions(
+            clock=self.time, power=self._parts.power, limits=EnergyLimits(), calendar=self.calendar
+        )
+        return self.conditions
 
     def _begun(self) -> None:
-        daily = DailyRestart(engine=self._engine, timers=self.time, clock=self.time, calendar=NIGHTLY, may=lambda: OPEN)
-        daily.begin()
+        DailyRestart(
+            engine=self._engine,
+            timers=self.time,
+            clock=self.time,
+            calendar=self.calendar,
+            may=lambda: OPEN,
+            up_s=self.conditions.up_s,
+        ).begin()
 
     def boot(self) -> None:
         if self._restart:
@@ -74,6 +86,36 @@ def test_an_update_takes_its_place(nightly: Nightly, desk: Desk) -> None:
     assert len(nightly.restarts) == 2 and nightly.situation.outcomes[-1]["outcome"] == "committed"
 
 
+def test_on_the_eve_of_a_blackout_an_update_waits_for_the_restart_after_it(nightly: Nightly, desk: Desk) -> None:
+    nightly.calendar = replace(NIGHTLY, blackouts=(parse_blackout("2027-01-16..2027-01-17"),))
+    nightly.boot()
+    live_days(nightly, 0.6)
+    nightly.ask("update", source=str(desk.bundles["2.0.0"]))
+    live_days(nightly, 2)
+    assert nightly.restarts == [3.0, 3.0] and nightly.state is State.READY
+    live_days(nightly, 1.4)
+    assert len(nightly.restarts) == 4 and nightly.situation.outcomes[-1]["outcome"] == "committed"
+
+
+def test_an_update_that_gets_ready_after_the_restart_waits_for_the_next_one(nightly: Nightly, desk: Desk) -> None:
+    nightly.run_until(lambda one: bool(one.restarts))
+    nightly.ask("update", source=str(desk.bundles["2.0.0"]))
+    live_days(nightly, 0.9)
+    assert nightly.restarts == [3.0] and nightly.state is State.READY
+    live_days(nightly, 1)
+    assert len(nightly.restarts) == 2 and nightly.situation.outcomes[-1]["outcome"] == "committed"
+
+
+@pytest.mark.parametrize(("hour", "restarts"), [(2.5, 2), (1.5, 3)])
+def test_an_update_at_once_stands_for_a_daily_restart_that_comes_soon(
+    nightly: Nightly, desk: Desk, hour: float, restarts: int
+) -> None:
+    live_days(nightly, (16 + hour) / 24)
+    nightly.ask("update", source=str(desk.bundles["2.0.0"]), now=True)
+    live_days(nightly, 1.2)
+    assert nightly.situation.outcomes[-1]["outcome"] == "committed" and len(nightly.restarts) == restarts
+
+
 def test_an_update_that_is_planned_and_does_not_come_is_not_waited_for_all_night(
     nightly: Nightly, desk: Desk, tmp_path: Path
 ) -> None:
@@ -88,7 +130,7 @@ def test_an_update_that_is_planned_and_does_not_come_is_not_waited_for_all_night
     nightly.ask("update", source=str(asking))
     live_days(nightly, 2)
     assert nightly.state is State.READY, "nobody agreed"
-    assert len(nightly.restarts) == 2 and all(3.0 <= hour <= 3.0 + JOINS_S / 3600 + 0.1 for hour in nightly.restarts)
+    assert len(nightly.restarts) == 2 and all(3.0 <= hour <= 4.1 for hour in nightly.restarts)
 
 
 def test_a_clock_that_is_set_right_costs_no_day(nightly: Nightly) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from posagent.agent import payment_line
 from posagent.agent.api import AgentApi
+from posagent.agent.errand import Deadlines, Workers
+from posagent.agent.inspection import Inspection
 from posagent.agent.payment import SESSIONS_MAX, Answer, PaymentRules, Payments
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.holds import Outlook, Question
@@ -382,7 +384,15 @@ def test_the_api_passes_lines_on_and_has_no_such_verb_where_nobody_listens(in_pr
     agent, terminal = Agent(), in_process()
     with pytest.raises(PosagentError, match="unknown_verb"):
         terminal.ask("payment", **LINE)
-    api = AgentApi(engine=terminal._engine, fetcher=LocalWorker({}, agent.time), terminal="t", payments=agent.payments)
+    worker = LocalWorker({}, agent.time)
+    workers = Workers(installer=worker, fetcher=worker, selftest=worker, support=worker)
+    api = AgentApi(
+        engine=terminal._engine,
+        fetcher=worker,
+        terminal="t",
+        payments=agent.payments,
+        inspection=Inspection(workers=workers, timers=agent.time, clock=agent.time, deadlines=Deadlines()),
+    )
     told: list[Message] = []
     api.call("payment", {**LINE, "lease_s": 1}, told.append, "uid 7")
     assert told.pop()["error"]["code"] == "bad_request" and agent.payments.sessions == ()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from posagent.console.auth import ROLES
 from posagent.sim.inprocess import InProcessTerminal
 from tests.conftest import Desk
 from tests.console.engineers import certify, make_key
@@ -18,9 +19,7 @@ from tests.console.visit import Visit
 def certificates(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """By role: a certificate whose key lies beside it; `stranger` is signed by another CA."""
     folder = tmp_path_factory.mktemp("engineers")
-    roles = {
-        role: certify(desk.keys / "engineer-ca", make_key(folder / role), role=role) for role in ("look", "update")
-    }
+    roles = {role: certify(desk.keys / "engineer-ca", make_key(folder / role), role=role) for role in ROLES}
     other = make_key(folder / "other-ca")
     return {**roles, "stranger": certify(other, make_key(folder / "stranger"))}
 

@@ -10,8 +10,11 @@ from typing import Any
 from posagent import config as configuration
 from posagent.console.access import Access, SessionLimits
 from posagent.console.auth import Gatekeeper
+from posagent.console.commands import LineApi
+from posagent.console.grammar import PROMPT
 from posagent.console.question import Api
-from posagent.console.session import PROMPT, Session
+from posagent.console.receive import Receiver
+from posagent.console.session import Session
 from posagent.core.ports import Worker
 from posagent.installer.service import Installer, linux_ports
 from posagent.platform.storage import LinuxFiles
@@ -38,9 +41,17 @@ class Laptop:
         self._limits = limits or SessionLimits()
         self.plug_in(api, engineer)
 
-    def plug_in(self, api: Api | None = None, engineer: Worker | None = None) -> None:
+    def plug_in(
+        self,
+        api: Api | None = None,
+        engineer: Worker | None = None,
+        *,
+        baud: int = 115200,
+        receiver: Receiver | None = None,
+    ) -> None:
         """A session as the agent makes it when it starts: with the terminal's API and installer where None."""
         terminal, config = self.terminal, configuration.load(str(self.terminal.layout.config))
+        assert terminal.evidence is not None
         self.access = Access(
             timers=terminal.time,
             clock=terminal.time,
@@ -50,12 +61,19 @@ class Laptop:
                 path=f"{config.terminal.state_dir}/console.json",
                 clock=terminal.time,
                 terminal=config.terminal.id,
-                boot_id="boot",
+                boot_id=terminal.layout.boot_id.read_text().strip(),
             ),
             limits=self._limits,
+            hears=terminal.evidence.hear,
         )
         self.session = Session(
-            api=api or terminal.api, write=self._show, timers=terminal.time, clock=terminal.time, access=self.access
+            api=LineApi(api or terminal.api, self.access),
+            write=self._show,
+            timers=terminal.time,
+            clock=terminal.time,
+            access=self.access,
+            baud=baud,
+            receiver=receiver,
         )
 
     def _show(self, data: bytes) -> None:
@@ -91,6 +109,16 @@ class Laptop:
     def unlock(self, role: str = "update", who: str = "") -> str:
         """Ask for a challenge, sign it, paste the signature; returns what the terminal said."""
         return self.ask(self.sign(self.ask_json(f"unlock {role}")["challenge"], who or role))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The audit log's last records, oldest first."""
+        assert self.terminal.evidence is not None
+        return self.terminal.evidence.log.last(200)
+
+    def heard(self, *names: str) -> list[tuple[Any, ...]]:
+        """What stands in each of them."""
+        return [tuple(record.get(name) for name in names) for record in self.records]
 
     @property
     def locked(self) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from posagent.console.auth import CHALLENGE_S, DELAY_S_MAX, Gatekeeper
+from posagent.console.auth import CHALLENGE_S, DELAY_S_MAX, Challenge, Gatekeeper
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Files
 from posagent.platform.storage import LinuxFiles
@@ -27,6 +27,12 @@ class Door:
         self.keeper = Gatekeeper(
             files=self._files, path=str(self.path), clock=self.time, terminal="pos-0001", boot_id="boot"
         )
+
+    def fail(self) -> None:
+        """Somebody answers wrongly."""
+        self.keeper.challenge("update")
+        self.keeper.take()
+        self.keeper.failed()
 
     def refusal(self, role: str = "update") -> PosagentError:
         with pytest.raises(PosagentError) as caught:
@@ -66,7 +72,7 @@ def test_a_role_that_does_not_exist_is_a_bad_request(door: Door) -> None:
 
 def test_a_challenge_is_used_once(door: Door) -> None:
     line = door.keeper.challenge("update")
-    assert door.keeper.take() == (line, "update")
+    assert door.keeper.take() == Challenge(line, "update")
     with pytest.raises(PosagentError, match="unlock_expired"):
         door.keeper.take()
 
@@ -74,7 +80,7 @@ def test_a_challenge_is_used_once(door: Door) -> None:
 def test_a_newer_challenge_voids_the_older(door: Door) -> None:
     door.keeper.challenge("update")
     newer = door.keeper.challenge("look")
-    assert door.keeper.take() == (newer, "look")
+    assert door.keeper.take() == Challenge(newer, "look")
 
 
 @pytest.mark.parametrize(("seconds", "good"), [(CHALLENGE_S - 1, True), (CHALLENGE_S + 1, False)])
@@ -83,7 +89,7 @@ def test_a_challenge_lives_for_sixty_seconds(door: Door, seconds: float, good: b
     line = door.keeper.challenge("update")
     door.time.let_pass(seconds)
     if good:
-        assert door.keeper.take() == (line, "update")
+        assert door.keeper.take() == Challenge(line, "update")
     else:
         with pytest.raises(PosagentError, match="unlock_expired"):
             door.keeper.take()
@@ -92,17 +98,16 @@ def test_a_challenge_lives_for_sixty_seconds(door: Door, seconds: float, good: b
 def test_every_failure_doubles_the_delay_up_to_a_limit_that_always_ends(door: Door) -> None:
     waits = []
     for _ in range(12):
-        door.keeper.failed()
+        door.fail()
         waits.append(door.wait_s())
         door.time.let_pass(waits[-1])
-        door.keeper.challenge("update")
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, *[DELAY_S_MAX] * 4]
 
 
 def test_the_delay_survives_a_restart(door: Door) -> None:
     for _ in range(4):
-        door.keeper.failed()
-    door.time.let_pass(10)
+        door.fail()
+        door.time.let_pass(16)
     door.restart()
     assert door.wait_s() == 16, "switching off and on does not shorten it"
     door.time.let_pass(16)
@@ -131,14 +136,46 @@ def test_challenges_asked_for_without_end_are_paced_and_do_not_wear_the_flash(tm
 
 
 def test_a_success_forgets_the_failures(door: Door) -> None:
-    door.keeper.failed()
-    door.keeper.failed()
-    door.time.let_pass(4)
+    for _ in range(2):
+        door.fail()
+        door.time.let_pass(4)
+    door.keeper.challenge("update")
+    door.keeper.take()
     door.keeper.succeeded()
+    assert door.keeper.challenge("update"), "at once"
+    door.restart()
+    door.fail()
+    assert door.wait_s() == 2
+
+
+def test_an_answer_counts_before_it_is_looked_at(door: Door) -> None:
+    """Whoever cuts the power before the verdict has used up the try."""
+    door.keeper.challenge("update")
+    door.keeper.take()
+    door.restart()
+    assert door.wait_s() == 2
+
+
+def test_an_answer_that_nobody_could_look_at_does_not_count(door: Door) -> None:
+    door.keeper.challenge("update")
+    door.keeper.take()
+    assert door.wait_s() == 2
+    door.keeper.untried()
+    assert door.keeper.challenge("update")
     door.restart()
     assert door.keeper.challenge("update")
-    door.keeper.failed()
-    assert door.wait_s() == 2
+
+
+def test_a_challenge_may_name_one_action(door: Door) -> None:
+    line = door.keeper.challenge("rollback", "rollback b 1.0.0")
+    assert line.startswith("posagent-console-v1 pos-0001 boot 1 ") and line.endswith(" rollback rollback b 1.0.0")
+    assert door.keeper.take() == Challenge(line, "rollback", "rollback b 1.0.0")
+
+
+@pytest.mark.parametrize("action", ["rollback b 1.0.0\nroot", "x" * 201, "\x1b[2J"])
+def test_an_action_is_one_short_line(door: Door, action: str) -> None:
+    with pytest.raises(PosagentError, match="bad_request"):
+        door.keeper.challenge("rollback", action)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +207,7 @@ class FullDisk(LinuxFiles):
 
 def test_a_full_disk_locks_nobody_out_and_the_delay_still_counts(tmp_path: Path) -> None:
     door = Door(tmp_path, FullDisk())
-    door.keeper.challenge("update")
-    door.keeper.take()
-    door.keeper.failed()
+    door.fail()
     assert door.wait_s() == 2
     door.time.let_pass(2)
     assert door.keeper.challenge("update")

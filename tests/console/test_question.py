@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from posagent.console.auth import CHALLENGE_S
-from posagent.console.session import PROMPT
+from posagent.console.grammar import PROMPT
 from posagent.core.deadline import Deadline
 from posagent.core.model import State
 from posagent.core.ports import Message
@@ -119,7 +119,7 @@ def test_a_command_typed_while_an_update_is_followed_is_answered(laptop: Laptop,
     set_power(laptop.terminal.layout, battery=20, mains=False)
     laptop.type(f"update {desk.bundles['2.0.0']}\r")
     laptop.terminal.run_until(lambda terminal: terminal.state is State.READY)
-    assert laptop.screen.endswith(b"2.0.0 ready - waiting for: battery 20 %, needs 30 %\r\n"), "it says for what"
+    assert laptop.screen.endswith(b"2.0.0 ready - waiting for: battery 20 %, needs 30 %"), "it says for what"
     assert "the update goes on" in laptop.type("s"), "one key is enough"
     assert "terminal: t" in laptop.type("tatus\r")
     assert laptop.terminal.state is State.READY

@@ -296,12 +296,12 @@ class Score:
     within_p90: bool
 
 
-def predicted(one: Case, look_s: float, *, told_kind: bool = True) -> Score | None:
+def predicted(one: Case, look_s: float) -> Score | None:
     """What was foretold `look_s` after the start; None where the download had ended by then."""
     download = one.download
     if download.seconds <= look_s:
         return None
-    link = LinkRate(history=one.history, kind=one.kind if told_kind else "")
+    link = LinkRate(history=one.history)
     link.note(0.0, 0)
     for second in range(1, int(look_s) + 1):
         link.note(float(second), int(download.done[second - 1]))
@@ -334,10 +334,10 @@ def row(name: str, scores: list[Score], left_out: int) -> str:
 HEAD = f"{'link':<6}{'n':>6}{'over':>6}{'error':>9}{'known':>9}{'first':>9}{'<= p50':>9}{'<= p90':>9}"
 
 
-def table(cases: list[Case], look_s: float, *, told_kind: bool = True) -> list[str]:
+def table(cases: list[Case], look_s: float) -> list[str]:
     lines, every, every_out = [HEAD], [], 0
     for kind in LINKS:
-        of_kind = [predicted(one, look_s, told_kind=told_kind) for one in cases if one.kind == kind]
+        of_kind = [predicted(one, look_s) for one in cases if one.kind == kind]
         scores = [one for one in of_kind if one is not None]
         if scores:
             lines.append(row(kind, scores, len(of_kind) - len(scores)))
@@ -356,8 +356,6 @@ def main(terminals: int) -> None:
         for look_s in (0.0, LOOK_S, 60.0):
             print(f"{split}: the whole time, foretold {look_s:.0f} s after the start ({terminals} terminals a link)")
             print("\n".join(table(cases, look_s)), end="\n\n")
-        print(f"{split}: {LOOK_S:.0f} s after the start, nobody told the kind of link")
-        print("\n".join(table(cases, LOOK_S, told_kind=False)), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from posagent.core import battery
-from posagent.core.energy import EnergyLimits, Supply, budget, gate, supply
+from posagent.core.energy import EnergyLimits, Supply, budget, enough_in_s, gate, supply
 from posagent.core.model import Gate, State
 from posagent.core.policy import gates
 from posagent.core.ports import PowerReading
@@ -437,3 +437,37 @@ def test_have_and_need_can_be_told_in_watt_hours() -> None:
     assert found is not None
     assert found.need_wh == pytest.approx(1.5) and found.usable_wh == pytest.approx(9.6 * 0.992)
     assert found.have_wh == pytest.approx(9.6 * 0.992 * 0.45) and found.needed_percent == 30
+
+
+# how long until there is enough
+
+
+def test_it_is_told_how_long_to_charge_until_there_is_enough() -> None:
+    def wait_s(reading: PowerReading, trend: Trend | None = None) -> float | None:
+        return enough_in_s(reading, trend or Trend(), LIMITS, 5 * MIN, State.INSTALL)
+
+    assert wait_s(NEW) == 0.0
+    low = on(NEW, battery_percent=10)
+    assert wait_s(low) == pytest.approx((18 - 10) / 40 * 3600), "to the floor and the hysteresis, at the usual rate"
+    assert wait_s(off(battery_percent=10)) == wait_s(low), "on a charger, once it is connected"
+    assert wait_s(on(NEW, battery_percent=10, charging=False)) is None, "no waiting helps while it is not charged"
+    weak = watched([12, 11, 10, 9, 8], on(NEW), every_s=600)
+    assert wait_s(on(NEW, battery_percent=8), weak) is None
+    assert wait_s(off(battery_percent=None)) is None
+
+
+def test_a_battery_that_is_too_small_is_to_be_full() -> None:
+    old = on(NEW, battery_percent=50, battery_full_wh=0.5)
+    seconds = enough_in_s(old, Trend(), LIMITS, 30 * MIN, State.INSTALL)
+    assert seconds is not None and seconds > (100 - 50) / 40 * 3600
+    never = dataclasses.replace(LIMITS, charger_may_carry=False)
+    assert enough_in_s(old, Trend(), never, 30 * MIN, State.INSTALL) is None
+
+
+@given(percent=st.integers(0, 100), need_s=st.floats(0, 7200), plugged=st.booleans())
+def test_there_is_nothing_to_wait_for_exactly_where_the_gate_is_open_or_a_charger_opens_it(
+    percent: int, need_s: float, plugged: bool
+) -> None:
+    reading = dataclasses.replace(NEW, battery_percent=percent, mains=plugged, charging=plugged, voltage_v=None)
+    opened = asked(reading, need_s).open or asked(on(reading), need_s, was_open=False).open
+    assert (enough_in_s(reading, Trend(), LIMITS, need_s, State.INSTALL) == 0.0) == opened

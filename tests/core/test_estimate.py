@@ -95,7 +95,7 @@ def test_a_download_of_unknown_size_is_foretold_with_doubt() -> None:
 
 def test_the_link_of_other_times_foretells_the_download() -> None:
     known = situation(State.IDLE, download=[(600.0, 15 * MB)] * 6)
-    found = forecast(known, work={"download": 30 * MB}, link=link_of(known, "edge"))
+    found = forecast(known, work={"download": 30 * MB}, link=link_of(known))
     assert found.phases["download"].p50 == pytest.approx(1200.0, rel=0.05)
     assert found.bytes_left == 30 * MB
 

@@ -33,7 +33,7 @@ from posagent.core.states import IGNORED, SPECS, TABLE
 UPDATE = Update(id="u1", source="https://x/b", spool="s1", target="b", previous="a", version="2")
 BEGINS = {"id": "u2", "source": "https://x/c", "spool": "s2", "target": "b", "previous": "a", "sha256": ""}
 FAILURE = {"code": "slot_io", "detail": "EIO"}
-BEGINNING = {Event.UPDATE_REQUESTED, Event.TRIAL_FOUND, Event.STRANDED, Event.FELL_BACK}
+BEGINNING = {Event.UPDATE_REQUESTED, Event.ROLLBACK_REQUESTED, Event.TRIAL_FOUND, Event.STRANDED, Event.FELL_BACK}
 """Events that may bring an update with them."""
 
 
@@ -196,6 +196,92 @@ def test_only_an_announced_digest_says_that_it_is_the_same_bundle(waiting: str, 
     begins = {**BEGINS, "source": UPDATE.source, "sha256": asked}
     decision = decide(situation, Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}), Facts())
     assert (decision.refusal == "same_bundle") == refused
+
+
+class TestGoingBack:
+    """An engineer asks for the version in the other slot."""
+
+    ASKED = Occurrence(event=Event.ROLLBACK_REQUESTED, data={"begins": {**BEGINS, "source": "", "goes_back": True}})
+    OPEN = (gate(State.INSTALL, True), gate(State.ACTIVATE, True))
+
+    @staticmethod
+    def seen(state: str = "good", counter: int = 5, running: int = 5, floor: int = 5) -> Observation:
+        slots = {
+            "a": SlotView(state="good", version="2", counter=running, tries_left=3),
+            "b": SlotView(state=state, version="1", counter=counter, tries_left=3),
+        }
+        return Observation(booted="a", order=("a", "b"), slots=slots, floor=floor)
+
+    def waiting(self, **changes: object) -> Situation:
+        update = dataclasses.replace(UPDATE, source="", goes_back=True, **changes)  # type: ignore[arg-type]
+        return Situation(state=State.READY, update=update)
+
+    @pytest.mark.parametrize(
+        ("seen", "code"),
+        [
+            (seen("bad"), "rollback_no_version"),
+            (seen("writing"), "rollback_no_version"),
+            (seen("complete"), "rollback_no_version"),
+            (seen(counter=4), "rollback_floor"),
+            # the floor is about to rise to what runs: a rollback in between must not slip through
+            (seen(counter=4, floor=4), "rollback_floor"),
+            (None, "rollback_no_version"),
+        ],
+    )
+    def test_is_refused_where_the_other_version_is_not_good_or_below_the_floor(
+        self, seen: Observation | None, code: str
+    ) -> None:
+        decision = decide(Situation(), self.ASKED, Facts(observation=seen))
+        assert (decision.refusal, decision.record, decision.commands) == (code, None, ())
+
+    @pytest.mark.parametrize("counter", [5, 6])
+    def test_waits_in_ready_for_the_gates_and_leaves_it_for_the_restart_without_a_write(self, counter: int) -> None:
+        facts = Facts(observation=self.seen(counter=counter), gates=(gate(State.INSTALL, False),))
+        decision = decide(Situation(), self.ASKED, facts)
+        assert (decision.situation.state, decision.commands) == (State.READY, (Command.REFRESH,))
+        due = Occurrence(event=Event.DUE)
+        waits = decide(decision.situation, due, facts)
+        assert (waits.situation.state, waits.commands, waits.record) == (State.READY, (Command.WATCH,), None)
+        goes = decide(decision.situation, due, dataclasses.replace(facts, gates=self.OPEN))
+        assert (goes.situation.state, goes.commands) == (State.ACTIVATE, (Command.WATCH,))
+        held = decide(goes.situation, due, dataclasses.replace(facts, gates=(gate(State.ACTIVATE, False),)))
+        assert held.commands == (Command.WATCH,) and held.record is None
+        arms = decide(goes.situation, due, dataclasses.replace(facts, gates=self.OPEN))
+        assert arms.commands == (Command.ARM,)
+
+    @pytest.mark.parametrize("state", [state for state in State if state is not State.IDLE])
+    def test_is_refused_while_an_update_is_under_way(self, state: State) -> None:
+        decision = decide(situation_in(state), self.ASKED, Facts(observation=self.seen()))
+        assert decision.refusal == ("critical_section" if SPECS[state].critical else "busy")
+        assert decision.record is None and decision.commands == ()
+
+    def test_gives_way_to_no_update_and_may_be_cancelled(self) -> None:
+        asked = Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": BEGINS})
+        assert decide(self.waiting(), asked, Facts(observation=self.seen())).refusal == "busy"
+        ended = decide(self.waiting(), Occurrence(event=Event.CANCEL_REQUESTED), Facts(observation=self.seen()))
+        outcome = ended.situation.last_outcome
+        assert outcome is not None and (outcome["outcome"], outcome["kind"]) == ("cancelled", "rollback")
+
+    def test_that_cannot_be_started_leaves_the_other_version_good(self) -> None:
+        facts, due = Facts(observation=self.seen(), gates=self.OPEN), Occurrence(event=Event.DUE)
+        trouble = {"code": "boot_env_write", "detail": "full"}
+        situation = dataclasses.replace(
+            self.waiting(), state=State.ACTIVATE, attempts={"arm": facts.limits.arm_attempts_max}, failure=trouble
+        )
+        decision = decide(situation, due, facts)
+        assert (decision.situation.state, decision.commands) == (State.ROLLBACK, (Command.DISARM,))
+        assert decide(decision.situation, due, facts).commands == (Command.DISARM,), "also after a power cut"
+        ended = decide(decision.situation, Occurrence(event=Event.DISARMED), facts).situation
+        assert ended.state is State.IDLE and ended.last_outcome is not None
+        assert (ended.last_outcome["outcome"], ended.last_outcome["code"]) == ("failed", "boot_env_write")
+
+    def test_to_a_version_that_was_started_and_failed_condemns_it(self) -> None:
+        situation = dataclasses.replace(self.waiting(tried=True), state=State.SELFTEST)
+        failed = Occurrence(event=Event.TESTS_FAILED, data={"failure": {"code": "selftest_failed", "detail": "x"}})
+        decision = decide(situation, failed, Facts(observation=self.seen()))
+        assert (decision.situation.state, decision.commands) == (State.ROLLBACK, (Command.MARK_BAD,))
+        again = decide(decision.situation, Occurrence(event=Event.DUE), Facts(observation=self.seen()))
+        assert again.commands == (Command.MARK_BAD,)
 
 
 class TestRecovery:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from posagent.agent import actors, api, engine, journal
+from posagent.agent import actors, answers, api, engine, journal, support
 from posagent.core import durable, machine, model, recovery, states
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -509,6 +509,20 @@ def _() -> list[Patch]:
     return [(Deadline, "set", lambda self, at: None), (actors, "GRACE_S", 1e12)]
 
 
+@mutant("ticket-without-bundle", "a ticket is noted before its bundle is durable", ("ticket", "emmc-512"))
+def _() -> list[Patch]:
+    real = support.Support._keep
+
+    def keep(self: Any, sealed: Any) -> str:
+        files, self._files = self._files, _Without(self._files, "sync_dir")
+        try:
+            return real(self, sealed)
+        finally:
+            self._files = files
+
+    return [(support.Support, "_keep", keep)]
+
+
 @mutant("outcome-told-twice", "an outcome that is known already is recorded again")
 def _() -> list[Patch]:
     real = journal.Journal.compact
@@ -520,6 +534,45 @@ def _() -> list[Patch]:
             self.append({"event": "settled", "state": "idle", "outcome": dict(last)})
 
     return [(journal.Journal, "compact", compact)]
+
+
+@mutant(
+    "going-back-condemns-what-never-ran",
+    "a good version that could not be started is marked bad when an engineer wanted to go back to it",
+    ("engineer-back", "raw"),
+    join=True,
+)
+def _() -> list[Patch]:
+    rows = [row for row in states.TABLE if Command.DISARM not in row.do]
+    return [(machine, "_TABLE", machine.Table(rows))]
+
+
+@mutant(
+    "going-back-without-the-gates",
+    "an engineer's way back does not wait for the battery",
+    ("engineer-back", "raw"),
+)
+def _() -> list[Patch]:
+    back = next(row for row in states.TABLE if row.source is State.READY and row.to is State.ACTIVATE)
+    rows = [back, *(row for row in states.TABLE if row is not back)]
+    return [(machine, "_TABLE", machine.Table(rows))]
+
+
+@mutant(
+    "going-back-without-a-test",
+    "a version that was good before is kept without its test",
+    ("engineer-no-way", "raw"),
+    join=True,
+)
+def _() -> list[Patch]:
+    def arm(self: slots.Slots, slot: str) -> None:
+        self._startable(slot)
+        self._start_first(slot)
+
+    def tested(_: object) -> None:
+        return None  # what was good once is good
+
+    return [(slots.Slots, "arm", arm), (answers, "_RESULTS", {**answers._RESULTS, "run": tested})]
 
 
 def judge(name: str) -> Verdict:

@@ -31,6 +31,7 @@ def live(role: Role) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="days-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
         terminal = DaysTerminal(role, Path(folder))
         terminal.live()
+        terminal.time.end()
     # asdict would make a counter of a counter's pairs
     notes = {name: getattr(terminal.notes, name) for name in terminal.notes.__slots__}
     takings = asdict(terminal.merchant.takings)
@@ -108,8 +109,8 @@ def days_of(one: dict[str, Any]) -> dict[int, Counter[str]]:
             for covered in range(number(begin_s), number(end_s) + 1):
                 found.setdefault(covered, Counter())[name] += 1
     for start in one["starts"]:
-        if start["exempt"]:
-            day(start["at_s"])[start["exempt"]] += 1
+        if start["exempt"] or start["pressed"]:
+            day(start["at_s"])[start["exempt"] or "deadline"] += 1
     return found
 
 
@@ -126,6 +127,24 @@ def without(one: dict[str, Any], found: dict[int, Counter[str]]) -> int:
 RESTARTS = ("daily", "update", "rollback", "return", "power_cut", "wrong clock")
 """What makes the day's restart unnecessary, or excuses it."""
 EXCUSES = ("rollback", "return", "at once", "deadline", "clock", "power_cut", "wrong clock")
+
+
+def up_h_max(one: dict[str, Any]) -> float:
+    """The longest that a terminal with a daily restart ran through, while its clock was right."""
+    if not one["role"]["hours"]["daily_restart"]:
+        return 0.0
+    restarts = [at_s for at_s, _ in one["restarts"]]
+    starts = sorted([*restarts, *(end_s for _, end_s in one["cuts"])])
+    ends = sorted([*restarts, *(begin_s for begin_s, _ in one["cuts"])])
+    through = ((start_s, next((end_s for end_s in ends if end_s > start_s), start_s)) for start_s in starts)
+    return max(
+        (
+            (end_s - start_s) / 3600
+            for start_s, end_s in through
+            if not any(begin_s < end_s and start_s < right_s for begin_s, right_s in one["wrong_clock"])
+        ),
+        default=0.0,
+    )
 
 
 def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -156,6 +175,7 @@ def restarts(all_of_them: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "days_with_more_because_of": dict(more),
         "days_with_more": double,
         "days_without_restart": missed,
+        "up_h_max": round(max((up_h_max(one) for one in all_of_them), default=0.0), 2),
     }
 
 

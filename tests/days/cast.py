@@ -49,7 +49,7 @@ HOURS = (
     Hours(zone="America/New_York", quiet_hours=True),
     Hours(zone="Europe/Berlin", install=("22:00-04:00",), daily_restart="02:{minute}"),
     Hours(zone="Asia/Shanghai", daily_restart="03:{minute}"),
-    Hours(zone="America/New_York", install=("22:00-06:00",), daily_restart="02:{minute}"),
+    Hours(zone="America/New_York", install=("22:00-06:00",), daily_restart="06:00"),
 )
 
 

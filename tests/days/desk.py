@@ -11,11 +11,10 @@ from random import Random
 from typing import Any
 
 from posagent.crash.medium import SLOT_BLOCK_BYTES
+from posagent.crash.stage import FACTORY, HARDWARE
 from posagent.release import bundle, keys
 from tests.days.pace import PROFILE
 
-HARDWARE = "sim-pos"
-FACTORY = "1.0.0"
 FACTORY_BYTES = 1 << 20
 OPERATION_BYTES = 256 << 10
 BEHAVIOURS = ("good", "test-fails", "panic", "hang")

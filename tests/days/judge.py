@@ -78,12 +78,14 @@ class WallClock:
 
 @dataclass(slots=True, kw_only=True)
 class Start:
-    """An installation that began, and what the judge says to it."""
+    """An installation that began, and what the judge says to it. `pressed`: by its deadline there is no daily restart
+    in a window."""
 
     at_s: float
     local: str
     update: str
     exempt: str
+    pressed: bool
     ends_s: float
     need_s: float
     battery_percent: float
@@ -134,6 +136,14 @@ class Judge:
             return "clock"
         return ""
 
+    def _pressed(self, update: Update, at_s: float) -> bool:
+        daily, at = self._role.hours.daily_restart, at_s - at_s % MINUTE_S
+        while daily and at < update.not_after:
+            if self.wall.inside(at) and f"{self.wall.local(at):%H:%M}" == daily:
+                return False
+            at += MINUTE_S
+        return bool(update.not_after)
+
     def start(
         self, update: Update, spans: Mapping[str, float], *, at_s: float, clock_off_s: float, idle_s: float, again: bool
     ) -> None:
@@ -148,6 +158,7 @@ class Judge:
             local=f"{self.wall.local(at_s):%a %d %H:%M}",
             update=update.id,
             exempt=exempt,
+            pressed=self._pressed(update, at_s),
             ends_s=ends_s,
             need_s=spans["need"],
             battery_percent=self._battery.percent,
@@ -158,7 +169,9 @@ class Judge:
             start.faults += self._people(update)
             if not exempt and not self.wall.inside(at_s):
                 start.faults.append("window: outside")
-            if update.deferred_until > at_s + clock_off_s and exempt != "deadline":
+            put_off_s = update.deferred_until - (at_s + clock_off_s)
+            # longer than a day is one by the clock as it was before: nobody knows how much of it is left
+            if put_off_s > 0 and exempt != "deadline" and not (exempt == "clock" and put_off_s > 86400):
                 start.faults.append("deferral: put off until later")
         elif self._merchant.holding:
             start.faults.append("hold: somebody is being served")

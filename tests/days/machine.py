@@ -15,27 +15,17 @@ from posagent.agent.daily import DailyRestart
 from posagent.agent.errand import Deadlines
 from posagent.agent.habits import Habits
 from posagent.agent.payment import PaymentRules, Payments
-from posagent.config import (
-    BootConfig,
-    CheckConfig,
-    Config,
-    FetchConfig,
-    SelftestConfig,
-    SlotConfig,
-    SlotsConfig,
-    TerminalConfig,
-    TrustConfig,
-)
+from posagent.config import FetchConfig, TrustConfig
+from posagent.core import hours
 from posagent.core.energy import EnergyLimits
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Running
-from posagent.core.hours import Calendar, parse_blackout, parse_daily, parse_window
 from posagent.core.model import Gate, Limits, Observation, Situation, State
 from posagent.core.ports import ResetCause, ResetReport, Worker
 from posagent.crash import bootloaders
 from posagent.crash.medium import Medium
-from posagent.crash.surroundings import Probes, Spooled
-from posagent.installer.opening import Ports
+from posagent.crash.stage import FACTORY, SPOOL_DIR, STATE_DIR, config_of
+from posagent.crash.surroundings import Probes, installer_ports
 from posagent.platform.zone import IanaZone
 from posagent.sim.inprocess import Parts, VirtualTerminal
 from posagent.sim.shops import SHOPS, half_hour_of_week
@@ -44,7 +34,7 @@ from tests.days import links
 from tests.days.battery import Battery
 from tests.days.cast import Role
 from tests.days.clocks import DaysTime, TrueClock, World
-from tests.days.desk import FACTORY, HARDWARE, Desk, Image, image_in
+from tests.days.desk import Desk, Image, image_in
 from tests.days.merchant import Merchant
 from tests.days.notes import Notes
 from tests.days.pace import Pace, TimedWorker, costs_of
@@ -52,7 +42,6 @@ from tests.days.pace import Pace, TimedWorker, costs_of
 SLOT_BYTES = 64 << 20
 DAY_S = 86400.0
 TICK_S = 600.0
-STATE_DIR, INSTALLER_DIR, SPOOL_DIR = "/data/agent", "/data/installer", "/data/spool"
 LIMITS = Limits(gate_recheck_s=60.0)
 CUT_S, CUT_EVERY_DAYS = (20.0, 900.0), 12.0
 RTC_LOST_SHARE, RTC_LOST_TO_S, CLOCK_SET_S = 0.4, 946_684_800.0, (60.0, 20 * 3600.0)
@@ -105,9 +94,8 @@ class ShopTerminal(VirtualTerminal):
         self.zone = IanaZone(role.hours.zone)
         self._desk = Desk(root, Random(f"desk {role.seed}"), role.begin_s)
         self._medium = QuietMedium()
-        for slot in "ab":
-            self._medium.slot(slot, SLOT_BYTES)
         self._medium.slot("a", SLOT_BYTES).fill(self._desk.factory)
+        self._medium.slot("b", SLOT_BYTES)
         self._server = links.Server(role.link, time, Random(f"link {role.seed}"))
         self._pace = Pace(Random(f"pace {role.seed}"))
         self.merchant = Merchant(
@@ -140,37 +128,21 @@ class ShopTerminal(VirtualTerminal):
 
     def _parts_for(self, image: Image, time: DaysTime) -> Parts:
         medium = self._medium
-        config = Config(
-            terminal=TerminalConfig(
-                id=self.role.name,
-                hardware=HARDWARE,
-                state_dir=STATE_DIR,
-                installer_dir=INSTALLER_DIR,
-                os_release_file=self._desk.os_release(image),
-            ),
-            slots=SlotsConfig(a=SlotConfig(device="a"), b=SlotConfig(device="b")),
-            boot=BootConfig(tries_full=3),
+        config = config_of(
+            self.role.name,
+            os_release=self._desk.os_release(image),
+            tries_full=3,
             trust=TrustConfig(
                 root_file=str(self._desk.root / "root.json"), image_built_at=int(self.role.begin_s - 90 * DAY_S)
             ),
             fetch=FetchConfig(
                 repository_url=links.URL, spool_dir=SPOOL_DIR, checkpoint_bytes=1 << 20, keep_free_bytes=0
             ),
-            selftest=SelftestConfig(checks=(CheckConfig(name="payment", kind="tcp", port=1),)),
         )
         return Parts(
             config=config,
             files=medium.files,
-            installer=Ports(
-                files=medium.files,
-                boot=medium.boot,
-                clock=time,
-                open_slot=lambda slot: medium.slot(slot),
-                read_slot=lambda slot: medium.slot(slot),
-                open_bundle=lambda path: Spooled(medium, path),
-                resets=self,
-                threads=False,
-            ),
+            installer=installer_ports(medium, time, self, SLOT_BYTES),
             power=self.battery,
             probes=Probes(time, lambda: "Connection refused" if self.image.behaviour == "test-fails" else None),
             open_local=_no_local,
@@ -183,15 +155,15 @@ class ShopTerminal(VirtualTerminal):
         return ResetReport(cause=self.cause, boot_id=f"{self.boots:032x}")
 
     def _conditions(self) -> Conditions:
-        hours, config = self.role.hours, self._parts.config
+        when, config = self.role.hours, self._parts.config
         habits = Habits(self._parts.files, f"{STATE_DIR}/quiet.json", self.time, self.zone)
         self.habits = habits
-        self._calendar = Calendar(
-            zone=self.zone,
-            windows=tuple(map(parse_window, hours.install)),
-            blackouts=tuple(map(parse_blackout, self.role.blackout)),
-            daily_restart_min=parse_daily(hours.daily_restart) if hours.daily_restart else None,
-            spread_s=float(hours.spread_s),
+        self._calendar = hours.calendar(
+            self.zone,
+            install=when.install,
+            blackout=self.role.blackout,
+            daily_restart=when.daily_restart,
+            spread_s=float(when.spread_s),
         )
         self.payments = Payments(
             clock=self.time,
@@ -232,6 +204,7 @@ class ShopTerminal(VirtualTerminal):
                 clock=self.time,
                 calendar=self._calendar,
                 may=lambda: payments.gate(State.ACTIVATE),
+                up_s=self.conditions.up_s,
             ).begin()
 
     def _worker(self, verbs: Any) -> Worker:

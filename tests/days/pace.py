@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Any
 
-from posagent.core.errors import PosagentError
 from posagent.core.ports import Message, Notify, Verb
-from posagent.sim.virtual import SilentJob, VirtualTime
+from posagent.sim.virtual import LocalJob, LocalWorker, VirtualTime
 
 PROFILE = {
     "verify_bytes_per_s": 900_000,
@@ -67,51 +65,30 @@ Cost = Callable[[Message], float]
 """Seconds until the message comes, from the one before it."""
 
 
-class TimedJob:
-    """core.ports.Job: each message is made at once and comes when its time is over."""
+class TimedJob(LocalJob):
+    """Each message is made at once and comes when its time is over."""
 
     def __init__(self, messages: Iterator[Message], notify: Notify, time: VirtualTime, cost: Cost) -> None:
-        self._messages: Iterator[Message] | None = messages
-        self._notify, self._time, self._cost = notify, time, cost
-        time.call_later(0.0, self._go_on)
-
-    def cancel(self) -> None:
-        messages, self._messages = self._messages, None
-        close = getattr(messages, "close", None)
-        if close is not None:
-            close()
+        self._cost = cost
+        super().__init__(messages, notify, time, 0.0)
 
     def _go_on(self) -> None:
-        if self._messages is None:
-            return
-        try:
-            message = next(self._messages, None)
-        except PosagentError as error:
-            message = {"error": error.as_dict()}
-        told = message or {"error": PosagentError("worker_lost").as_dict()}
-        self._time.call_later(self._cost(told), lambda: self._deliver(told))
-
-    def _deliver(self, message: Message) -> None:
-        if self._messages is None:
-            return
-        if "progress" not in message:
-            self._messages = None
-        self._notify(message)
-        self._go_on()
+        if self.open:
+            told = self._next()
+            self._time.call_later(self._cost(told), lambda: self._deliver(told) if self.open else None)
 
 
-class TimedWorker:
-    """core.ports.Worker. `costs` makes the cost of one run of a verb."""
+class TimedWorker(LocalWorker):
+    """`costs` makes the cost of one run of a verb."""
 
     def __init__(
         self, verbs: Mapping[str, Verb], time: VirtualTime, silent: set[str], costs: Callable[[str], Cost]
     ) -> None:
-        self._verbs, self._time, self._silent, self._costs = verbs, time, silent, costs
+        super().__init__(verbs, time, silent)
+        self._costs = costs
 
-    def start(self, verb: str, args: Mapping[str, Any], notify: Notify) -> TimedJob | SilentJob:
-        if verb in self._silent:
-            return SilentJob()
-        return TimedJob(iter(self._verbs[verb](args)), notify, self._time, self._costs(verb))
+    def _job(self, verb: str, messages: Iterator[Message], notify: Notify) -> LocalJob:
+        return TimedJob(messages, notify, self._time, self._costs(verb))
 
 
 def costs_of(pace: Pace, fetched_s: Callable[[], float]) -> Callable[[str], Cost]:

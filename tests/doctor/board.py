@@ -31,8 +31,8 @@ from posagent.platform.uboot import UbootBootControl
 from tests.platform.uboot import ENV_SIZE, make_environment
 
 UNITS = Path(__file__).parents[2] / "systemd"
-USERS = {"root": 0, "posagent": 901, "posagent-fetch": 902, "posagent-test": 903}
-GROUPS = {"dialout": 20, "posagent-admin": 910}
+USERS = {"root": 0, "posagent": 901, "posagent-fetch": 902, "posagent-test": 903, "posagent-support": 904}
+GROUPS = {"dialout": 20, "posagent-admin": 910, "posagent-payment": 911}
 SLOT_SECTORS = 4096
 CHECKS = {name: check for family in service.FAMILIES for name, check in family.items()}
 
@@ -63,9 +63,17 @@ repository_url = "https://updates.example.com/p400"
 spool_dir = "{base}/data/spool"
 [power]
 supply_dir = "{base}/power"
+[payment]
+application = "required"
+[window]
+time_zone = "Europe/Berlin"
+install = ["22:00-06:00"]
+daily_restart = "06:00"
 [console]
 device = "{base}/root/dev/ttyS1"
 engineer_ca_file = "{base}/engineer-ca.pub"
+[support]
+vendor_key_file = "{base}/vendor.pub.pem"
 [[selftest.checks]]
 name = "payment program answers"
 kind = "tcp"
@@ -96,6 +104,7 @@ class FabricatedBoard(LinuxBoard):
         super().__init__(str(root))
         self.root = True
         self.users, self.groups = dict(USERS), dict(GROUPS)
+        self.grouped: dict[str, set[str]] = {"posagent-payment": {"acme-pay"}}
         self.owners: dict[str, tuple[int, int]] = {}
         self.devices: dict[str, tuple[str, str]] = {}
         self.manager = {"RuntimeWatchdogUSec": "30s"}
@@ -129,6 +138,9 @@ class FabricatedBoard(LinuxBoard):
 
     def groups_of(self, user: str) -> set[int]:
         return {self.users[user]} if user in self.users else set()
+
+    def members(self, group: str) -> set[str]:
+        return self.grouped.get(group, set()) if group in self.groups else set()
 
     def user_name(self, uid: int) -> str:
         return next((name for name, one in self.users.items() if one == uid), str(uid))
@@ -301,7 +313,8 @@ def bench(base: Path, keys: Path, environment: bytes) -> Iterator[Bench]:
     tools = {name: shutil.which(f"fw_{name}") or f"/usr/bin/fw_{name}" for name in ("setenv", "printenv")}
     made.config.write_text(CONFIG.format(base=base, **tools))
     shutil.copy(keys / "1.root.json", base / "root.json")
-    shutil.copy(keys / "engineer-ca.pub", base / "engineer-ca.pub")
+    for name in ("engineer-ca.pub", "vendor.pub.pem"):
+        shutil.copy(keys / name, base / name)
     _slots(made)
     _places(made)
     _kernel(made)
@@ -329,7 +342,7 @@ def _places(made: Bench) -> None:
     run = made.base / "run"
     run.mkdir()
     made.board.owners[str(run)] = (USERS["posagent"], 0)
-    for name in ("installer", "fetcher", "selftest"):
+    for name in ("installer", "fetcher", "selftest", "support"):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(run / f"{name}.sock"))
         (run / f"{name}.sock").chmod(0o600)
@@ -372,7 +385,8 @@ def _kernel(made: Bench) -> None:
 def _systemd(made: Bench) -> None:
     for path in ("run/systemd/system", "run/systemd/seats"):
         (made.base / "root" / path).mkdir(parents=True)
-    for program in ("systemd-inhibit", "posagentd", "posagent-installer", "posagent-fetcher", "posagent-selftest"):
+    workers = ("installer", "fetcher", "selftest", "support")
+    for program in ("systemd-inhibit", "posagentd", *(f"posagent-{name}" for name in workers)):
         made.write(f"root/usr/bin/{program}", "")
     for program in ("true", "systemctl"):
         made.write(f"root/bin/{program}", "")

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from posagent.console.access import OPEN_VERBS
 from posagent.console.auth import proven
 from posagent.console.conversation import QUESTIONS_MAX
-from posagent.console.grammar import LINE_BYTES_MAX, Editor, Line, args_of, command_of
+from posagent.console.grammar import HISTORY_LINES_MAX, LINE_BYTES_MAX, Echo, Editor, Line
+from posagent.console.verbs import args_of, candidates, command_of
 from posagent.core.arq import Link
 from posagent.core.errors import CATALOGUE, PosagentError
 from posagent.core.frames import Frame, Kind, Splitter, decode, encode
@@ -95,11 +96,14 @@ class Grammar:
     def __init__(self, number: int) -> None:
         seeds = ["status\r", "why --json\r", "unlock update\r", "update 'a b' --now\r", "defer 3\r", "help\r\n"]
         seeds += ["x\x7f\x15y\r", "machine 1\r", "-----BEGIN SSH SIGNATURE-----\rU1NIU0lH\r", "w" * 200]
+        seeds += ["up\tus\t\r", "\x1b[A\x1b[D\x1b[3~\x1b[H1\x1b[F2\r", "a b\x17\x01\x0b\r", "\x1b]0;x\x07\x1bOP\r"]
         self.changes = Changes([seed.encode() for seed in seeds], number)
-        self._editor = Editor()
+        self._editor = Editor(lambda before: candidates(before, lambda verb: True))
 
     def take(self, data: bytes) -> None:
         for item in self._editor.feed(data):
+            if isinstance(item, Echo):
+                assert all(0x20 <= byte < 0x7F or byte in b"\r\n\b" for byte in item.data)
             if not isinstance(item, Line):
                 continue
             assert len(item.text) <= LINE_BYTES_MAX
@@ -110,7 +114,7 @@ class Grammar:
                 continue  # an open quote, words that a verb does not take
 
     def check(self) -> None:
-        assert len(self._editor._line) <= LINE_BYTES_MAX
+        assert len(self._editor._line) <= LINE_BYTES_MAX and len(self._editor._history) <= HISTORY_LINES_MAX
 
     def close(self) -> None:
         return None
@@ -219,7 +223,7 @@ class Auth:
         except (ValueError, RecursionError):
             return
         try:
-            assert proven(message).isprintable()
+            assert proven(message).name.isprintable()
         except PosagentError as error:
             assert error.code in CATALOGUE
 

@@ -18,12 +18,12 @@ import atheris
 
 with atheris.instrument_imports(include=["posagent"]):
     from posagent.core import payload, pieces, repack
+    from posagent.core.bundle import Bundle, Missing, Spooled
     from posagent.core.codec import CodecKind, CodecSpec
     from posagent.core.errors import BundleError
     from posagent.core.patch import HEAD, PACKING, patched
     from posagent.core.payload import blocks, parse_header
     from posagent.core.pieces import Pieces
-    from posagent.installer.bundle import Bundle, Missing, Spooled
     from posagent.installer.operations import made
     from posagent.platform import codecs
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from posagent.console.auth import Proof
 from posagent.core.errors import PosagentError
 from posagent.core.frames import Frame
 from posagent.installer import engineer
@@ -49,7 +50,7 @@ def everything_permitted(made: SimulatedConsole) -> None:
 
 
 def unlocked_at_once(made: SimulatedConsole) -> None:
-    made.access.answer = lambda answer, then: then(made.access._unlock("look", "x"))  # type: ignore[method-assign]
+    made.access.answer = lambda answer, then: then(made.access._unlock("look", Proof(name="x")))  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("mistake", [everything_permitted, unlocked_at_once])

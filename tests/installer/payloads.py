@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from posagent.core.bundle import Spooled, Window
 from posagent.core.manifest import Manifest
 from posagent.core.pieces import Piece, Pieces
 from posagent.core.seal import Seal
-from posagent.installer.bundle import Spooled, Window
 from posagent.release.payload import encode
 from tests.installer.store import Bytes
 
@@ -51,7 +51,7 @@ def payload(image: bytes, source: bytes | None = None) -> tuple[bytes, Manifest]
 
 @dataclass(slots=True)
 class Shelf:
-    """As much of installer.bundle.Bundle as work needs: payloads by name, one behind the other in a file."""
+    """As much of core.bundle.Bundle as work needs: payloads by name, one behind the other in a file."""
 
     members: dict[str, Window] = field(default_factory=dict)
     manifests: list[Manifest] = field(default_factory=list)

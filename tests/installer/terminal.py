@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from posagent.core.bundle import Bundle
 from posagent.core.errors import PosagentError
 from posagent.core.manifest import Manifest
-from posagent.installer.bundle import Bundle
 from posagent.installer.trust import Trust
 from tests.installer.store import Bytes, Partition, WallClock
 from tests.release.desk import NOW_S

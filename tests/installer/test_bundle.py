@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posagent.core.bundle import MEMBERS_MAX, METADATA_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.core.errors import BundleError
 from posagent.core.pieces import Pieces
-from posagent.installer.bundle import MEMBERS_MAX, METADATA_BYTES_MAX, Bundle, Missing, Spooled
 from tests.installer.store import Bytes
 from tests.release.desk import pack, unpack
 

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posagent.core import revocation
 from posagent.core.errors import TrustError
 from posagent.installer import engineer
 from posagent.installer.engineer import Engineer
 from tests.console.engineers import certify, make_key, sign
+from tests.console.security_key import PIN, TOUCHED, SecurityKey, openssh_accepts, string
 
 CHALLENGE = "posagent-console-v1 pos-0001 0f3a-boot 41 5d41402abc4b2a76b9719d911017c592 update"
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
@@ -47,17 +49,37 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench_of(tmp_path_factory.mktemp("engineer"), "ed25519", "ed25519")
 
 
-def ask(bench: Bench, answer: str, *, role: str = "update", now_s: float | None = None, cas: bytes = b"") -> Engineer:
-    now_s = time.time() if now_s is None else now_s
-    return engineer.verify(challenge=CHALLENGE, answer=answer, role=role, cas=cas or bench.cas, now_s=now_s)
+def ask(
+    bench: Bench,
+    answer: str,
+    *,
+    role: str = "update",
+    now_s: float | None = None,
+    cas: bytes = b"",
+    revoked: str = "",
+) -> Engineer:
+    return engineer.verify(
+        challenge=CHALLENGE,
+        answer=answer,
+        role=role,
+        cas=cas or bench.cas,
+        now_s=time.time() if now_s is None else now_s,
+        revoked=revocation.parse(revoked.encode()),
+    )
 
 
-def refusal(bench: Bench, answer: str, *, role: str = "update", cas: bytes = b"") -> str:
+def refusal(bench: Bench, answer: str, *, role: str = "update", cas: bytes = b"", revoked: str = "") -> str:
     """Why the answer was refused; anything but `unlock_refused` fails the test."""
     with pytest.raises(TrustError) as caught:
-        ask(bench, answer, role=role, cas=cas)
+        ask(bench, answer, role=role, cas=cas, revoked=revoked)
     assert caught.value.code == "unlock_refused"
     return caught.value.detail
+
+
+def printed_fingerprint(key: Path) -> str:
+    """As ssh-keygen prints it."""
+    done = subprocess.run(["ssh-keygen", "-l", "-f", f"{key}.pub"], capture_output=True, check=True)
+    return done.stdout.decode().split()[1]
 
 
 def certified_answer(bench: Bench, folder: Path, *more: str, role: str = "update", validity: str = "-5m:+8h") -> str:
@@ -74,7 +96,8 @@ def certified_answer(bench: Bench, folder: Path, *more: str, role: str = "update
 )
 def test_the_right_answer_names_the_engineer(ca_kind: str, key_kind: str, tmp_path: Path) -> None:
     bench = bench_of(tmp_path, ca_kind, key_kind)
-    assert ask(bench, bench.answer) == Engineer(name="Li Wei", serial=7, role="update")
+    fingerprint = printed_fingerprint(bench.key)
+    assert ask(bench, bench.answer) == Engineer(name="Li Wei", serial=7, role="update", key=fingerprint)
 
 
 def test_a_challenge_signed_without_its_line_end_is_accepted_too(bench: Bench) -> None:
@@ -102,6 +125,126 @@ def test_a_name_of_control_characters_neither_moves_the_cursor_nor_starts_a_line
     answer = sign(certify(bench.ca, key, name="李伟 \x1b[2J\r\nunlocked: " + "x" * 99), CHALLENGE)
     name = ask(bench, answer).name
     assert name.startswith("李伟 ?[2J??unlocked: x") and name.isprintable() and len(name) <= 64
+
+
+def test_while_the_authority_changes_certificates_of_both_are_accepted_and_then_of_the_next_alone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    next_ca = make_key(tmp_path / "next-ca")
+    next_answer = sign(certify(next_ca, make_key(tmp_path / "key")), CHALLENGE)
+    next_line = Path(f"{next_ca}.pub").read_bytes()
+    assert "authorities" in refusal(bench, next_answer)
+    for answer in (bench.answer, next_answer):
+        assert ask(bench, answer, cas=bench.cas + next_line).name == "Li Wei"
+    assert ask(bench, next_answer, cas=next_line).name == "Li Wei"
+    assert "authorities" in refusal(bench, bench.answer, cas=next_line)
+
+
+# security keys
+
+
+@pytest.fixture(scope="module", params=["ed25519", "ecdsa"])
+def security_key(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SecurityKey:
+    return SecurityKey(tmp_path_factory.mktemp("sk") / "key", request.param)
+
+
+def test_a_security_key_that_was_touched_answers(bench: Bench, security_key: SecurityKey, tmp_path: Path) -> None:
+    answer = security_key.answer(certify(bench.ca, security_key.path), CHALLENGE)
+    assert openssh_accepts(answer, CHALLENGE, tmp_path), "the test's own signatures are right"
+    fingerprint = printed_fingerprint(security_key.path)
+    assert ask(bench, answer) == Engineer(name="Li Wei", serial=7, role="update", key=fingerprint)
+
+
+@pytest.mark.parametrize("flags", [0, PIN])
+def test_a_security_key_that_was_not_touched_does_not_answer(
+    bench: Bench, security_key: SecurityKey, flags: int
+) -> None:
+    certificate = certify(bench.ca, security_key.path, "-O", "no-touch-required")
+    assert "not touched" in refusal(bench, security_key.answer(certificate, CHALLENGE, flags=flags))
+
+
+def test_a_certificate_that_requires_a_pin_is_held_to_it(bench: Bench, security_key: SecurityKey) -> None:
+    certificate = certify(bench.ca, security_key.path, "-O", "verify-required")
+    assert "PIN" in refusal(bench, security_key.answer(certificate, CHALLENGE))
+    assert ask(bench, security_key.answer(certificate, CHALLENGE, flags=TOUCHED | PIN)).name == "Li Wei"
+
+
+def test_an_option_that_was_stripped_from_a_certificate_is_missed(bench: Bench, security_key: SecurityKey) -> None:
+    certificate = certify(bench.ca, security_key.path, "-O", "verify-required")
+    kind, body, *_ = certificate.read_bytes().split()
+    options = string(string(b"verify-required") + string(b""))
+    stripped = base64.b64decode(body).replace(options, string(b""))
+    assert len(stripped) == len(base64.b64decode(body)) - len(options) + 4
+    certificate.write_bytes(kind + b" " + base64.b64encode(stripped) + b"\n")
+    assert "own signature" in refusal(bench, security_key.answer(certificate, CHALLENGE))
+
+
+def test_a_key_without_hardware_cannot_promise_a_pin(bench: Bench, tmp_path: Path) -> None:
+    assert "critical options" in refusal(bench, certified_answer(bench, tmp_path, "-O", "verify-required"))
+
+
+def test_flags_and_counter_are_part_of_what_is_signed(bench: Bench, security_key: SecurityKey) -> None:
+    certificate = certify(bench.ca, security_key.path, "-O", "verify-required")
+    blob = bytearray(decoded(security_key.answer(certificate, CHALLENGE)))
+    blob[-5] |= PIN
+    assert "not over this challenge" in refusal(bench, armored(bytes(blob)))
+    counted = bytearray(decoded(security_key.answer(certify(bench.ca, security_key.path), CHALLENGE)))
+    counted[-1] ^= 1
+    assert "not over this challenge" in refusal(bench, armored(bytes(counted)))
+
+
+@pytest.mark.parametrize("application", ["https://bank.example", "", "ssh"])
+def test_a_security_keys_key_for_something_else_is_none_for_ssh(bench: Bench, tmp_path: Path, application: str) -> None:
+    """Whatever website has it sign must not open terminals."""
+    ours = SecurityKey(tmp_path / "key", "ed25519")
+    other = SecurityKey(tmp_path / "other", "ed25519", application)
+    certificate = certify(bench.ca, ours.path)
+    body = base64.b64decode(certificate.read_bytes().split()[1])
+    path = tmp_path / "forged-cert.pub"
+    path.write_bytes(
+        b"sk-ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(body.replace(key_of(ours), key_of(other)))
+    )
+    assert "not one for SSH" in refusal(bench, other.answer(path, CHALLENGE))
+
+
+def key_of(key: SecurityKey) -> bytes:
+    """Its fields as they stand in a certificate: without the name of its kind."""
+    return key.blob[4 + int.from_bytes(key.blob[:4], "big") :]
+
+
+def test_a_security_key_may_be_the_authority(tmp_path: Path) -> None:
+    """ssh-keygen cannot certify with a key of software, so the certificate is signed again by hand."""
+    bench = bench_of(tmp_path, "ed25519", "ed25519")
+    ca = SecurityKey(tmp_path / "sk-ca", "ecdsa")
+    body = base64.b64decode(bench.certificate.read_bytes().split()[1])
+    old_ca = base64.b64decode(bench.cas.split()[1])
+    signed = body[: body.rindex(string(old_ca))] + string(ca.blob)
+    bench.certificate.write_bytes(
+        b"ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(signed + string(ca.signature(signed))) + b"\n"
+    )
+    answer = sign(bench.certificate, CHALLENGE)
+    assert ask(bench, answer, cas=Path(f"{ca.path}.pub").read_bytes()).name == "Li Wei"
+    untouched = signed + string(ca.signature(signed, flags=0))
+    bench.certificate.write_bytes(b"ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(untouched) + b"\n")
+    assert "not touched" in refusal(bench, sign(bench.certificate, CHALLENGE), cas=Path(f"{ca.path}.pub").read_bytes())
+
+
+# revocation
+
+
+def test_a_revoked_certificate_key_person_or_authority_is_refused(bench: Bench) -> None:
+    for line in (
+        "serial: 7",
+        "serial: 3-9",
+        "id: Li Wei",
+        printed_fingerprint(bench.key),
+        "hash: " + printed_fingerprint(bench.key),
+        printed_fingerprint(bench.ca),
+    ):
+        assert refusal(bench, bench.answer, revoked=line) == "the certificate is revoked", line
+        assert refusal(bench, bench.answer, revoked=f"# list\n\nno such word\n{line}\n???") != "", line
+    others = "serial: 8-20\nserial: 6\nid: Li\nid: Li Wei 2\nSHA256:" + "A" * 43
+    assert ask(bench, bench.answer, revoked=others).name == "Li Wei"
 
 
 # what is refused
@@ -232,10 +375,6 @@ def test_bytes_too_many_are_refused(bench: Bench) -> None:
 @pytest.mark.parametrize("text", ["", "\n", BEGIN, f"{BEGIN}\n{END}", f"{BEGIN}\n????\n{END}", f"{BEGIN}\né\n{END}"])
 def test_what_is_no_signature_is_refused(bench: Bench, text: str) -> None:
     assert refusal(bench, text) == "not an SSH signature"
-
-
-def string(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + data
 
 
 NAMES = st.sampled_from([b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"ssh-rsa", b"sha512", b"sha256", b"posagent-console"])

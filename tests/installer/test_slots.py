@@ -148,6 +148,94 @@ def test_marking_good_takes_back_an_arming(medium: Medium, slots: Slots) -> None
     assert reboot(medium) == "a"
 
 
+# going back to a version that was good before
+
+
+@pytest.fixture
+def updated(medium: Medium, on_trial: Slots) -> Slots:
+    """Slot b is good and runs; slot a, from the factory, is good too, and its image no older."""
+    on_trial.mark_good()
+    return on_trial
+
+
+def test_the_other_good_version_goes_on_trial_again_and_both_stay_good(medium: Medium, updated: Slots) -> None:
+    updated.arm("a")
+    assert reboot(medium) == "a"
+    seen = updated.observe()["slots"]
+    assert (seen["a"]["state"], seen["a"]["unconfirmed"], seen["b"]["state"]) == ("complete", True, "good")
+    updated.mark_good()
+    seen = updated.observe()
+    assert (seen["order"], seen["slots"]["a"]["state"], seen["slots"]["b"]["state"]) == (["a", "b"], "good", "good")
+
+
+def test_a_trial_of_a_good_version_that_was_never_started_is_called_off(medium: Medium, updated: Slots) -> None:
+    updated.arm("a")
+    updated.disarm("a")
+    seen = updated.observe()
+    assert (seen["order"], seen["slots"]["a"]["state"]) == (["b", "a"], "good")
+    assert medium.files.size(f"{DIR}/trial-a") is None
+    assert reboot(medium) == "b"
+    updated.disarm("a")
+    updated.refresh()
+    assert updated.observe()["order"] == ["b", "a"], "it is still the fall-back"
+
+
+def test_a_version_that_was_never_good_does_not_become_so_by_calling_its_trial_off(
+    medium: Medium, slots: Slots
+) -> None:
+    write(slots, medium)
+    slots.arm("b")
+    assert refusal(slots.disarm, "b") == "slot_not_complete"
+    assert slots.observe()["slots"]["b"]["state"] == "complete"
+    assert refusal(slots.disarm, "a") == "slot_is_booted"
+
+
+def test_what_is_written_anew_was_never_good(medium: Medium, updated: Slots) -> None:
+    updated.arm("a")
+    updated.disarm("a")
+    updated.begin_write("a", NEW)
+    updated.complete("a")
+    assert refusal(updated.disarm, "a") == "slot_not_complete"
+
+
+def test_a_power_cut_anywhere_in_calling_off_leaves_what_can_be_called_off_again() -> None:
+    for cut in itertools.count(1):
+        for lost in FATES:
+            medium = Medium()
+            slots = slots_of(medium)
+            write(slots, medium)
+            slots.arm("b")
+            reboot(medium)
+            slots.mark_good()
+            slots.arm("a")
+            medium.cut_at = len(medium.done) + cut
+            try:
+                slots.disarm("a")
+            except PowerCut:
+                medium.power_on(lost)
+            else:
+                assert cut > 5
+                return
+            medium.cut_at = None
+            if reboot(medium) == "b":
+                slots_of(medium).disarm("a")
+                assert slots_of(medium).observe()["slots"]["a"]["state"] == "good"
+            else:  # nothing of it was durable yet: the trial goes on
+                slots_of(medium).mark_good()
+            assert slots_of(medium).observe()["slots"]["b"]["state"] == "good"
+
+
+def test_the_image_from_the_factory_is_no_older_than_the_floor_that_it_brings(medium: Medium) -> None:
+    slots = slots_of(medium, floor_min=7)
+    write(slots, medium)
+    slots.arm("b")
+    reboot(medium)
+    slots.mark_good()
+    slots.refresh()
+    assert (slots.floor(), slots.observe()["slots"]["a"]["counter"]) == (7, 7)
+    slots.arm("a")
+
+
 # what is refused
 
 

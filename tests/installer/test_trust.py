@@ -11,9 +11,9 @@ import pytest
 from tuf.api.metadata import Metadata, Root
 
 from posagent.core import payload
+from posagent.core.bundle import Bundle
 from posagent.core.errors import PosagentError
 from posagent.core.manifest import Manifest
-from posagent.installer.bundle import Bundle
 from posagent.installer.trust import SIGNED_AT, Trust, select
 from posagent.release import keys
 from tests.installer.store import Bytes, Fate, Partition, PowerCut, WallClock

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posagent.core.bundle import Bundle
 from posagent.core.errors import BundleError
 from posagent.core.payload import Kind, parse_header
 from posagent.core.pieces import Piece, joined
-from posagent.installer.bundle import Bundle
 from posagent.installer.work import Work
 from tests.installer.payloads import BLOCK, DATA_BYTES, Shelf, image, newer, payload, unsealed
 from tests.installer.store import Bytes

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from posagent.core.bundle import Bundle
 from posagent.core.errors import PosagentError
 from posagent.core.ports import BlockDevice, Message
 from posagent.crash.medium import ALL, Medium, PowerCut
-from posagent.installer.bundle import Bundle
 from posagent.installer.slots import Slots
 from posagent.installer.work import Work
 from posagent.installer.writer import ahead, write

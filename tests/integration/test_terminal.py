@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,30 @@ def test_an_update_over_the_network_commits_and_leaves_the_right_image(lab: Lab,
     assert terminal.ask("check")["offer"] is None
     with pytest.raises(PosagentError, match="no_update"):
         terminal.ask("update")
+
+
+def test_a_shops_payment_application_takes_payments_and_the_update_fits_between_them(lab: Lab) -> None:
+    terminal = lab.terminal("shop", shop="petrol_24h", shop_speed=300.0)
+
+    def application(unlike: int = 0) -> int:
+        found: int = terminal.control("state")["pids"].get("shop", unlike)
+        return found
+
+    def heard_of(status: Mapping[str, Any]) -> bool:
+        (gate,) = (one for one in status["gates"] if one["gate"] == "payment")
+        return bool(gate["open"])
+
+    terminal.wait(heard_of, 30)
+    first = application()
+    os.kill(first, signal.SIGKILL)
+    terminal.wait(lambda status: application(first) != first and heard_of(status), 30)
+    outcome = terminal.wait_outcome(terminal.ask("update", source=lab.publish("2.0.5", noisy(lab, "2.0.5")))["id"])
+    assert outcome["outcome"] == "committed"
+    terminal.wait(heard_of, 30)
+    log = terminal.layout.log / "shop.log"
+    before = log.read_text().count("paid")
+    terminal.wait(lambda _: log.read_text().count("paid") > before, 60)
+    terminal.down()
 
 
 def test_a_power_cut_in_the_middle_of_the_download_and_of_the_install(lab: Lab, terminal: SimulatedTerminal) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from posagent.core.bundle import Bundle
 from posagent.core.codec import Codec, CodecKind, Codecs, known_answer, no_codecs
 from posagent.core.errors import BundleError
 from posagent.core.payload import BLOCK_BYTES, Extent, Header, Kind, encode_header, parse_header
 from posagent.core.pieces import Piece, joined
-from posagent.installer.bundle import Bundle
 from posagent.installer.work import Work
 from posagent.platform import codecs
 from posagent.release import compressed, frames

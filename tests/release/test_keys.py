@@ -34,8 +34,9 @@ def test_root_and_targets_need_two_signatures_each(tmp_path: Path) -> None:
 
 def test_only_the_owner_can_read_private_keys(tmp_path: Path) -> None:
     keys.init(tmp_path / "keys")
-    private = [*(tmp_path / "keys").glob("*.pem"), tmp_path / "keys/engineer-ca"]
-    assert len(private) == 8
+    public = tmp_path / "keys/vendor.pub.pem"
+    private = [path for path in (tmp_path / "keys").glob("*.pem") if path != public] + [tmp_path / "keys/engineer-ca"]
+    assert len(private) == 9 and public.read_text().startswith("-----BEGIN PUBLIC KEY-----")
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
 
 
@@ -51,7 +52,7 @@ def test_keys_are_never_overwritten(tmp_path: Path) -> None:
 def test_a_passphrase_locks_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(keys.PASSPHRASE_VARIABLE, "correct horse $HOME `id`")
     desk = Desk(tmp_path)
-    for path in desk.keys.glob("*.pem"):
+    for path in set(desk.keys.glob("*.pem")) - {desk.keys / "vendor.pub.pem"}:
         assert path.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert desk.build(1)
     opened = ["ssh-keygen", "-y", "-f", str(desk.keys / "engineer-ca"), "-P"]

@@ -7,6 +7,7 @@ the processes around them and fw_setenv are watched, and must ask the kernel for
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,9 @@ OUTSIDE_THE_PORT = {
     ("kernel", "flush b"): "the same, of the new slot",
 }
 """Process and operation of what is not the model's, with the reason why no power cut can make a difference of it."""
+EVIDENCE = re.compile(r"/audit[.-]")
+"""The audit log and its seals: nothing is decided by them, so the model does without. What power cuts may do
+to them is the matter of tests/agent/test_audit.py and tests/installer/test_notary.py, on the same medium."""
 WRITERS = {
     "agent": {"agent"},
     "installer": {"installer"},
@@ -68,13 +72,14 @@ SAMPLE = 10
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """`outside` is what reality does besides; `orders` are the model's."""
+    """`outside` and `evidence` are what reality does besides; `orders` are the model's."""
 
     model: list[Operation]
     real: list[Operation]
     outside: set[tuple[str, str]]
     orders: list[Order]
     seen: Seen
+    evidence: list[Operation]
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +89,26 @@ def traces() -> Iterator[Traces]:
     try:
         made = reality.make(base)
         seen = reality.update(made, base / "trace")
-        done = [((one.who, one.text) in OUTSIDE_THE_PORT, one) for one in seen.storage.operations]
+        evidence, others = parted(seen.storage.operations)
+        done = [((one.who, one.text) in OUTSIDE_THE_PORT, one) for one in others]
         outside = {(one.who, one.text) for besides, one in done if besides}
         modelled = model.update(made)
         real = [one for besides, one in done if not besides]
-        yield Traces(modelled, real, outside, compare.orders(modelled), seen)
+        yield Traces(modelled, real, outside, compare.orders(modelled), seen, evidence)
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def parted(done: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """What is evidence, with the directory that is synced for its sake, and all the rest."""
+    evidence, others = list[Operation](), list[Operation]()
+    after: dict[str, bool] = {}
+    for one in done:
+        named = EVIDENCE.search(one.text) is not None
+        ours = named or (one.kind == "sync_dir" and after.get(one.who, False))
+        after[one.who] = named
+        (evidence if ours else others).append(one)
+    return evidence, others
 
 
 def test_the_update_was_a_whole_one(traces: Traces) -> None:
@@ -114,6 +132,13 @@ def test_nothing_is_written_before_the_flush_that_it_relies_on(traces: Traces) -
 def test_the_orders_that_matter_are_among_those_checked(traces: Traces, duty: str, flush: str, then: str) -> None:
     words = compare.told(traces.model)
     assert (flush, then) in {(words[one.flush], words[one.then]) for one in traces.orders}, duty
+
+
+def test_each_audit_record_is_synced_before_the_agent_goes_on(traces: Traces) -> None:
+    agents = [one for one in traces.evidence if one.who == "agent"]
+    assert [one.kind for one in agents[:3]] == ["write", "sync", "sync_dir"], "it is made once"
+    assert len(agents) >= 3 + 2 * 2, "the update's beginning and its end"
+    assert [one.kind for one in agents[3:]] == ["write", "sync"] * (len(agents[3:]) // 2)
 
 
 def test_nothing_else_persists_anything(traces: Traces) -> None:

@@ -1,0 +1,68 @@
+"""Support bundles as files: compressed, then sealed for the vendor's key: of no use to whoever finds one.
+
+    posagent-support-1 GROUP WRAPPED\\n   the vendor's key by its name, and the file's key wrapped for it (core.seal)
+    chunks                               16 KiB of the compressed text each, and 16 bytes more; the last is short
+
+A chunk's place is twice its number, and one more for the last: chunks that are missing, doubled or in another order do
+not open (STREAM, Hoang et al., 2015). That a bundle is of this terminal, nobody proves: its code, read out over the
+phone, says that it is the one that is talked about. Never imported by the resident: OpenSSL is large.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from posagent.core.errors import PosagentError
+from posagent.core.seal import Seal, unwrapped
+
+PURPOSE = b"posagent support bundle key"
+MAGIC = b"posagent-support-1"
+HEADER_BYTES_MAX = 512
+CHUNK_BYTES = 16 << 10
+SEALED_BYTES = CHUNK_BYTES + 16
+TEXT_BYTES_MAX = 16 << 20
+"""More is not taken out of any bundle, however well it was compressed."""
+
+
+def sealed(text: bytes, vendor_pem: bytes) -> bytes:
+    """The file for a text. Raises PosagentError `support_no_key` where that is no X25519 public key."""
+    seal = Seal.new()
+    try:
+        group, wrapped = seal.wrapped(vendor_pem, PURPOSE)
+    except ValueError as error:
+        raise PosagentError("support_no_key", f"support.vendor_key_file: {error}") from None
+    data = zlib.compress(text, 9)
+    parts = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+    chunks = (seal.close(2 * at + (at == len(parts) - 1), part) for at, part in enumerate(parts))
+    return b"%b %b %b\n" % (MAGIC, group.encode(), wrapped.encode()) + b"".join(chunks)
+
+
+def opened(file: bytes, vendor_pem: bytes) -> bytes:
+    """The text in a file, which may be anybody's. Raises PosagentError `support_unreadable`; ValueError for a key that
+    is none."""
+    header, _, body = file.partition(b"\n")
+    words = header.split(b" ")
+    if len(header) > HEADER_BYTES_MAX or len(words) != 3 or words[0] != MAGIC:
+        raise PosagentError("support_unreadable", "it does not begin like a support bundle")
+    try:
+        wrapped = {words[1].decode("ascii"): bytes.fromhex(words[2].decode("ascii")).hex()}
+    except ValueError:
+        raise PosagentError("support_unreadable", "its header is damaged") from None
+    try:
+        seal = unwrapped(wrapped, vendor_pem, PURPOSE)
+        chunks = [body[at : at + SEALED_BYTES] for at in range(0, len(body), SEALED_BYTES)]
+        data = b"".join(seal.open(2 * at + (at == len(chunks) - 1), chunk) for at, chunk in enumerate(chunks))
+    except PosagentError as error:
+        raise PosagentError("support_unreadable", error.detail) from None
+    return _inflated(data)
+
+
+def _inflated(data: bytes) -> bytes:
+    reader = zlib.decompressobj()
+    try:
+        text = reader.decompress(data, TEXT_BYTES_MAX)
+    except zlib.error as error:
+        raise PosagentError("support_unreadable", str(error)) from None
+    if not reader.eof or reader.unused_data:
+        raise PosagentError("support_unreadable", f"not whole, or more than {TEXT_BYTES_MAX} bytes")
+    return text

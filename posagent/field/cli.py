@@ -1,0 +1,319 @@
+"""posagent-field: the engineer's laptop at the other end of the serial line. One command for a whole visit.
+
+Rules: exit codes are 0 done, 2 usage, 3 refused, 4 failed, 5 not reachable, 130 interrupted. Leaving never stops an
+update: it goes on without the laptop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import posagent
+from posagent import texts
+from posagent.core.errors import EXIT_CODES, PosagentError
+from posagent.field import laptop, passage, ports, report
+from posagent.field.crew import exit_code
+from posagent.field.link import LineLost, Terminal
+from posagent.field.places import Berth, Places
+from posagent.field.signing import Engineer
+from posagent.field.tour import Tour
+from posagent.field.visit import PATIENCE_S, SUPPORT, collect
+from posagent.field.words import say, word
+
+BAUD = 115200
+ANSWER_S = 4.0
+"""A port where no terminal answered for so long leads to none."""
+SHOW_S = 1.0
+TRIAL = "posagent-trial"
+INTERRUPTED = 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="posagent-field", description=__doc__.partition(".")[0] + ".")
+    parser.add_argument("--lang", choices=("en", "zh"), help="language of texts (default from LANG)")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.add_argument("--json", action="store_true", help="answer in JSON")
+        return sub
+
+    def line(sub: argparse.ArgumentParser, several: bool) -> argparse.ArgumentParser:
+        sub.add_argument("--baud", type=int, default=BAUD, help="speed of the line (%(default)s)")
+        if several:
+            sub.add_argument("--ports", nargs="+", metavar="PORT", help="these ports; * and ? stand for several")
+            sub.add_argument("--all", action="store_true", help="built-in ports as well, not only USB adapters")
+        else:
+            sub.add_argument("port", metavar="PORT")
+        return sub
+
+    line(verb("ports", "which ports there are, and which terminal answers at each"), True)
+    line(verb("status", "what a terminal runs and does"), False)
+    line(verb("watch", "its status after every change, until interrupted"), False)
+    run = line(verb("run", "update every terminal that is found, and follow each to the end"), True)
+    run.add_argument("--bundle", type=Path, help="send this bundle (default: terminals fetch from their repository)")
+    run.add_argument("--key", type=Path, required=True, help="the engineer's certificate, KEY-cert.pub")
+    run.add_argument("--role", default="update", help="role to unlock (%(default)s)")
+    run.add_argument("--now", action="store_true", help="do not wait for maintenance windows")
+    run.add_argument("--count", type=int, default=0, help="wait until so many terminals are done")
+    run.add_argument("--minutes", type=float, default=240.0, help="without the live screen: leave then (%(default)s)")
+    run.add_argument("--plain", action="store_true", help="lines instead of the live screen")
+    run.add_argument("--out", type=Path, default=Path("posagent-visits"), help="directory of reports (%(default)s)")
+    support = line(verb("support", "have a terminal make a support bundle, and fetch it"), False)
+    support.add_argument("--key", type=Path, required=True, help="the engineer's certificate, KEY-cert.pub")
+    support.add_argument("--out", type=Path, default=Path(), help="directory to put it into (%(default)s)")
+    line(verb("console", "the terminal's own prompt; Ctrl-] leaves"), False)
+    reports = verb("report", "read visit reports")
+    what = reports.add_subparsers(dest="what", required=True)
+    for name, text in (("show", "show a report"), ("verify", "who signed it, and whether it was changed")):
+        sub = what.add_parser(name, help=text, description=text)
+        sub.add_argument("file", type=Path)
+        sub.add_argument("--json", action="store_true", help="answer in JSON")
+        if name == "verify":
+            sub.add_argument("--ca", type=Path, help="public key of the engineers' authority, engineer-ca.pub")
+    verb("version", "version of this program")
+    return parser
+
+
+class Command:
+    """One call of the program."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._arguments = arguments
+        self._json: bool = arguments.json
+        self._lang: str = arguments.lang or texts.language(laptop.language())
+        self._plain = self._json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+
+    def run(self) -> int:
+        try:
+            done: int = getattr(self, f"_{self._arguments.verb}")()
+        except PosagentError as error:
+            if self._json:
+                print(json.dumps(error.as_dict()))
+            else:
+                print("\n".join(texts.error_lines(error.as_dict(), self._lang)), file=sys.stderr)
+            return EXIT_CODES[error.spec.kind]
+        return done
+
+    def _print(self, answer: object, lines: Sequence[str]) -> int:
+        print(json.dumps(answer) if self._json else "\n".join(lines), flush=True)
+        return 0
+
+    # ports
+
+    def _look(self) -> list[str]:
+        """The ports that are meant and there now."""
+        listed = ports.ports()
+        if self._arguments.ports:
+            return laptop.ports_named(self._arguments.ports, [one.device for one in listed])
+        return [one.device for one in listed if self._arguments.all or laptop.usual(one.device, one.usb)]
+
+    def _open(self, port: str) -> ports.SerialLine:
+        return ports.open_port(port, self._arguments.baud)
+
+    def _terminal(self, port: str, **how: Any) -> Terminal:
+        return Terminal(lambda: self._open(port), bytes_per_s=self._arguments.baud / 10, **how)
+
+    def _reached(self, port: str) -> Terminal:
+        """The terminal at a port. Raises PosagentError `no_terminal`, with why the port does not open."""
+        try:
+            self._open(port).close()
+        except OSError as error:
+            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+        terminal = self._terminal(port)
+        try:
+            terminal.connect(ANSWER_S)
+        except LineLost:
+            terminal.close()
+            raise PosagentError("no_terminal", say("silent", self._lang, port)) from None
+        return terminal
+
+    def _ask(self, port: str) -> str:
+        """The id of the terminal at a port, "" for none."""
+        terminal = self._terminal(port)
+        try:
+            terminal.connect(ANSWER_S)
+            return terminal.terminal_id
+        except PosagentError:
+            return ""
+        finally:
+            terminal.close()
+
+    def _ports(self) -> int:
+        found = self._look()
+        told: dict[str, dict[str, Any]] = {}
+        trouble: dict[str, str] = {}
+
+        def ask(port: str) -> None:
+            try:
+                terminal = self._reached(port)
+            except PosagentError as error:
+                trouble[port] = error.detail
+                return
+            try:
+                told[port] = terminal.call("status", timeout_s=ANSWER_S)
+            except PosagentError as error:  # an old one, or busy
+                told[port] = {"terminal": terminal.terminal_id, "slots": {}, "state": error.code}
+            finally:
+                terminal.close()
+
+        threads = [threading.Thread(target=ask, args=(port,)) for port in found]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        answer = [{"port": port, **_short(told.get(port)), "trouble": trouble.get(port, "")} for port in found]
+        lines = [
+            say("answers", self._lang, one["port"], one["terminal"], one["version"], word(one["state"], self._lang))
+            if one["terminal"]
+            else one["trouble"]
+            for one in answer
+        ]
+        return self._print(answer, lines or [say("no_ports", self._lang)])
+
+    # one terminal
+
+    def _status(self) -> int:
+        terminal = self._reached(self._arguments.port)
+        try:
+            status = terminal.call("status")
+        finally:
+            terminal.close()
+        return self._print(status, texts.status_lines(status, self._lang))
+
+    def _watch(self) -> int:
+        terminal = self._reached(self._arguments.port)
+        shown = ""
+
+        def show(status: dict[str, Any]) -> None:
+            nonlocal shown
+            line = json.dumps(status) if self._json else texts.progress_line(status, self._lang)
+            if line != shown:
+                print(line, flush=True)
+                shown = line
+
+        try:
+            while True:
+                try:
+                    terminal.call("watch", on_progress=show, timeout_s=PATIENCE_S)
+                except LineLost as error:
+                    if not error.forgotten:
+                        raise
+        finally:
+            terminal.close()
+
+    def _support(self) -> int:
+        given = self._arguments
+        engineer = self._engineer(SUPPORT)
+        terminal = self._reached(given.port)
+        try:
+            terminal.keep()
+            terminal.unlock(SUPPORT, engineer.sign_challenge)
+            made = collect(terminal, terminal.terminal_id, given.out)
+        finally:
+            terminal.close()
+        return self._print(made, [say("support_made", self._lang, given.out / made["file"], made["code"])])
+
+    def _console(self) -> int:
+        if not sys.stdin.isatty():
+            raise PosagentError("bad_request", "the console needs a terminal to type at")
+        port = self._arguments.port
+        try:
+            line = self._open(port)
+        except OSError as error:
+            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+        print(say("console", self._lang, port), file=sys.stderr)
+        gone = say("console_over", self._lang)
+        well = passage.pass_through(line, passage.keyboard(), lambda: print(f"\r\n{gone}\r", file=sys.stderr))
+        line.close()
+        return 0 if well else EXIT_CODES[PosagentError("line_lost").spec.kind]
+
+    # a whole visit
+
+    def _engineer(self, role: str) -> Engineer:
+        """Whose key works: better found out here than in front of the first terminal."""
+        engineer = Engineer(self._arguments.key)
+        engineer.check(role, time.time())
+        if not engineer.certificate.needs_touch:
+            engineer.sign(b"", TRIAL)
+        return engineer
+
+    def _run(self) -> int:
+        given = self._arguments
+        tour = Tour(
+            engineer=self._engineer(given.role),
+            role=given.role,
+            bundle=given.bundle,
+            at_once=given.now,
+            out=given.out,
+            lang=self._lang,
+        )
+        show = None if self._json else lambda line: print(line, flush=True)
+        with tour.crew(Places(self._look, self._open), self._connect, self._ask) as crew:
+            if self._plain or given.plain or not tour.live(crew):
+                tour.plain(crew, count=given.count, minutes=given.minutes, show=show)
+        final, unsigned = tour.close()
+        if unsigned is not None:
+            print(say("not_signed", self._lang, unsigned.detail), file=sys.stderr)
+        if not final["terminals"] and not tour.interrupted:
+            raise PosagentError("no_terminal", "no terminal answered at any port")
+        self._print(final, [say("reported", self._lang, tour.files.json)])
+        return INTERRUPTED if tour.interrupted else exit_code([one["outcome"] for one in final["terminals"]])
+
+    def _connect(self, berth: Berth) -> Terminal:
+        def heard(state: str) -> None:
+            if state == "connected":
+                berth.reached(terminal.terminal_id)
+
+        terminal = Terminal(berth.open_line, on_state=heard, bytes_per_s=self._arguments.baud / 10)
+        terminal.keep()
+        return terminal
+
+    # reports
+
+    def _report(self) -> int:
+        path = self._arguments.file
+        if self._arguments.what == "show":
+            _, found = report.read(path)
+            return self._print(found, report.lines(found, self._lang))
+        found, signed = report.verify(path, self._arguments.ca)
+        answer = {"engineer": signed.by.name, "key": signed.by.fingerprint, "authority": signed.authority}
+        line = (
+            say("good_report", self._lang, signed.by.name, signed.authority)
+            if signed.authority
+            else say("unproven", self._lang, signed.by.name)
+        )
+        return self._print(answer, [line])
+
+    def _version(self) -> int:
+        return self._print({"version": posagent.__version__}, [posagent.__version__])
+
+
+def _short(status: dict[str, Any] | None) -> dict[str, str]:
+    if status is None:
+        return {"terminal": "", "version": "", "state": ""}
+    booted = status["slots"].get(status.get("booted")) or {}
+    return {"terminal": status["terminal"], "version": booted.get("version", ""), "state": status["state"]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return Command(arguments).run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left is not written at exit
+        return EXIT_CODES[PosagentError("internal").spec.kind]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

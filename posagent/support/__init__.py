@@ -1,0 +1,1 @@
+"""The worker that makes support bundles: redacted, bounded, sealed for the vendor."""

@@ -1,0 +1,81 @@
+"""A part of a bundle is as good as the whole: the terminal installs it; it is smaller, and always the same bytes."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from posagent.core.errors import PosagentError
+from posagent.field.parcel import Parcels
+from posagent.sim.inprocess import InProcessTerminal
+from tests.conftest import Desk
+
+
+def running(terminal: InProcessTerminal) -> str:
+    status = terminal.ask("status")
+    return str(status["slots"][status["booted"]]["digest"])
+
+
+def digest_of(desk: Desk, version: str, folder: Path) -> str:
+    """Of an image, as bundles name it."""
+    return str(Parcels(desk.bundles[version], folder)._manifests[0].image_sha256)
+
+
+def test_a_bundle_says_what_it_brings(desk: Desk, tmp_path: Path) -> None:
+    parcels = Parcels(desk.bundles["2.0.0"], tmp_path)
+    assert (parcels.version, parcels.installs(digest_of(desk, "2.0.0", tmp_path), "")) == ("2.0.0", True)
+    assert not parcels.installs(digest_of(desk, "1.0.0", tmp_path), "2.0.0"), "a version may be built twice"
+    assert parcels.installs("", "2.0.0") and not parcels.installs("", "1.0.0"), "from the factory"
+    assert parcels.label() == {
+        "file": "2.0.0.bundle",
+        "version": "2.0.0",
+        "bytes": desk.bundles["2.0.0"].stat().st_size,
+        "sha256": parcels.label()["sha256"],
+    }
+
+
+def test_a_terminal_with_the_deltas_image_is_sent_the_delta_alone(
+    desk: Desk, delta_bundle: Path, tmp_path: Path, in_process: Callable[..., InProcessTerminal]
+) -> None:
+    parcels = Parcels(delta_bundle, tmp_path)
+    part = parcels.for_terminal(digest_of(desk, "1.0.0", tmp_path))
+    assert part.stat().st_size < delta_bundle.stat().st_size / 4
+    with tarfile.open(part) as tar:
+        assert sum(name.startswith("targets/") for name in tar.getnames()) == 1
+    terminal = in_process()
+    terminal.ask("update", source=str(part))
+    outcome = terminal.run_to_idle()
+    assert (outcome["outcome"], outcome["version"]) == ("committed", "2.0.0")
+    assert parcels.installs(running(terminal), "")
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64])
+def test_any_other_terminal_is_sent_the_whole(delta_bundle: Path, tmp_path: Path, digest: str) -> None:
+    assert Parcels(delta_bundle, tmp_path).for_terminal(digest) == delta_bundle
+
+
+def test_a_part_is_the_same_each_time(desk: Desk, delta_bundle: Path, tmp_path: Path) -> None:
+    digest = digest_of(desk, "1.0.0", tmp_path)
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (Parcels(delta_bundle, folder).for_terminal(digest).read_bytes() for folder in folders)
+    assert first == second, "so that an upload goes on where the last visit's ended"
+
+
+def test_what_is_no_bundle_is_told(desk: Desk, tmp_path: Path) -> None:
+    for name, data, code in (
+        ("text", b"hello" * 500, "bundle_unreadable"),
+        ("cut", desk.bundles["2.0.0"].read_bytes()[:3000], "bundle_unreadable"),
+        ("empty", bytes(10240), "bundle_unreadable"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(PosagentError) as caught:
+            Parcels(tmp_path / name, tmp_path)
+        assert caught.value.code == code, name
+    with pytest.raises(PosagentError) as caught:
+        Parcels(tmp_path / "gone", tmp_path)
+    assert caught.value.code == "laptop_io"
