@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from posagent.console.access import SessionLimits
-from posagent.console.conversation import QUESTIONS_MAX
+from posagent.console.access import OPEN_VERBS, SessionLimits
+from posagent.console.auth import ROLES, Proof
+from posagent.console.conversation import QUESTIONS_MAX, WATCHING
 from posagent.console.machine import BACKLOG_BYTES_END
 from posagent.core.errors import PosagentError
 from posagent.core.frames import Frame, Kind, encode
@@ -72,7 +73,7 @@ def test_without_a_program_behind_it_the_line_of_text_costs_half_a_minute(visit:
 
 def test_whoever_unlocked_by_hand_locks_by_going_over_to_a_program(visit: Visit) -> None:
     visit.human("\r")
-    visit.line.console.human._access._unlock("look", "Li Wei")
+    visit.line.console.human._access._unlock("look", Proof(name="Li Wei"))
     assert "no update yet" in visit.human("history\r")
     visit.laptop.connect()
     assert visit.line.console.human._access.session is None
@@ -192,17 +193,17 @@ def test_cancelling_is_refused_while_the_slot_is_written(visit: Visit, desk: Des
 # hang-up
 
 
-VERBS: Mapping[str, dict[str, Any]] = {
-    **{verb: {} for verb in ("hello", "status", "why", "estimate", "help", "watch")},
-    **{verb: {} for verb in ("check", "history", "cancel", "defer", "confirm", "logout")},
+ARGS: Mapping[str, dict[str, Any]] = {
     "follow": {"id": "u1"},
     "update": {"source": ""},
     "unlock": {"role": "update"},
     "answer": {"signature": "x"},
+    "allow": {"bundle": f"sha256:{'0' * 64}"},
     "hang_up": {"id": 1},
     "upload": {"name": "x.bundle", "size": 50_000, "sha256": "0" * 64},
     "download": {"what": "support"},
 }
+VERBS = sorted({*OPEN_VERBS, *WATCHING, *ARGS, "hello", *(verb for verbs in ROLES.values() for verb in verbs)})
 
 
 class Unhurried:
@@ -228,19 +229,17 @@ class Unhurried:
         return hang_up
 
 
-@pytest.mark.parametrize("noticed", [False, True], ids=["a bare line", "an adapter"])
-@pytest.mark.parametrize("after_s", [0.001, 0.6])
+@pytest.mark.parametrize(("after_s", "noticed"), [(0.001, False), (0.6, True)], ids=["at once", "an adapter, later"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_hang_up_in_the_midst_of_a_verb_leaves_a_clean_locked_line_and_no_trace_in_an_update(
     visits: Visits, desk: Desk, verb: str, after_s: float, noticed: bool
 ) -> None:
     visit = visits(api=Unhurried)
     set_power(visit.terminal.layout, battery=20, mains=False)
-    visit.unlock()
-    started = visit.laptop.call("update", {"source": str(desk.bundles["2.0.0"])})["id"]
-    assert started == "u1"
+    started: str = visit.terminal.ask("update", source=str(desk.bundles["2.0.0"]))["id"]
     visit.run_until(State.READY)
-    visit.laptop._ask(verb, VERBS[verb], 5.0)
+    visit.unlock("support" if verb in ("support", "download") else "rollback")
+    visit.laptop._ask(verb, ARGS.get(verb, {}), 5.0)
     if verb == "upload":
         visit.laptop._cable.send(bulk_message(0, bytes(9_000)))
     visit.laptop._cable.turn(after_s)
@@ -565,6 +564,7 @@ def test_an_answer_that_is_still_looked_at_does_not_count_after_a_logout(visits:
     visit.laptop.call("logout")
     with pytest.raises(PosagentError, match="not_allowed: locked: logged out"):
         visit.laptop._next(first, None, 1.0)
+    visit.laptop.tend(3)  # it counts as a try
     challenge = visit.laptop.call("unlock", {"role": "update"})["challenge"]
     with pytest.raises(PosagentError, match="busy"):
         visit.laptop.call("answer", {"signature": visit.sign()(challenge)}, timeout_s=30)
