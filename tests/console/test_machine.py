@@ -525,6 +525,18 @@ def test_what_needs_the_key_ends_with_the_session_and_what_does_not_goes_on(visi
     assert not calls["watch"].over
 
 
+def test_a_request_that_comes_before_the_timer_of_a_session_that_is_over_finds_it_locked(visits: Visits) -> None:
+    visit = visits(limits=SessionLimits(session_s_max=20))
+    visit.unlock()
+    _, call = visit.laptop._ask("history", {}, 5.0)
+    visit.terminal.time.let_pass(20)  # the agent was busy
+    visit.line.console.feed(visit.laptop._cable._guest.poll(visit.line.monotonic()))
+    assert visit.locked()
+    with pytest.raises(PosagentError, match="not_allowed"):
+        visit.laptop._next(call, None, 5.0)
+    assert visit.states[-1] == "locked"
+
+
 def test_logging_out_ends_what_was_asked_as_well(visits: Visits) -> None:
     visit = visits(api=Slow)
     visit.unlock()
