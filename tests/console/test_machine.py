@@ -526,10 +526,10 @@ def test_what_needs_the_key_ends_with_the_session_and_what_does_not_goes_on(visi
 
 
 def test_a_request_that_comes_before_the_timer_of_a_session_that_is_over_finds_it_locked(visits: Visits) -> None:
-    visit = visits(limits=SessionLimits(session_s_max=20))
+    visit = visits(limits=SessionLimits(session_s_max=4))
     visit.unlock()
     _, call = visit.laptop._ask("history", {}, 5.0)
-    visit.terminal.time.let_pass(20)  # the agent was busy
+    visit.terminal.time.let_pass(4)  # the agent was busy
     visit.line.console.feed(visit.laptop._cable._guest.poll(visit.line.monotonic()))
     assert visit.locked()
     with pytest.raises(PosagentError, match="not_allowed"):
