@@ -117,6 +117,8 @@ def test_a_stick_is_mounted_so_that_nothing_on_it_can_be_run_or_changed_and_is_g
         assert not place.exists() and bundles(str(place.parent)) == []
     finally:
         subprocess.run(["umount", "-l", str(place)], capture_output=True, check=False)
+        # a stick takes that with it when it is pulled; of a loop device it would stay for whoever uses it next
+        subprocess.run(["blockdev", "--setrw", device], check=True)
         subprocess.run(["losetup", "-d", device], check=True)
 
 

@@ -45,7 +45,8 @@ def of(engine: Engine, offer: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def sizes(offer: Mapping[str, Any], digest: str) -> tuple[int, int]:
     """Bytes to fetch and of the image: of the delta for the image that runs, else of the full payload, else of all."""
-    payloads = {one["from"]: one for one in offer["payloads"]}
+    smallest_last = sorted(offer["payloads"], key=lambda one: -int(one["bytes"]))
+    payloads = {one["from"]: one for one in smallest_last}
     chosen = payloads.get(digest) if digest else None
     chosen = chosen or payloads.get("")
     if chosen is None:

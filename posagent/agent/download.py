@@ -67,6 +67,8 @@ class Download:
         """Bytes that were missing when parts were last put into the slot: fewer must be now."""
         self._tables = 0
         self._refused = bool(update.refused)
+        self._whole = True
+        """Whether large operations may be planned: they may not fit where parts are put into the slot."""
 
     def begin(self, _: object = None) -> None:
         if self._probe:
@@ -81,7 +83,8 @@ class Download:
         self._ask("fetch", self._args, self._look)
 
     def _look(self, fetched: Fetched) -> None:
-        self._ask("plan", {"bundle": fetched.bundle}, self._planned)
+        self._bundle = fetched.bundle
+        self._ask("plan", {"bundle": fetched.bundle, "whole": self._whole}, self._planned)
 
     def _planned(self, plan: Plan) -> None:
         missing = sum(length for _, length in plan.wanted)
@@ -90,6 +93,10 @@ class Download:
             self._refused = True
             self._post(Event.PROGRESSED, update={"refused": plan.refused})
         stuck = plan.complete and self._left is not None and missing >= self._left
+        if stuck and self._whole:
+            self._whole, self._left = False, None
+            self._ask("plan", {"bundle": self._bundle, "whole": False}, self._planned)
+            return
         if stuck or self._tables > TABLES_MAX:
             code = "spool_full" if stuck else "bundle_unreadable"
             self._failed(PosagentError(code, f"{missing} bytes of the bundle stay missing"))

@@ -44,6 +44,11 @@ class Window:
         except OSError as error:
             raise BundleError("spool_io", f"reading the bundle: {error.strerror or error}") from None
 
+    def missing(self, offset: int, length: int) -> int:
+        """How many of these bytes were not fetched."""
+        source = self.source
+        return source.missing(self.start + offset, length) if isinstance(source, Spooled) else 0
+
 
 class Missing(Exception):
     """These bytes of the bundle were not fetched."""
@@ -67,6 +72,9 @@ class Spooled:
                 raise Missing(offset, length)
             parts.append(self._file.pread(at, count))
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def missing(self, offset: int, length: int) -> int:
+        return sum(count for there, _, count in self._pieces.find(offset, length) if not there)
 
 
 class Bundle:

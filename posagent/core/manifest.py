@@ -42,7 +42,8 @@ class Manifest:
 
     `length` and `sha256` are of the payload file; `header_sha256` of its header (core.payload), which in turn has the
     digest of every operation; `sealed` has the key of an encrypted payload, wrapped for each group of terminals that
-    may read it (core.seal); a delta has size and digest of the image it was made from, others 0 and nothing;
+    may read it (core.seal); a `whole` one is for terminals that find little of the image: of large operations; a delta
+    has size and digest of the image it was made from, others 0 and nothing;
     `profile` has whole numbers that help to estimate. `conditions` have to hold before it is installed; from
     `not_after` on (seconds since 1970, 0: never) it is installed outside of maintenance windows, too; `contents` and
     `reason` are told to people.
@@ -61,6 +62,7 @@ class Manifest:
     image_sha256: str
     source_size: int = 0
     source_sha256: str = ""
+    whole: bool = False
     sealed: Mapping[str, str] = field(default_factory=dict)
     profile: Mapping[str, int] = field(default_factory=dict)
     conditions: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class Manifest:
     def as_custom(self) -> dict[str, Any]:
         """The `custom` field of the TUF target, as the builder signs it."""
         optional: dict[str, Any] = {name: value for name, value in self.terms.items() if value}
+        if self.whole:
+            optional["whole"] = True
         if self.sealed:
             optional["sealed"] = dict(self.sealed)
         if self.source_sha256:
@@ -132,6 +136,7 @@ def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manife
         image_sha256=_text(fields, "image_sha256", _DIGEST),
         source_size=_whole({"source_size": 0, **fields}, "source_size", 0, LENGTH_MAX),
         source_sha256=_text({"source_sha256": "", **fields}, "source_sha256", _DIGEST_OR_NONE),
+        whole=_truth(fields.get("whole", False)),
         sealed=_sealed(fields.get("sealed", {})),
         profile=_profile(fields.get("profile", {})),
         **terms_of(fields),
@@ -172,6 +177,12 @@ def _whole(fields: Mapping[str, Any], name: str, low: int, high: int) -> int:
     value = fields.get(name)
     if type(value) is not int or not low <= value <= high:
         raise _unreadable(name, f"must be a whole number from {low} to {high}")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _unreadable("whole", "must be true or false")
     return value
 
 

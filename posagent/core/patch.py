@@ -64,19 +64,35 @@ class _Patch:
 
     def make(self) -> bytearray:
         made, done = bytearray(self._size), 0
-        differences, fresh = self._differences, self._fresh
+        batch: list[tuple[int, bytes | bytearray]] = []
+        """Where pieces of the source go, and the pieces: differences are added to many at once."""
+        waiting = 0
         for at, add, new in self._steps():
             if at < 0 or at + add > len(self._source) or done + add + new > self._size:
                 raise _corrupt("leads beside the source or the target")
-            for begin in range(at, at + add, PIECE_BYTES):
-                piece = self._source[begin : min(begin + PIECE_BYTES, at + add)]
-                made[done : done + len(piece)] = summed(piece, differences.take(len(piece)))
-                done += len(piece)
-            made[done : done + new] = fresh.take(new)
-            done += new
-        if done != self._size or not differences.is_empty() or not fresh.is_empty():
+            while add:
+                length = min(add, PIECE_BYTES - waiting)
+                batch.append((done, self._source[at : at + length]))
+                at, add, done, waiting = at + length, add - length, done + length, waiting + length
+                if waiting == PIECE_BYTES:
+                    self._add(batch, made)
+                    batch, waiting = [], 0
+            while new:
+                length = min(new, PIECE_BYTES)
+                made[done : done + length] = self._fresh.take(length)
+                new, done = new - length, done + length
+        self._add(batch, made)
+        if done != self._size or not self._differences.is_empty() or not self._fresh.is_empty():
             raise _corrupt("makes another number of bytes than it must")
         return made
+
+    def _add(self, batch: list[tuple[int, bytes | bytearray]], made: bytearray) -> None:
+        """Put the pieces with their differences in their places."""
+        pieces = b"".join(piece for _, piece in batch)
+        sums, at = memoryview(summed(pieces, self._differences.take(len(pieces)))), 0
+        for place, piece in batch:
+            made[place : place + len(piece)] = sums[at : at + len(piece)]
+            at += len(piece)
 
     def _steps(self) -> Iterator[tuple[int, int, int]]:
         """Of each step: where it reads the source, how many bytes, and how many new ones."""
@@ -141,16 +157,18 @@ def _added(one: bytes | bytearray, other: bytes) -> bytes | bytearray:
 
 def numbers(data: bytes) -> list[int]:
     """The numbers of LEB128 in `data`. Raises IndexError where the last ends early, BundleError for one without end."""
-    found, at = [], 0
-    while at < len(data):
-        value = shift = 0
-        while (byte := data[at]) > 127:
+    found, value, shift = [], 0, 0
+    for byte in data:
+        if byte < 128:
+            found.append(value | byte << shift)
+            value = shift = 0
+        else:
             value |= (byte & 127) << shift
-            at, shift = at + 1, shift + 7
+            shift += 7
             if shift >= 7 * NUMBER_BYTES_MAX:
                 raise _corrupt("has a number that does not end")
-        found.append(value | byte << shift)
-        at += 1
+    if shift:
+        raise IndexError
     return found
 
 

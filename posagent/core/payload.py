@@ -7,12 +7,12 @@
     …        the operations' stored bytes, in the order of the operations, nothing between or after them
 
 An operation fills some extents of the image, in blocks of 4 KiB: with zeros (`zero`), from extents of the source, that
-is the image that runs now (`copy`), from stored bytes alone (`data`: a zstd frame), or from both (`patch`, see
-core.patch). Its digest is of the bytes it makes, in the order of its extents; that of its source is of the source's
-bytes, likewise. The anchor of an operation with stored bytes begins the digest of its first block: by it what the
-operation makes is found where it lies already, so that it need not be fetched. Together the operations fill every block
-once. The table is made of columns, because those of one kind pack well together: numbers in LEB128, digests as they
-are. Stored bytes may be encrypted, each operation's by themselves (core.seal).
+is the image that runs now (`copy`), from stored bytes alone (`data`: a zstd frame; `dense`, see core.dense), or from
+both (`patch`, see core.patch). Its digest is of the bytes it makes, in the order of its extents; that of its source is
+of the source's bytes, likewise. The anchor of an operation with stored bytes begins the digest of its first block: by
+it what the operation makes is found where it lies already, so that it need not be fetched. Together the operations fill
+every block once. The table is made of columns, because those of one kind pack well together: numbers in LEB128,
+digests as they are. Stored bytes may be encrypted, each operation's by themselves (core.seal).
 
 The digest of everything before the data ("the header") stands in the signed manifest: from it each operation is
 authentic by itself, so that writing can begin or go on anywhere, with whatever part of the file there is.
@@ -58,9 +58,10 @@ class Kind(IntEnum):
     DATA = 2
     PATCH = 3
     REPACK = 4
+    DENSE = 5
 
 
-STORED = (Kind.DATA, Kind.PATCH, Kind.REPACK)
+STORED = (Kind.DATA, Kind.PATCH, Kind.REPACK, Kind.DENSE)
 """Operations that need bytes of the payload."""
 PATCHED = (Kind.PATCH, Kind.REPACK)
 """Those that may read the source, too."""

@@ -39,6 +39,8 @@ NOW_S = 1_800_000_000
 CHECKPOINT_BYTES = 8192
 STATE_DIR, INSTALLER_DIR, SPOOL_DIR = "/data/agent", "/data/installer", "/data/spool"
 FACTORY = "1.0.0"
+WHOLE = "2.1.0"
+"""The image whose bundle has a payload of large operations, too."""
 
 LIMITS = Limits(
     fetch_attempts_max=2,
@@ -169,6 +171,7 @@ def _set_up(root: Path) -> Stage:
             security_counter=image.counter,
             level=1,
             data_bytes=SLOT_BLOCK_BYTES,
+            whole=image.version == WHOLE,
             versions=Versions(targets=number + 1, snapshot=number + 1, timestamp=number + 1),
             now_s=NOW_S,
         )

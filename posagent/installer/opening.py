@@ -65,9 +65,11 @@ class Ports:
 
 
 @contextmanager
-def work(config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "") -> Iterator[Work]:
-    """What the bundle at `path` asks to be done here; it may have expired where it is the one that was `allowed`.
-    Raises PosagentError, and Missing for a part not fetched."""
+def work(
+    config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "", whole: bool = True
+) -> Iterator[Work]:
+    """What the bundle at `path` asks to be done here; it may have expired where it is the one that was `allowed`;
+    `whole` as in Work. Raises PosagentError, and Missing for a part not fetched."""
     from posagent.installer.work import Work  # brings the decompressors
 
     with ExitStack() as stack:
@@ -88,6 +90,7 @@ def work(config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "
                 digest=slots.records()[running].digest,
                 unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
                 codecs=ports.codecs,
+                whole=whole,
             )
         except OSError as error:
             raise SlotError("slot_io", f"{error.strerror or error}") from error

@@ -7,7 +7,7 @@ that few bytes cannot become many.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from backports import zstd
 
 from posagent.core.codec import Codec
 from posagent.core.errors import BundleError
-from posagent.core.payload import WINDOW_LOG_MAX, Extent, Header, Kind, Operation, size_of, spans
+from posagent.core.payload import WINDOW_LOG_MAX, Extent, Header, Kind, Operation, spans
 from posagent.core.ports import ByteSource
 
 if TYPE_CHECKING:
@@ -25,15 +25,49 @@ Bytes = bytes | bytearray
 _BOUNDS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG_MAX}
 
 
+READ_BYTES = 512 << 10
+"""At once."""
+NEAR_BYTES = 16 << 10
+"""So much between two places is read along: asking once more takes longer."""
+
+
 def read(image: ByteSource, extents: Sequence[Extent], size: int) -> Bytes:
     """The extents' bytes of an image of `size` bytes. Raises OSError."""
-    if len(extents) == 1:
-        return image.pread(*next(spans(extents, size)))
-    whole, done = bytearray(size_of(extents, size)), 0  # joining parts would take twice the memory
-    for at, length in spans(extents, size):
-        whole[done : done + length] = image.pread(at, length)
-        done += length
+    return gathered(image, list(spans(extents, size)))
+
+
+def gathered(image: ByteSource, places: Sequence[tuple[int, int]]) -> Bytes:
+    """The bytes at those places (offset and length), in their order; read in the order of the image. Raises OSError."""
+    if len(places) == 1 and places[0][1] <= READ_BYTES:
+        return image.pread(*places[0])
+    whole = bytearray(sum(length for _, length in places))  # joining parts would take twice the memory
+    for start, stop, parts in _joined(places):
+        data = image.pread(start, stop - start)
+        for at, length, begin in parts:
+            whole[begin : begin + length] = data[at - start : at - start + length]
     return whole
+
+
+def _joined(places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
+    """Begin and end of each read, and the parts that it has: where they are, how long, and where they go."""
+    cut, begin = [], 0
+    for at, length in places:
+        for offset in range(0, length, READ_BYTES):
+            cut.append((at + offset, min(READ_BYTES, length - offset), begin + offset))
+        begin += length
+    cut.sort()
+    start, stop, parts = 0, 0, list[tuple[int, int, int]]()
+    for part in cut:
+        at, end = part[0], part[0] + part[1]
+        if parts and (at > stop + NEAR_BYTES or end > start + READ_BYTES):
+            yield start, stop, parts
+            parts = []
+        if not parts:
+            start, stop = at, end
+        parts.append(part)
+        stop = max(stop, end)
+    if parts:
+        yield start, stop, parts
 
 
 def source_of(operation: Operation, header: Header, running: ByteSource) -> Bytes:
@@ -70,8 +104,12 @@ def made(
         raise _corrupt(operation, "is cut short")
     if seal is not None:
         stored = seal.open(operation.offset - header.length, stored)
-    if operation.kind is Kind.DATA:
-        result: Bytes = _unpacked(stored, size, operation)
+    if operation.kind is Kind.DENSE:
+        from posagent.core import dense  # only the whole payload needs it
+
+        result: Bytes = dense.unpacked(stored, size)
+    elif operation.kind is Kind.DATA:
+        result = _unpacked(stored, size, operation)
     else:
         result = _patched(operation.kind, stored, source, size, codecs)
     if hashlib.sha256(result).digest() != operation.sha256:
@@ -80,9 +118,7 @@ def made(
 
 
 def is_made(operation: Operation, there: Bytes) -> bool:
-    """Whether these are the bytes that the operation makes."""
-    if operation.kind is Kind.ZERO:
-        return there == _zeros(len(there))
+    """Whether these are the bytes that the operation makes, which are not zeros."""
     return hashlib.sha256(there).digest() == operation.sha256
 
 

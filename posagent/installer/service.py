@@ -26,12 +26,9 @@ from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
 from posagent.platform.blockdev import LinuxBlockDevice
 from posagent.platform.commands import CommandFailed, run
-from posagent.platform.grub import GrubBootControl
 from posagent.platform.host import LinuxClock
 from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles, open_inside
-from posagent.platform.uboot import UbootBootControl
-from posagent.platform.vendor import VendorBootControl
 
 if TYPE_CHECKING:
     from posagent.installer.work import Work
@@ -41,18 +38,13 @@ PLAN_MAX = 1024
 """Parts of a bundle that are asked for."""
 WORD_LENGTH_MAX = 4096
 OS_RELEASE_BYTES_MAX = 1 << 16
-BOOT_KINDS: Mapping[str, Callable[[BootConfig, SlotsConfig], BootControl]] = {
-    "uboot": UbootBootControl,
-    "grub": GrubBootControl,
-    "custom": VendorBootControl,
-}
 
 
 def linux_ports(config: Config) -> Ports:
     devices = {"a": config.slots.a.device, "b": config.slots.b.device}
     return Ports(
         files=LinuxFiles(),
-        boot=BOOT_KINDS[config.boot.kind](config.boot, config.slots),
+        boot=boot_control(config.boot, config.slots),
         clock=LinuxClock(),
         open_slot=lambda slot: LinuxBlockDevice(devices[slot]),
         read_slot=lambda slot: LinuxBlockDevice(devices[slot], writable=False),
@@ -68,6 +60,21 @@ def linux_ports(config: Config) -> Ports:
         codecs=codec,
         open_log=lambda: open_inside(config.terminal.state_dir, f"{config.terminal.state_dir}/{audit.FILE}"),
     )
+
+
+def boot_control(boot: BootConfig, slots: SlotsConfig) -> BootControl:
+    """Only the one that is configured is imported."""
+    if boot.kind == "grub":
+        from posagent.platform.grub import GrubBootControl
+
+        return GrubBootControl(boot, slots)
+    if boot.kind == "custom":
+        from posagent.platform.vendor import VendorBootControl
+
+        return VendorBootControl(boot, slots)
+    from posagent.platform.uboot import UbootBootControl
+
+    return UbootBootControl(boot, slots)
 
 
 def codec(kind: CodecKind, level: int) -> Codec | None:
@@ -119,8 +126,9 @@ class Installer:
         yield {"result": {**self._slots.observe(), **reset}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle}`: which parts of it are needed here; result `{wanted: [[offset, length], …], tables, complete,
-        refused}`: the last is the code of why there is a delta that cannot be used here, or nothing.
+        """`{bundle, whole?}`: which parts of it are needed here, only small ones if not `whole`; result `{wanted:
+        [[offset, length], …], tables, complete, refused}`: the last is the code of why there is a delta that cannot be
+        used here, or nothing.
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """
@@ -196,8 +204,8 @@ class Installer:
         yield {"result": Notary(self._ports.files, terminal.installer_dir, terminal.id).seal(read_log)}
 
     def _work(self, args: Mapping[str, Any]) -> AbstractContextManager[Work]:
-        allowed = self._permits.allowed()
-        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"), allowed)
+        allowed, whole = self._permits.allowed(), args.get("whole") is not False
+        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"), allowed, whole)
 
     @property
     def _spare(self) -> str:

@@ -2,7 +2,8 @@
 
 A delta for the running image is preferred; where blocks of the running slot are not what it was made from, the full
 payload fills in for those extents only. A delta whose codec packs into other bytes here is not used. Without a delta,
-operations of the full payload are copied from the running slot where their bytes lie in it anywhere.
+operations of the full payload are copied from the running slot where their bytes lie in it anywhere; where most of what
+one large operation of the whole payload makes is in neither slot, that is fewer bytes than the small ones.
 Rules: the slots' content is the truth, nothing else is remembered: what an earlier attempt left in the spare slot is
 found by its digests, so that a write can be interrupted anywhere and planned again at any time.
 """
@@ -13,11 +14,10 @@ import dataclasses
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from posagent.core.bundle import Bundle, Missing, Window
+from posagent.core.bundle import Bundle, Missing
 from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
 from posagent.core.manifest import Manifest
@@ -34,24 +34,15 @@ from posagent.core.payload import (
 )
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Medium
-from posagent.installer.operations import Bytes, is_made, made, read, source_of
+from posagent.installer.groups import Group, Payload, grouped, missing
+from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal
 
-SCAN_BYTES = 1 << 20
+SCAN_BYTES = READ_BYTES
 PLACES_MAX = 8
 """How many places of the running slot are tried for one operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """One payload of the bundle, with its authentic header, what opens it where it is encrypted, and its codecs."""
-
-    data: Window
-    header: Header
-    seal: Seal | None
-    codecs: Sequence[Codec]
 
 
 class Step(NamedTuple):
@@ -65,7 +56,8 @@ class Step(NamedTuple):
 class Work:
     """`manifests` are of one image; `running` and `spare` are the slots, `digest` the running image's where it is
     known; `unseal` opens encrypted payloads, `codecs` finds what packs the pieces of compressed images. Raises
-    BundleError, OSError, and Missing for parts of the bundle that are not there."""
+    BundleError, OSError, and Missing for parts of the bundle that are not there. Without `whole`, only small operations
+    are planned."""
 
     def __init__(
         self,
@@ -77,6 +69,7 @@ class Work:
         digest: str,
         unseal: Callable[[Mapping[str, str]], Seal],
         codecs: Codecs = no_codecs,
+        whole: bool = True,
     ) -> None:
         self._bundle, self._unseal, self._codecs = bundle, unseal, codecs
         self._running, self.spare = running, spare
@@ -86,7 +79,9 @@ class Work:
         """The code of why a delta that was made from the running image is not used."""
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
-        self._full = next((one for one in manifests if not one.source_sha256), None)
+        alone = sorted((one for one in manifests if not one.source_sha256), key=lambda one: one.whole)
+        self._full = alone[0] if alone else None
+        self._whole = alone[-1] if whole and alone and alone[-1].whole else None
         self._delta = next((one for one in manifests if one.source_sha256 and self._runs(one, digest)), None)
         if self._full is None and self._delta is None:
             raise BundleError("source_differs", "the bundle has no payload for the image that runs here")
@@ -117,17 +112,24 @@ class Work:
         """Add to `wanted` the parts of the bundle that are needed, whether they are there or not; yields bytes of the
         image looked at."""
         bad: list[Extent] = []
-        for payload, operation in self._operations(bad):
-            header = payload.header
-            if operation.kind is Kind.COPY or (operation.length and not self._is_there(operation, header)):
-                try:
-                    source_of(operation, header, self._running)
-                except BundleError:
-                    bad.extend(operation.target)
-                else:
-                    if operation.length and self._elsewhere(operation, header) is None:
-                        wanted.append((payload.data.start + operation.offset, operation.length))
-            yield header.size(operation)
+        for small, large in self._groups(bad, planned=True):
+            needed = [one for one in small if self._is_needed(*one, bad)]
+            if large is not None and missing(large) < sum(map(missing, needed)):
+                needed = [large]
+            wanted += [(payload.data.start + operation.offset, operation.length) for payload, operation in needed]
+            yield sum(payload.header.size(operation) for payload, operation in small)
+
+    def _is_needed(self, payload: Payload, operation: Operation, bad: list[Extent]) -> bool:
+        """Whether its stored bytes are; where the source is another one, its extents are `bad`."""
+        header = payload.header
+        if operation.kind is not Kind.ZERO and not self._is_there(operation, header):
+            try:
+                source_of(operation, header, self._running)
+            except BundleError:
+                bad.extend(operation.target)
+            else:
+                return operation.length > 0 and self._elsewhere(operation, header) is None
+        return False
 
     def check(self) -> Iterator[int]:
         """Make everything once that is not there; yields bytes of the image."""
@@ -145,11 +147,16 @@ class Work:
 
     def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
-        makes are there."""
+        makes are there. Large ones that were fetched are made, not their small ones."""
         bad: list[Extent] = []
-        for payload, operation in self._operations(bad):
+        chosen = (
+            one
+            for small, large in self._groups(bad)
+            for one in (small if large is None or missing(large) else (large,))
+        )
+        for payload, operation in chosen:
             header = payload.header
-            if operation.length and self._is_there(operation, header):
+            if operation.kind is not Kind.ZERO and self._is_there(operation, header):
                 yield payload, operation, b""
                 continue
             try:
@@ -178,21 +185,22 @@ class Work:
                 raise
             return found
 
-    def _operations(self, bad: list[Extent]) -> Iterator[tuple[Payload, Operation]]:
-        """The operations of the delta, then those of the full payload for the extents that were found `bad`."""
+    def _groups(self, bad: list[Extent], planned: bool = False) -> Iterator[Group]:
+        """The operations of the delta, then those of the full payload for the extents that were found `bad`; without a
+        delta all of the full payload, together with the large ones of the whole payload, which is there, or must be
+        for it to be `planned`."""
         delta = self._delta_payload if self._delta is not None else None
-        if delta is not None:
-            for operation in delta.header.operations:
-                yield delta, operation
-            if not bad:
-                return
-        full = self._full_payload
-        hurt = {number for start, count in bad for number in range(start, start + count)}
-        for operation in full.header.operations:
-            if self._delta is None or any(
-                number in hurt for start, count in operation.target for number in range(start, start + count)
-            ):
-                yield full, operation
+        if delta is None:
+            yield from grouped(self._full_payload, self._whole_payload(planned))
+            return
+        for operation in delta.header.operations:
+            yield Group([(delta, operation)])
+        if bad:
+            full = self._full_payload
+            hurt = {number for start, count in bad for number in range(start, start + count)}
+            for operation in full.header.operations:
+                if any(number in hurt for start, count in operation.target for number in range(start, start + count)):
+                    yield Group([(full, operation)])
 
     @cached_property
     def _delta_payload(self) -> Payload | None:
@@ -211,6 +219,16 @@ class Work:
         if self._full is None:
             raise BundleError("source_differs", "the bundle has nothing else for what the delta cannot make here")
         return self._open(self._full)
+
+    def _whole_payload(self, planned: bool) -> Payload | None:
+        if self._whole is None or self._whole is self._full:
+            return None
+        try:
+            return self._open(self._whole)
+        except Missing:
+            if planned:
+                raise
+            return None  # a plan without it was made
 
     def _open(self, manifest: Manifest) -> Payload:
         data = self._bundle.target(manifest.member)
@@ -237,10 +255,12 @@ class Work:
 
     def _is_there(self, operation: Operation, header: Header) -> bool:
         """Whether its extents of the spare slot hold what it makes; of most others the first block tells."""
-        first = operation.target[0].start * BLOCK_BYTES
-        if operation.anchor and _anchor(self.spare.pread(first, BLOCK_BYTES)) != operation.anchor:
-            return False
-        return is_made(operation, read(self.spare, operation.target, header.image_size))
+        first = self.spare.pread(operation.target[0].start * BLOCK_BYTES, BLOCK_BYTES)
+        if operation.kind is Kind.COPY:
+            likely = first == self._running.pread(operation.source[0].start * BLOCK_BYTES, BLOCK_BYTES)
+        else:
+            likely = _anchor(first) == operation.anchor
+        return likely and is_made(operation, read(self.spare, operation.target, header.image_size))
 
     # without a delta
 

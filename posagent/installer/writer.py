@@ -21,16 +21,17 @@ from typing import Any, TypeVar
 from posagent.core.errors import SlotError
 from posagent.core.payload import BLOCK_BYTES
 from posagent.core.ports import BlockDevice, ByteSource, Medium, Message
-from posagent.installer.operations import Bytes
+from posagent.installer.operations import Bytes, gathered
 from posagent.installer.slots import SlotRecord, Slots
 from posagent.installer.work import Step, Work
 
 AHEAD_BYTES = 1 << 20
-PIECE_BYTES = 1 << 20
 SAMPLE_BYTES = 16 * BLOCK_BYTES
 """Of so many bytes one block tells whether it is worth to look at the others: reading is not free."""
 SAMPLES_MIN = 8
 """Fewer tell nothing."""
+SAMPLED_SHARE_MAX = 4
+"""Where extents are so small that one block in so many would be looked at, all are read."""
 T = TypeVar("T")
 Items = Generator[T, None, None]
 COPIED_SHARE_MAX = 4
@@ -122,7 +123,7 @@ class _Job:
         self._device.drop_cache()
         self._spare.drop_cache()
         done = 0
-        digests = (_digest(self._spare.pread(*place) for place in places) for places, _ in self._written)
+        digests = (_digest([gathered(self._spare, places)]) for places, _ in self._written)
         with closing(self._ahead(digests, len)) as found:
             for (places, digest), there in zip(self._written, found, strict=True):
                 if there != digest:
@@ -147,44 +148,47 @@ def _runs(steps: Iterator[Step], spare: ByteSource) -> Items[Item]:
 
 def _to_write(step: Step, spare: ByteSource) -> Iterator[Run]:
     wanted, begin = memoryview(step.wanted), 0
-    compare = _sample(step, spare)
+    there = gathered(spare, step.places) if _sample(step, spare) else None
+    if there == step.wanted:
+        return
     for at, length in step.places:
-        for offset in range(0, length, PIECE_BYTES):
-            size = min(PIECE_BYTES, length - offset)
-            piece = slice(begin + offset, begin + offset + size)
-            if not compare:
-                yield at + offset, wanted[piece]
-            elif (there := spare.pread(at + offset, size)) != step.wanted[piece]:
-                for start, end in _differing(there, step.wanted[piece]):
-                    yield at + offset + start, wanted[piece][start:end]
+        if there is None:
+            yield at, wanted[begin : begin + length]
+        else:
+            for start, end in _differing(there, step.wanted, begin, begin + length):
+                yield at + start - begin, wanted[start:end]
         begin += length
 
 
 def _sample(step: Step, spare: ByteSource) -> bool:
     """Whether any of some blocks, at least one of each extent, is there already; or may be."""
-    begin = looked_at = 0
+    samples, begin = [], 0
     for at, length in step.places:
         for offset in range(0, length, SAMPLE_BYTES):
-            size = min(BLOCK_BYTES, length - offset)
-            if spare.pread(at + offset, size) == step.wanted[begin + offset : begin + offset + size]:
-                return True
-            looked_at += 1
+            samples.append((at + offset, begin + offset, min(BLOCK_BYTES, length - offset)))
         begin += length
-    return looked_at < SAMPLES_MIN
+    if len(samples) < SAMPLES_MIN or len(samples) * BLOCK_BYTES * SAMPLED_SHARE_MAX > begin:
+        return True
+    middle = len(samples) // 2  # the ends and the middle first: mostly they tell
+    return any(
+        spare.pread(at, size) == step.wanted[place : place + size]
+        for at, place, size in (samples[0], samples[-1], samples[middle], *samples[1:middle], *samples[middle + 1 : -1])
+    )
 
 
-def _differing(there: Bytes, wanted: Bytes) -> Iterator[tuple[int, int]]:
-    """Begin and end of the runs of blocks that are not the same."""
+def _differing(there: Bytes, wanted: Bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of the runs of blocks from `begin` to `end` that are not the same."""
     start: int | None = None
-    for place in range(0, len(wanted), BLOCK_BYTES):  # slices of bytes: views compare much slower
-        same = there[place : place + BLOCK_BYTES] == wanted[place : place + BLOCK_BYTES]
+    for place in range(begin, end, BLOCK_BYTES):  # slices of bytes: views compare much slower
+        stop = min(place + BLOCK_BYTES, end)
+        same = there[place:stop] == wanted[place:stop]
         if same and start is not None:
             yield start, place
             start = None
         elif not same and start is None:
             start = place
     if start is not None:
-        yield start, len(wanted)
+        yield start, end
 
 
 def _weight(item: Item) -> int:
@@ -194,7 +198,7 @@ def _weight(item: Item) -> int:
     return differing if differing * COPIED_SHARE_MAX <= size else size
 
 
-def _digest(parts: Iterable[bytes | memoryview]) -> bytes:
+def _digest(parts: Iterable[Bytes | memoryview]) -> bytes:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

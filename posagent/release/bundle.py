@@ -26,14 +26,16 @@ from posagent.core.errors import BundleError, Refusal, ReleaseError
 from posagent.core.manifest import Manifest
 from posagent.core.seal import Seal
 from posagent.release import files, keys
-from posagent.release.payload import DATA_BYTES, LEVEL, Encoded, Progress, encode, shares
+from posagent.release.payload import LEVEL, Encoded, Progress, encode, shares
 
 TARGET = "system.payload"
+WHOLE = "whole.payload"
 DELTA = "from-{}.payload"
 """A delta's target, named by the first digits of the digest of the image it was made from."""
 SOURCES_MAX = 16
-DELTA_SHARE_MAX = 0.9
-"""A delta that is not smaller than this part of the full payload is left out: it saves too little for what it costs."""
+SHARE_MAX = 0.9
+"""A payload that is not smaller than this part of those that need no source is left out: it saves too little for what
+it costs."""
 EXPIRES_DAYS = 60
 """Of the offline timestamp: 30 to 90 days cover a technician's round; a fresh bundle renews it."""
 PARTS_DAYS = 365
@@ -65,17 +67,19 @@ def build(
     terms: Mapping[str, Any] | None = None,
     sources: Sequence[Path] = (),
     groups: Sequence[Path] = (),
+    whole: bool = True,
     level: int = LEVEL,
-    data_bytes: int = DATA_BYTES,
+    data_bytes: int | None = None,
     versions: Versions | None = None,
     now_s: int | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Build the signed bundle `out` that installs `image`; returns `out`.
 
-    It holds a full payload and a delta from each image in `sources`, unless that would hardly be smaller; encrypted for
-    the terminals of `groups` (X25519 public keys, PEM), if any, and then other bytes each time. `versions` (default:
-    one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the clock) make a build repeatable;
+    It holds a full payload, a `whole` one unless told otherwise, and a delta from each image in `sources`, those that
+    are hardly smaller left out; encrypted for the terminals of `groups` (X25519 public keys, PEM), if any, and then
+    other bytes each time. `versions` (default: one more than last time) and `now_s` (default: SOURCE_DATE_EPOCH or the
+    clock) make a build repeatable;
     `security_counter` defaults to the last build's; `terms` are those of core.manifest. Raises Refusal `bad_request`,
     ReleaseError.
     """
@@ -96,20 +100,24 @@ def build(
         draft = _draft(version, compatible, min_hw_rev, counter, told)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".posagent-build-") as folder:
             made: list[tuple[Manifest, Path]] = []
-            for number, source in enumerate((None, *sources)):
+            alone = [False, True] if whole else [False]
+            ways = [*((None, one) for one in alone), *((source, False) for source in sources)]
+            for number, (source, is_whole) in enumerate(ways):
                 payload = Path(folder) / f"{number}.payload"
                 seal = Seal.new() if public else None
                 encoded = encode(
                     image,
                     payload,
                     source=source,
+                    whole=is_whole,
                     level=level,
-                    data_bytes=data_bytes,
+                    data_bytes=None if is_whole else data_bytes,
                     seal=seal,
-                    on_progress=on_progress,
+                    on_progress=_part_of(on_progress, number, len(ways)),
                 )
-                found = _manifest(draft, encoded, _sealed(seal, public))
-                if source is None or encoded.length < DELTA_SHARE_MAX * made[0][0].length:
+                found = dataclasses.replace(_manifest(draft, encoded, is_whole), sealed=_sealed(seal, public))
+                most = min((SHARE_MAX * one.length for one, _ in made if not one.source_sha256), default=encoded.length)
+                if encoded.length <= most:
                     made.append((found, payload))
             made = sorted({one.target: (one, payload) for one, payload in made}.values(), key=lambda one: one[0].length)
             members = desk.metadata([one for one, _ in made], dataclasses.replace(chosen, security_counter=counter))
@@ -119,6 +127,11 @@ def build(
                 _keep_versions(keys_dir, dataclasses.replace(chosen, security_counter=counter))
             files.settle(unnamed, out)
     return out
+
+
+def _part_of(on_progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one of so many payloads as that of all."""
+    return on_progress and (lambda done, total: on_progress(number * total + done, count * total))
 
 
 class _Desk:
@@ -191,9 +204,10 @@ def _sealed(seal: Seal | None, public: Sequence[bytes]) -> dict[str, str]:
         raise ReleaseError("keys_unusable", f"a group's key: {error}") from None
 
 
-def _manifest(draft: Manifest, encoded: Encoded, sealed: dict[str, str]) -> Manifest:
-    target = DELTA.format(encoded.source_sha256[:12]) if encoded.source_sha256 else TARGET
-    return dataclasses.replace(draft, target=target, sealed=sealed, **dataclasses.asdict(encoded))
+def _manifest(draft: Manifest, encoded: Encoded, whole: bool) -> Manifest:
+    alone = WHOLE if whole else TARGET
+    target = DELTA.format(encoded.source_sha256[:12]) if encoded.source_sha256 else alone
+    return dataclasses.replace(draft, target=target, whole=whole, **dataclasses.asdict(encoded))
 
 
 def _next_versions(keys_dir: Path) -> Versions:

@@ -81,6 +81,12 @@ def _bundle(group: Any) -> None:
         metavar="PUBLIC_KEY",
         help="encrypt for the terminals with this X25519 key (PEM); may be repeated",
     )
+    build.add_argument(
+        "--no-whole",
+        dest="whole",
+        action="store_false",
+        help="a smaller bundle file; terminals that find little of the image fetch more",
+    )
     build.add_argument("--version", required=True)
     build.add_argument("--compatible", action="append", required=True, metavar="HARDWARE", help="may be repeated")
     build.add_argument("--min-hw-rev", type=int, default=0)
@@ -155,6 +161,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         expires_days=args.expires_days,
         sources=args.sources,
         groups=args.groups,
+        whole=args.whole,
         profile=dict(args.profile),
         terms={
             "conditions": args.condition,

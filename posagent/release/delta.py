@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from posagent.core.payload import ANCHOR_BYTES, BLOCK_BYTES, OPERATION_BYTES_MAX, Extent, spans
+from posagent.core.payload import ANCHOR_BYTES, BLOCK_BYTES, Extent, spans
 
 BORDER = 1
 """Neighbours on each side of a vanished block: what a changed block was made of often reaches into them."""
 WINDOW_BYTES = 48 << 20
 """Of the old image's vanished blocks, compared at once: bsdiff takes seventeen times as much memory."""
+SOURCE_BYTES_MAX = 3 << 20
+"""What a patch reads of the source is in a terminal's memory as long as it is made; more is allowed."""
 ZEROS = bytes(BLOCK_BYTES)
 
 
@@ -180,7 +182,7 @@ def pieces(steps: Sequence[Step], add: bytes, new: bytes, size: int) -> Iterator
 
 
 def _bounded(piece: Piece) -> Iterator[Piece]:
-    if len(blocks_read(piece.steps)) * BLOCK_BYTES <= OPERATION_BYTES_MAX:
+    if len(blocks_read(piece.steps)) * BLOCK_BYTES <= SOURCE_BYTES_MAX:
         yield piece
         return
     half = -(-piece.size // 2 // BLOCK_BYTES) * BLOCK_BYTES

@@ -1,7 +1,8 @@
 """Makes a payload file (core.payload) from an image: a full one, or a delta against the image that runs on terminals.
 
 A full payload is made of small operations packed by themselves, so that a terminal can leave out those whose bytes it
-has already. A delta's blocks come from the old image where they are in it; all others are patched (release.delta).
+has already; a whole one of large operations, which pack better. A delta's blocks come from the old image where they are
+in it; all others are patched (release.delta).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from posagent.core.payload import (
     spans,
 )
 from posagent.core.seal import Seal
-from posagent.release import delta, patch
+from posagent.release import delta, dense, patch
 from posagent.release.compressed import prepared
 from posagent.release.delta import Image, Match, Step
 from posagent.release.repack import Packed
@@ -46,6 +47,8 @@ from posagent.release.repack import Packed
 LEVEL = 19
 DATA_BYTES = 64 << 10
 """Of a `data` operation: small, so that few bytes are fetched that the terminal has. Measured in docs/payload.md."""
+DENSE_BYTES = 3 << 20
+"""Of a `dense` operation: what a terminal has memory for."""
 COPY_BYTES = 1 << 20
 ZERO_BYTES = 1 << 20
 PATCH_BYTES = 1 << 20
@@ -76,13 +79,14 @@ def encode(
     out: Path,
     *,
     source: Path | None = None,
+    whole: bool = False,
     level: int = LEVEL,
-    data_bytes: int = DATA_BYTES,
+    data_bytes: int | None = None,
     seal: Seal | None = None,
     on_progress: Progress | None = None,
 ) -> Encoded:
-    """Write the payload of `image` to `out`: full, or as a delta against the image `source`; encrypted with `seal`,
-    which must not have been used before.
+    """Write the payload of `image` to `out`: full, `whole`, or as a delta against the image `source`; encrypted with
+    `seal`, which must not have been used before. `data_bytes` is what an operation makes of stored bytes alone.
 
     Same images, seal, level, sizes and releases of zstd, liblzma and bsdiff4: same bytes. Raises ReleaseError
     `release_io` for an empty image, OSError.
@@ -90,7 +94,7 @@ def encode(
     with ExitStack() as stack:
         new = _File(image, stack)
         old = None if source is None else _File(source, stack)
-        planned, codecs = (_full(new, level, data_bytes), ()) if old is None else _delta(new, old)
+        planned, codecs = (_full(new, level, whole, data_bytes), ()) if old is None else _delta(new, old)
         data = out.with_name(out.name + ".data")
         operations, done = [], 0
         with data.open("wb") as stored:
@@ -105,12 +109,12 @@ def encode(
         sizes = {"image_size": len(new), "source_size": 0 if old is None else len(old)}
         header = Header(**sizes, operations=tuple(operations), codecs=codecs)
         head = encode_header(header)
-        with out.open("wb") as whole, data.open("rb") as stored_data:
-            whole.write(head)
-            shutil.copyfileobj(stored_data, whole, PIECE_BYTES)
+        with out.open("wb") as made, data.open("rb") as stored_data:
+            made.write(head)
+            shutil.copyfileobj(stored_data, made, PIECE_BYTES)
         data.unlink()
-        with out.open("rb") as whole:
-            sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
+        with out.open("rb") as made_data:
+            sha256 = hashlib.file_digest(made_data, "sha256").hexdigest()
         return Encoded(
             length=out.stat().st_size,
             sha256=sha256,
@@ -181,15 +185,17 @@ def shares(payload: IO[bytes], length: int) -> dict[str, dict[str, int]]:
 # full
 
 
-def _full(image: Image, level: int, data_bytes: int) -> Iterator[Packing]:
+def _full(image: Image, level: int, whole: bool, data_bytes: int | None) -> Iterator[Packing]:
     zeros: list[int] = []
     rest: list[int] = []
     for number in range(blocks(len(image))):
         piece = image[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
         (rest if piece.strip(b"\0") else zeros).append(number)
     yield from _zeros(zeros)
-    for some in _grouped(rest, data_bytes // BLOCK_BYTES):
-        yield lambda some=some: _data(image, some, level)  # type: ignore[misc]
+    branch = dense.filter_for(image) if whole else None
+    size = data_bytes or (DENSE_BYTES if whole else DATA_BYTES)
+    for some in _grouped(rest, size // BLOCK_BYTES):
+        yield lambda some=some: _data(image, some, level, branch)  # type: ignore[misc]
 
 
 def _zeros(numbers: Sequence[int]) -> Iterator[Packing]:
@@ -203,15 +209,18 @@ def _grouped(numbers: Sequence[int], blocks_max: int) -> Iterator[tuple[Extent, 
         yield tuple(delta.runs(numbers[start : start + blocks_max]))
 
 
-def _data(image: Image, extents: tuple[Extent, ...], level: int) -> Packed:
+def _data(image: Image, extents: tuple[Extent, ...], level: int, branch: int | None) -> Packed:
     raw = delta.read(image, extents)
+    kind = Kind.DATA if branch is None else Kind.DENSE
+    operation = Operation(kind=kind, target=extents, sha256=hashlib.sha256(raw).digest(), anchor=delta.anchor(raw))
+    if branch is not None:
+        return operation, dense.packed(raw, branch, level)
     parameter = zstd.CompressionParameter
     options = {
         int(parameter.compression_level): level,
         int(parameter.window_log): WINDOW_LOG_MAX,
         int(parameter.checksum_flag): 0,  # each operation has a digest of its own
     }
-    operation = Operation(kind=Kind.DATA, target=extents, sha256=hashlib.sha256(raw).digest(), anchor=delta.anchor(raw))
     return operation, zstd.compress(raw, options=options)
 
 

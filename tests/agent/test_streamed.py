@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +49,19 @@ def large(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle.build(new, version="7.0.0", compatible=[HARDWARE], keys_dir=desk.keys, out=out)
 
 
+@pytest.fixture(scope="module")
+def dense(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but of words: large operations of the whole payload are fewer bytes than small ones."""
+    folder = tmp_path_factory.mktemp("dense")
+    shutil.copytree(desk.tree, folder / "tree")
+    dice = random.Random(1)
+    words = [dice.randbytes(7) for _ in range(5000)]
+    (folder / "tree/more").write_bytes(b" ".join(dice.choices(words, k=3 * IMAGE_BYTES // 16)))
+    new = image.build(folder / "7.0.0.ext4", "7.0.0", tree=folder / "tree")
+    out = folder / "7.0.0.bundle"
+    return bundle.build(new, version="7.0.0", compatible=[HARDWARE], keys_dir=desk.keys, level=3, out=out)
+
+
 def committed(terminal: InProcessTerminal, large: Path) -> None:
     outcome = terminal.run_to_idle()
     assert outcome["outcome"] == "committed", outcome
@@ -76,6 +91,25 @@ def test_where_there_is_room_nothing_touches_the_slot_before_the_installation(in
     update = terminal.situation.update
     assert update is not None and not update.streamed and not update.bytes_refetched
     assert terminal.layout.slot("b").read_bytes() == before
+
+
+@pytest.mark.parametrize(("room", "is_whole"), [(1 << 30, True), (850_000, True), (400_000, False)])
+def test_large_operations_are_fetched_where_one_fits_into_the_spool(
+    in_process: Make, dense: Path, room: int, is_whole: bool
+) -> None:
+    files = SmallSpool()
+    files.room = room
+    terminal = in_process(files)
+    terminal.ask("update", source=str(dense))
+    terminal.run_until(lambda one: one.state is State.READY)
+    update = terminal.situation.update
+    assert update is not None and update.streamed is (room < 1 << 30)
+    full, whole = (one["length"] for one in bundle.show(dense)["manifests"])
+    assert whole < 0.6 * full
+    (record,) = (json.loads(path.read_bytes()) for path in terminal.layout.spool.glob("*.json"))
+    assert (update.bytes_fetched + record["bytes_given_up"] < 0.6 * full) is is_whole
+    assert files.most <= room
+    committed(terminal, dense)
 
 
 def test_cancelling_in_the_middle_leaves_the_running_version_alone(in_process: Make, large: Path) -> None:

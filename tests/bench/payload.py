@@ -5,9 +5,9 @@
 For each pair of images (pairs.py) and each method (peers.py) slot b of a disk in a file gets the old image, memory is
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
 of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
-here three times: with a delta, with a full payload that finds nothing on the terminal, and without a delta on a
-terminal that runs the old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json
-and payload.svg.
+here three times, each with what was fetched for it in the spool: with a delta, without one on a terminal that has
+nothing of the image in the running slot, and without one on a terminal that runs the old image. Then the same on a disk
+throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from posagent.core.pieces import joined
+from posagent.core.pieces import Piece, joined
 from posagent.fetcher.wanted import GAP_BYTES, HEAD_BYTES
 from posagent.release import keys
 from posagent.sim import layout
@@ -57,7 +58,8 @@ def timed(*args, **options):
     start, cpu = time.perf_counter(), time.process_time()
     made = encode(*args, **options)
     took = {"build_s": time.perf_counter() - start, "build_cpu_s": time.process_time() - cpu}
-    figures["delta" if options.get("source") else "full"] = {"payload_bytes": made.length, **took}
+    kind = "delta" if options.get("source") else "whole" if options.get("whole") else "full"
+    figures[kind] = {"payload_bytes": made.length, **took}
     return made
 bundle.encode = timed
 bundle.build(image, version="9", compatible=[sys.argv[5]], keys_dir=keys, out=out, sources=[old])
@@ -71,7 +73,8 @@ loaded = config.load(sys.argv[1])
 verb = Installer(loaded, linux_ports(loaded)).verbs[sys.argv[2]]
 for message in verb({"bundle": sys.argv[3], "slot": "b", "update_id": "bench"}):
     pass
-print(json.dumps(message["result"]))
+counts = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())
+print(json.dumps({**message["result"], "storage_bytes_read": int(counts["read_bytes"])}))
 """
 
 
@@ -91,7 +94,9 @@ class Built:
 
 def built(pair: Pair) -> Built:
     """Kept as long as neither the images nor the code that makes payloads change."""
-    core = [PROJECT / f"posagent/core/{name}.py" for name in ("codec", "manifest", "patch", "payload", "repack")]
+    core = [
+        PROJECT / f"posagent/core/{name}.py" for name in ("codec", "dense", "manifest", "patch", "payload", "repack")
+    ]
     sources = [*(PROJECT / "posagent/release").glob("*.py"), *core]
     parts = [*(path.read_bytes() for path in sorted(sources)), sha256(pair.old).encode(), sha256(pair.new).encode()]
     bundle = pair.folder / f"ours-{hashlib.sha256(b''.join(parts)).hexdigest()[:12]}.bundle"
@@ -116,7 +121,6 @@ class Posagent:
         self._terminal = layout.create(folder / "t", image=None, keys_dir=keys_dir, settings=Settings())
         self._terminal.cmdline.write_text("posagent.slot=a\n")
         self._bundle = self._terminal.spool / "bench.bundle"
-        shutil.copyfile(self.built.bundle, self._bundle)  # the installer follows no links out of the spool
         self._config, self._disk = self._terminal.config.read_text(), disk
         self._pair, self._digest = pair, sha256(pair.old)
         self.nothing = folder / "nothing.img"
@@ -135,23 +139,48 @@ class Posagent:
         arguments = (str(self._terminal.config), verb, str(self._bundle))
         return measured(sys.executable, "-c", VERB, *arguments, env={**os.environ, **UNIT_ENV})
 
+    def fetch(self, running: str, *, known: bool) -> tuple[Taken, int]:
+        """Have in the spool what the installer asks for, as the fetcher would: the last plan, and how many bytes."""
+        parts: list[Piece] = [(0, HEAD_BYTES)]
+        while True:
+            self._spool(parts)
+            plan = self.verb("plan", running, known=known)
+            said = json.loads(plan.said)
+            parts = joined([*parts, *map(tuple, said["wanted"] + said["tables"])], GAP_BYTES)
+            if said["complete"]:
+                self._spool(parts)
+                return plan, sum(length for _, length in parts)
+
+    def _spool(self, parts: list[Piece]) -> None:
+        size = self.built.bundle.stat().st_size
+        with self.built.bundle.open("rb") as whole, self._bundle.open("wb") as spool:
+            for at, length in parts:
+                whole.seek(at)
+                spool.write(whole.read(length))
+        record = {"pieces": [(at, min(length, size - at)) for at, length in parts], "length": size}
+        self._bundle.with_suffix(".json").write_text(json.dumps(record))
+
     def row(self, runs: int, running: str, *, known: bool) -> dict[str, Any]:
         """All figures of an update with slot a at `running`."""
         self._disk.prepare(self._pair)
-        plan = self.verb("plan", running, known=known)
+        plan, fetched = self.fetch(running, known=known)
         check = self.verb("check", running, known=known)
         kind = json.loads(check.said)["kind"]
-        planned = json.loads(plan.said)
-        parts = [(0, HEAD_BYTES), *map(tuple, planned["wanted"] + planned["tables"])]
-        fetched = sum(length for _, length in joined(parts, GAP_BYTES))
-        measures = measure(self._pair, self._disk, runs, lambda: self.verb("write", running, known=known))
+        said = {"plan": plan, "check": check}
+
+        def write() -> Taken:
+            said["write"] = self.verb("write", running, known=known)
+            return said["write"]
+
+        measures = measure(self._pair, self._disk, runs, write)
         before = {
             f"{verb}_{name}": round(value, 3)
             for verb, taken in (("plan", plan), ("check", check))
             for name, value in (("s", taken.wall_s), ("cpu_s", taken.cpu_s), ("rss_mib", taken.rss_mib))
         }
         built = {**self.built.figures[kind], "build_peak_mib": self.built.peak_mib}
-        return {"kind": kind, "bytes": fetched, **measures, **before, **built}
+        read = {f"{verb}_bytes_read": json.loads(one.said)["storage_bytes_read"] for verb, one in said.items()}
+        return {"kind": kind, "bytes": fetched, **measures, **before, **read, **built}
 
 
 def measure(pair: Pair, disk: Disk, runs: int, apply: Callable[[], Taken]) -> dict[str, Any]:
@@ -194,15 +223,15 @@ def throttled(pair: Pair, disk: Disk, ours: Posagent, runs: int) -> dict[str, An
 
     read = ("dd", f"if={disk.a}", "of=/dev/null", "bs=1M", "iflag=direct", "status=none")
     read_s = slowly(lambda: measured(*read))().wall_s
-    ways: dict[str, Callable[[], Taken]] = {
-        "dd": lambda: copy(pair.new, disk.b),
-        "posagent_full": lambda: ours.verb("write", str(ours.nothing), known=False),
-        "posagent_no_delta": lambda: ours.verb("write", disk.a, known=False),
-    }
+    ways = {"posagent_full": (str(ours.nothing), False), "posagent_no_delta": (disk.a, False)}
     if ours.built.has_delta:
-        ways["posagent_delta"] = lambda: ours.verb("write", disk.a, known=True)
-        ways["posagent_delta_fast_source"] = lambda: ours.verb("write", str(pair.old), known=True)
-    rows: dict[str, Any] = {name: measure(pair, disk, runs, slowly(apply)) for name, apply in ways.items()}
+        ways |= {"posagent_delta": (disk.a, True), "posagent_delta_fast_source": (str(pair.old), True)}
+    rows: dict[str, Any] = {"dd": measure(pair, disk, runs, slowly(lambda: copy(pair.new, disk.b)))}
+    for name, (running, known) in ways.items():
+        disk.prepare(pair)
+        ours.fetch(running, known=known)
+        write = slowly(partial(ours.verb, "write", running, known=known))
+        rows[name] = measure(pair, disk, runs, write)
     for row in rows.values():
         row["ratio_dd"] = round(row["apply_s"] / rows["dd"]["apply_s"], 2)
     rates = {"write_mb_s": pair.size / 1e6 / rows["dd"]["apply_s"], "read_mb_s": pair.size / 1e6 / read_s}
@@ -278,6 +307,10 @@ def table(name: str, found: dict[str, Any]) -> str:
     if "posagent_delta" in rows:
         cpu, build = rows["posagent_delta"]["apply_cpu_s"], rows["posagent_delta"]["build_s"]
         lines.append(f"delta install: {cpu / digest:.2f} x that; built in {build:.0f} s")
+    for key, row in rows.items():
+        if "write_bytes_read" in row:
+            read = {verb: f"{row[f'{verb}_bytes_read'] / 1e6:.0f}" for verb in ("plan", "check", "write")}
+            lines.append(f"{key}: MB read of the storage: {read}")
     lines.append(f"payloads: {images['payload_bytes']}; delta kept: {images['delta_kept']}")
     lines.append(f"throttled to {EMMC}: {_slow(found['throttled'])}")
     return "\n".join(lines)

@@ -40,6 +40,8 @@ def test_what_the_builder_signs_is_what_the_terminal_reads() -> None:
     assert found.hw_ids == ("pos-a", "pos-b")
     assert found.member == "c" * 64 + ".system.payload"
     assert read(found.as_custom()) == found
+    assert not found.whole and read({**GOOD, "whole": True}).whole
+    assert read(read({**GOOD, "whole": True}).as_custom()).whole
 
 
 def test_fields_of_a_later_release_are_ignored() -> None:
@@ -68,6 +70,7 @@ def test_fields_of_a_later_release_are_ignored() -> None:
         {"header_sha256": "A" * 64},
         {"image_size": 0},
         {"image_sha256": None},
+        {"whole": 1},
         {"profile": []},
         {"profile": {"a": 1.5}},
         {"profile": {str(n): n for n in range(33)}},

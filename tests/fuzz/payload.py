@@ -17,7 +17,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["posagent"]):
-    from posagent.core import payload, pieces, repack
+    from posagent.core import dense, payload, pieces, repack
     from posagent.core.bundle import Bundle, Missing, Spooled
     from posagent.core.codec import CodecKind, CodecSpec
     from posagent.core.errors import BundleError
@@ -129,7 +129,16 @@ def spooled(data: bytes) -> None:
         pass
 
 
-READERS = (header, table, bundle, patch, spooled, repacked, repacking)
+def densely(data: bytes) -> None:
+    """Stored bytes of a dense operation, and how much it shall make."""
+    size = int.from_bytes(data[:3], "little")
+    try:
+        assert len(dense.unpacked(data[3:], size)) == size
+    except BundleError as error:
+        assert error.code == "payload_corrupt"
+
+
+READERS = (header, table, bundle, patch, spooled, repacked, repacking, densely)
 
 
 def one(data: bytes) -> None:
@@ -146,8 +155,8 @@ def seeds(corpus: Path) -> None:
         folder = Path(name)
         (folder / "old").write_bytes(SOURCE)
         (folder / "new").write_bytes(SOURCE[4096:] + bytes(9000) + b"end" * 2000)
-        for number, source in enumerate((None, folder / "old")):
-            encode(folder / "new", folder / "payload", source=source, level=1, data_bytes=8192)
+        for number, (source, whole) in enumerate(((None, False), (folder / "old", False), (None, True))):
+            encode(folder / "new", folder / "payload", source=source, whole=whole, level=1, data_bytes=8192)
             data = (folder / "payload").read_bytes()
             size = payload.header_length(data[: payload.PREFIX_BYTES])
             unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=payload.PACKING)
@@ -156,6 +165,9 @@ def seeds(corpus: Path) -> None:
                     made_bytes = sum(count for _, count in one.target) * payload.BLOCK_BYTES
                     stored = data[one.offset : one.offset + one.length]
                     (corpus / f"patch-{index}").write_bytes(b"\3" + made_bytes.to_bytes(2, "little") + stored)
+                if one.kind is payload.Kind.DENSE:
+                    stored = data[one.offset : one.offset + one.length]
+                    (corpus / f"dense-{index}").write_bytes(b"\7" + (8192).to_bytes(3, "little") + stored)
             (corpus / f"header-{number}").write_bytes(b"\0" + data)
             (corpus / f"table-{number}").write_bytes(b"\1" + unpacker.decompress(data[payload.PREFIX_BYTES : size]))
     (corpus / "bundle").write_bytes(b"\2" + pack({"metadata/timestamp.json": b"{}", "targets/a.payload": b"P" * 700}))

@@ -18,11 +18,12 @@ from tests.installer.store import Bytes
 
 BLOCK = 4096
 DATA_BYTES = 2 * BLOCK
+WHOLE_BYTES = 8 * BLOCK
 
 
 @lru_cache(maxsize=64)
-def payload(image: bytes, source: bytes | None = None) -> tuple[bytes, Manifest]:
-    """The payload of `image`, full or from `source`, and what the manifest says of it."""
+def payload(image: bytes, source: bytes | None = None, whole: bool = False) -> tuple[bytes, Manifest]:
+    """The payload of `image`, full, whole or from `source`, and what the manifest says of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "new").write_bytes(image)
@@ -30,9 +31,10 @@ def payload(image: bytes, source: bytes | None = None) -> tuple[bytes, Manifest]
         if source is not None:
             old = folder / "old"
             old.write_bytes(source)
-        made = encode(folder / "new", folder / "payload", source=old, level=1, data_bytes=DATA_BYTES)
+        size = WHOLE_BYTES if whole else DATA_BYTES
+        made = encode(folder / "new", folder / "payload", source=old, whole=whole, level=1, data_bytes=size)
         manifest = Manifest(
-            target="full" if source is None else f"from-{made.source_sha256[:8]}",
+            target="whole" if whole else "full" if source is None else f"from-{made.source_sha256[:8]}",
             length=made.length,
             sha256=made.sha256,
             version="2.0.0",
@@ -45,6 +47,7 @@ def payload(image: bytes, source: bytes | None = None) -> tuple[bytes, Manifest]
             image_sha256=made.image_sha256,
             source_size=made.source_size,
             source_sha256=made.source_sha256,
+            whole=whole,
         )
         return (folder / "payload").read_bytes(), manifest
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posagent.core.bundle import Bundle
+from posagent.core.bundle import Bundle, Missing
 from posagent.core.errors import BundleError
+from posagent.core.manifest import Manifest
 from posagent.core.payload import Kind, parse_header
 from posagent.core.pieces import Piece, joined
 from posagent.installer.work import Work
@@ -28,16 +29,30 @@ class Terminal:
     spare: bytes = bytes(len(NEW))
     digest: str = ""
     shelf: Shelf = field(default_factory=Shelf)
+    new: bytes = NEW
 
-    def work(self) -> Work:
+    def work(self, whole: bool = True) -> Work:
         shelf: Bundle = self.shelf  # type: ignore[assignment]
         running, spare = Bytes(self.running), Bytes(self.spare)
-        return Work(shelf, self.shelf.manifests, running=running, spare=spare, digest=self.digest, unseal=unsealed)
+        return Work(
+            shelf,
+            self.shelf.manifests,
+            running=running,
+            spare=spare,
+            digest=self.digest,
+            unseal=unsealed,
+            whole=whole,
+        )
 
-    def wanted(self) -> list[Piece]:
+    def wanted(self, whole: bool = True) -> list[Piece]:
         wanted: list[Piece] = []
-        assert sum(self.work().plan(wanted)) >= len(NEW)
+        assert sum(self.work(whole).plan(wanted)) >= len(self.new)
         return wanted
+
+    def within(self, pieces: list[Piece], made: tuple[bytes, Manifest]) -> int:
+        """How many bytes of that payload are among the pieces."""
+        window = self.shelf.members[made[1].member]
+        return sum(length for at, length in pieces if window.start <= at < window.start + window.size)
 
     @property
     def bytes_wanted(self) -> int:
@@ -180,6 +195,103 @@ def test_a_payload_that_is_not_in_the_bundle_is_said() -> None:
     one.shelf.members.clear()
     with pytest.raises(BundleError, match="lacks"):
         one.made()
+
+
+# large operations
+
+
+def text(blocks: int = 40) -> bytes:
+    """Words, and some zeros: what packs better in large pieces."""
+    dice = random.Random(3)
+    words = [dice.randbytes(7) for _ in range(250)]
+    pages = (b" ".join(dice.choices(words, k=BLOCK))[:BLOCK] for _ in range(blocks))
+    return b"".join(bytes(BLOCK) if number % 9 == 4 else page for number, page in enumerate(pages))
+
+
+TEXT = text()
+SMALL, LARGE = payload(TEXT), payload(TEXT, whole=True)
+
+
+def with_whole(running: bytes = bytes(BLOCK)) -> Terminal:
+    """A terminal that has fetched the tables of a bundle with a full and a whole payload."""
+    made = Terminal(running=running, spare=bytes(len(TEXT)), new=TEXT)
+    made.shelf.add(SMALL)
+    made.shelf.add(LARGE)
+    made.hide([])
+    return made
+
+
+def test_a_terminal_that_has_nothing_fetches_the_whole_payload() -> None:
+    one = with_whole()
+    wanted = one.wanted()
+    assert one.within(wanted, SMALL) == 0 < one.within(wanted, LARGE) < len(SMALL[0]) - header_bytes(SMALL[0])
+    one.hide(wanted)
+    assert one.made() == TEXT and list(one.work().check())
+
+
+def test_a_terminal_that_has_most_fetches_small_operations() -> None:
+    fresh = random.Random(9).randbytes(BLOCK)
+    one = with_whole(running=TEXT[: 30 * BLOCK] + fresh + TEXT[31 * BLOCK :])
+    wanted = one.wanted()
+    assert one.within(wanted, LARGE) == 0 < one.within(wanted, SMALL)
+    one.hide(wanted)
+    assert one.made() == TEXT
+
+
+def test_large_and_small_operations_are_mixed_as_it_costs_least() -> None:
+    half = bytes(19 * BLOCK) + TEXT[19 * BLOCK :]
+    one = with_whole(running=half)
+    wanted, small = one.wanted(), one.wanted(whole=False)
+    assert one.within(wanted, LARGE) > 0 < one.within(wanted, SMALL)
+    assert sum(length for _, length in wanted) < sum(length for _, length in small)
+    one.hide(wanted)
+    assert one.made() == TEXT
+
+
+def test_what_was_fetched_of_the_whole_payload_is_found_again() -> None:
+    """After a power cut in the middle of writing: half of a large operation is in the slot."""
+    one = with_whole()
+    wanted = one.wanted()
+    one.hide(wanted)
+    for written in range(0, len(TEXT), BLOCK):
+        one.spare = TEXT[:written] + bytes(len(TEXT) - written)
+        assert one.within(one.wanted(), SMALL) == 0
+        assert one.made() == TEXT
+
+
+def test_small_operations_that_were_fetched_are_not_fetched_again_as_large_ones() -> None:
+    one = with_whole()
+    small = one.wanted(whole=False)
+    assert one.within(small, LARGE) == 0
+    one.hide(small)
+    assert one.within(one.wanted(), LARGE) == 0
+    assert one.made() == TEXT
+
+
+def test_a_plan_of_small_operations_needs_no_table_of_the_whole_payload() -> None:
+    one = with_whole()
+    window = one.shelf.members[LARGE[1].member]
+    one.shelf.pieces = joined([(0, window.start)], 0)
+    assert one.made() == TEXT and list(one.work().check())
+    with pytest.raises(Missing):
+        one.wanted()
+    assert one.wanted(whole=False)
+
+
+def test_with_a_delta_nothing_of_the_whole_payload_is_looked_at() -> None:
+    one = terminal(OLD, None)
+    one.shelf.add(payload(NEW, whole=True))
+    work, wanted = one.work(), list[Piece]()
+    assert list(work.plan(wanted)) and wanted
+    full, whole = payload(NEW), payload(NEW, whole=True)
+    assert not any(one.within(parts, made) for parts in (wanted, work.tables) for made in (full, whole))
+
+
+def test_the_whole_payload_alone_will_do() -> None:
+    one = Terminal(running=bytes(BLOCK), spare=bytes(len(TEXT)), new=TEXT)
+    one.shelf.add(LARGE)
+    one.hide(one.wanted())
+    assert one.made() == TEXT
 
 
 @settings(deadline=None, max_examples=30)

@@ -130,7 +130,7 @@ def test_a_missing_or_empty_image_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_progress_reaches_the_whole_image(desk: Desk) -> None:
     seen: list[tuple[int, int]] = []
     desk.build(1, on_progress=lambda done, total: seen.append((done, total)))
-    size = desk.image.stat().st_size
+    size = 2 * desk.image.stat().st_size  # of the full payload and the whole one
     assert [done for done, _ in seen] == sorted({done for done, _ in seen})
     assert len(seen) > 5 and seen[-1] == (size, size) and {total for _, total in seen} == {size}
 
@@ -172,6 +172,40 @@ def test_a_delta_that_is_no_smaller_is_left_out(tmp_path: Path) -> None:
     own.image = tmp_path / "new"
     parts = unpack(own.build(1, sources=[tmp_path / "old"]))
     assert sum(name.startswith("targets/") for name in parts) == 1
+
+
+def test_a_bundle_has_the_image_in_large_operations_too_where_these_are_smaller(desk: Desk, tmp_path: Path) -> None:
+    own = Desk.__new__(Desk)
+    own.folder, own.keys, own.image = tmp_path, desk.keys, tmp_path / "text"
+    own.image.write_bytes(image_bytes()[: 1 << 20] * 2)
+    found = {
+        name.partition(".")[2]: body
+        for name, body in unpack(own.build(1, level=6)).items()
+        if name.startswith("targets/")
+    }
+    assert list(found) == [bundle.WHOLE, bundle.TARGET] and len(found[bundle.WHOLE]) < 0.9 * len(found[bundle.TARGET])
+    whole = found[bundle.WHOLE]
+    header = payload.parse_header(whole[: payload.header_length(whole[:16])], len(whole))
+    assert restored(header, whole, b"") == own.image.read_bytes()
+    shown = {one["target"]: one for one in bundle.show(tmp_path / "out.bundle")["manifests"]}
+    assert shown[bundle.WHOLE]["whole"] is True and "whole" not in shown[bundle.TARGET]
+    assert "dense" in bundle.show(tmp_path / "out.bundle")["payloads"][bundle.WHOLE]
+    without = unpack(own.build(2, whole=False))
+    assert [name.partition(".")[2] for name in without if name.startswith("targets/")] == [bundle.TARGET]
+
+
+def test_a_delta_that_is_smaller_than_the_full_payload_but_not_than_the_whole_one_is_left_out(tmp_path: Path) -> None:
+    """As for a major upgrade."""
+    (tmp_path / "desk").mkdir()
+    own = Desk(tmp_path / "desk")
+    text, other = image_bytes(), image_bytes(2)
+    own.image.write_bytes(text[: 1 << 20] * 2)
+    (tmp_path / "old").write_bytes(other[-(1 << 18) :] + text[: 1 << 16])
+    delta = encode(own.image, tmp_path / "delta", source=tmp_path / "old")
+    parts = unpack(own.build(1, level=6, sources=[tmp_path / "old"]))
+    found = {name.partition(".")[2]: len(body) for name, body in parts.items() if name.startswith("targets/")}
+    assert list(found) == [bundle.WHOLE, bundle.TARGET]
+    assert found[bundle.WHOLE] < delta.length < 0.9 * found[bundle.TARGET]
 
 
 def test_a_delta_is_the_same_every_time(tmp_path: Path) -> None:

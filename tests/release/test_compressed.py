@@ -38,7 +38,15 @@ def work(
     bundle: Bundle = shelf  # type: ignore[assignment]
     slots = {"running": Bytes(running or old), "spare": Bytes(spare or bytes(len(new)))}
     digest = payload(new, old)[1].source_sha256
-    return Work(bundle, shelf.manifests, **slots, digest=digest, unseal=unsealed, codecs=find), shelf
+    return Work(
+        bundle,
+        shelf.manifests,
+        running=slots["running"],
+        spare=slots["spare"],
+        digest=digest,
+        unseal=unsealed,
+        codecs=find,
+    ), shelf
 
 
 def made(one: Work, size: int) -> bytes:
@@ -221,7 +229,15 @@ def test_small_operations_and_windows_make_the_same_image(monkeypatch: pytest.Mo
         shelf.add((data, manifest))
         bundle: Bundle = shelf  # type: ignore[assignment]
         slots = {"running": Bytes(again), "spare": Bytes(bytes(len(new)))}
-        one = Work(bundle, shelf.manifests, **slots, digest="", unseal=unsealed, codecs=codecs.find)
+        one = Work(
+            bundle,
+            shelf.manifests,
+            running=slots["running"],
+            spare=slots["spare"],
+            digest="",
+            unseal=unsealed,
+            codecs=codecs.find,
+        )
         assert made(one, len(new)) == new
         assert sum(len(one.target) > 0 for one in header(data).operations) >= 6
 

@@ -1,0 +1,72 @@
+"""Which small operations of one payload a large one of another makes as well, and what of them lies in the spool.
+
+A small operation of the full payload need not be fetched where its bytes are in a slot; a large one of the whole
+payload takes fewer bytes than all of its small ones together. Which way costs less is decided for each group.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from posagent.core.bundle import Window
+from posagent.core.codec import Codec
+from posagent.core.payload import Extent, Header, Operation
+
+if TYPE_CHECKING:
+    from posagent.core.seal import Seal
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One payload of the bundle, with its authentic header, what opens it where it is encrypted, and its codecs."""
+
+    data: Window
+    header: Header
+    seal: Seal | None
+    codecs: Sequence[Codec]
+
+
+Member = tuple[Payload, Operation]
+
+
+class Group(NamedTuple):
+    """Small operations, and the large one that makes all that they make, if there is one."""
+
+    small: Sequence[Member]
+    large: Member | None = None
+
+
+def grouped(full: Payload, whole: Payload | None) -> Iterator[Group]:
+    """The operations of the full payload, those that one of the whole payload makes all of as a group."""
+    large = [one for one in whole.header.operations if one.length] if whole is not None else []
+    extents = sorted((*extent, number) for number, one in enumerate(large) for extent in one.target)
+    groups: dict[int, list[Member]] = {}
+    for operation in full.header.operations:
+        number = _within(extents, operation.target) if operation.length else None
+        if number is None:
+            yield Group([(full, operation)])
+        else:
+            groups.setdefault(number, []).append((full, operation))
+    for number, small in groups.items():
+        assert whole is not None
+        yield Group(small, (whole, large[number]))
+
+
+def _within(extents: Sequence[tuple[int, int, int]], target: Sequence[Extent]) -> int | None:
+    """The number that belongs to the extents in which all of the target lies."""
+    found = set()
+    for start, count in target:
+        begin, length, number = (
+            extents[max(0, bisect_right(extents, (start, 1 << 62, 0)) - 1)] if extents else (0, 0, 0)
+        )
+        found.add(number if begin <= start and start + count <= begin + length else None)
+    return found.pop() if len(found) == 1 else None
+
+
+def missing(one: Member) -> int:
+    """How many of its stored bytes were not fetched."""
+    payload, operation = one
+    return payload.data.missing(operation.offset, operation.length)
