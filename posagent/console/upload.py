@@ -31,6 +31,8 @@ BLOCK_BYTES = 4096
 """What a power cut may take at once of a file that is appended to: only whole ones count as durable."""
 SLICE_BYTES = 256 << 10
 """Of a file that is there already, so much is digested at a time: the agent has other things to do."""
+NOT_OURS = "The inbox is not as it should be: run `posagent doctor` on the terminal, which says how."
+NOT_OURS_ZH = "目录权限不正确：请在终端上运行 posagent doctor 查看。"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -286,5 +288,7 @@ class Upload:
 
 def trouble(error: OSError) -> FetchError:
     """An error of the data partition as one of ours."""
-    code = "spool_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "spool_io"
-    return FetchError(code, f"{error.filename or 'inbox'}: {error.strerror or error}")
+    said = f"{error.filename or 'inbox'}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FetchError("spool_io", said, remedy=NOT_OURS, remedy_zh=NOT_OURS_ZH)
+    return FetchError("spool_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "spool_io", said)

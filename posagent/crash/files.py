@@ -240,7 +240,7 @@ class MediumFiles:
         directory = self._dir(path)
         self._medium.step(f"sync_dir {path}")
         self._fail_if(f"sync_dir {path}")
-        if directory.changes:
+        if directory.changes or directory.now != directory.sure[0]:
             directory.settle()
 
     def names(self, path: str) -> list[str]:

@@ -80,5 +80,6 @@ CATALOGUE: Mapping[str, Entry] = {
     "power.gates": Entry("The agent can tell when there is enough energy", "代理能判断电量是否足够", "Let the driver report capacity and status; peripherals' batteries need scope Device; set power.battery as the terminal is built.", "请让驱动报告 capacity 和 status；外设电池的 scope 须为 Device；power.battery 应符合终端实际。"),
     "console.device": Entry("The agent may open the serial console", "代理可打开串口", "Correct console.device, or give the line's group dialout mode 0660.", "请修正 console.device，或将该串口设为 dialout 组、权限 0660。"),
     "console.free": Entry("Nobody else talks on the serial console", "串口未被他人占用", "Take console= of this line off the kernel's command line and disable its getty, or use another line.", "请从内核命令行去掉该串口的 console= 并停用其 getty，或使用其他串口。"),
+    "console.inbox": Entry("Bundles can come over the serial console", "可经串口接收升级包", "Copy systemd/sysusers.d/posagent.conf and systemd/tmpfiles.d/posagent.conf into the image, and run systemd-sysusers when it is built, systemd-tmpfiles --create after the data partition is mounted.", "请将 systemd/sysusers.d/posagent.conf 与 systemd/tmpfiles.d/posagent.conf 复制到映像中；构建时运行 systemd-sysusers，挂载数据分区后执行 systemd-tmpfiles --create。"),
 }
 # fmt: on

@@ -8,6 +8,9 @@ from posagent.platform.power import SUPPLIES_MAX, SysfsPower
 
 SERIAL_GROUP = "dialout"
 """SupplementaryGroups of posagentd.service."""
+INBOX_GROUP = "posagent-inbox"
+"""Of posagentd.service and posagent-fetcher.service."""
+INBOX_MODE = 0o2770
 
 
 def gates(site: Site) -> Verdict:
@@ -82,8 +85,25 @@ def console_free(site: Site) -> Verdict:
     return all_of(faults, name)
 
 
+def console_inbox(site: Site) -> Verdict:
+    """The agent can put bundles where the fetcher can take them out."""
+    path = site.config.fetch.inbox_dir
+    if not site.config.console.device:
+        return ok("no serial console is configured")
+    group, found = site.board.gid_of(INBOX_GROUP), site.board.about(path)
+    if group is None:
+        return fault(f"there is no group {INBOX_GROUP}")
+    if found is None or found.kind != "directory":
+        return fault(f"{path} is no directory")
+    faults = [] if found.gid == group else [f"{path} has the group {found.gid}, should be {INBOX_GROUP}'s"]
+    if found.mode & INBOX_MODE != INBOX_MODE:
+        faults.append(f"{path} has mode {found.mode:o}, needs {INBOX_MODE:o}")
+    return all_of(faults, path)
+
+
 CHECKS = {
     "power.gates": gates,
     "console.device": console_device,
     "console.free": console_free,
+    "console.inbox": console_inbox,
 }

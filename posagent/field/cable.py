@@ -9,13 +9,16 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from posagent.core.errors import PosagentError
 from posagent.core.talk import NUMBER_BYTES, Guest, Opened, Refused, Resumed
 
 READ_S = 0.05
+HAND_OVER_S = 0.001
+"""A lock that is taken again at once is not seen by those who wait for it."""
 REOPEN_S = 1.0
 
 
@@ -56,7 +59,8 @@ class LineLost(PosagentError):
 
 class Cable:
     """`open_line` raises OSError while there is no line. `on_message` gets messages, `on_opened` hears that the
-    conversation is a new one, `on_state` that it is `connecting`, `connected`, `resumed` or `lost`."""
+    conversation is a new one, `on_state` that it is `connecting`, `connected`, `resumed` or `lost`. They are called
+    while the line is held and must not wait."""
 
     def __init__(
         self,
@@ -73,7 +77,9 @@ class Cable:
         self._on_message, self._on_opened, self._on_state = on_message, on_opened, on_state
         self.bytes_per_s = bytes_per_s
         self._versions = versions
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
+        self._wanted = 0
+        """Threads that wait for the lock."""
         self._line: Line | None = None
         self._open_at = 0.0
         self._guest = Guest(number=secrets.token_bytes(NUMBER_BYTES), bytes_per_s=bytes_per_s, versions=versions)
@@ -111,7 +117,7 @@ class Cable:
 
     def turn(self, seconds: float) -> None:
         """Let happen what happens in so many seconds, or in the first of them. Raises PosagentError."""
-        with self.lock:
+        with self.held():
             if self._refused is not None:
                 raise self._refused
             if self._closed:
@@ -122,8 +128,21 @@ class Cable:
                     self._turn(line, seconds)
                 except OSError:
                     self._gone()
-                return
-        self.clock.sleep(seconds)
+        if line is None:
+            self.clock.sleep(seconds)
+        elif self._wanted:
+            self.clock.sleep(HAND_OVER_S)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else uses the line meanwhile."""
+        self._wanted += 1
+        self._lock.acquire()
+        self._wanted -= 1
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def keep(self) -> None:
         """From now on a thread drives the line while nobody else does."""
@@ -133,7 +152,7 @@ class Cable:
 
     def close(self) -> None:
         """Say goodbye: the terminal locks at once."""
-        with self.lock:
+        with self.held():
             self._closed = True
             line, self._line = self._line, None
             if line is not None:

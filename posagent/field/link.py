@@ -53,7 +53,7 @@ class Terminal:
     """The terminal at the other end of the lines that `open_line` gives; that raises OSError while there is none.
 
     `on_state` hears `connecting`, `connected` (a new conversation, locked), `resumed`, `lost`, `unlocked`, `locked`.
-    `bytes_per_s` is what the line is said to carry.
+    It must not wait. `bytes_per_s` is what the line is said to carry.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class Terminal:
 
     def _ask(self, verb: str, args: Mapping[str, Any], timeout_s: float) -> tuple[int, _Call]:
         self.connect(timeout_s)
-        with self._cable.lock:
+        with self._cable.held():
             self._number += 1
             call = self._calls[self._number] = _Call(verb)
             self._cable.send(json_message({"id": self._number, "verb": verb, "args": dict(args)}))
@@ -284,7 +284,7 @@ class Terminal:
                 if (result := self._next(call, told, QUIET_S)) is not None:
                     return result
                 continue
-            with self._cable.lock:
+            with self._cable.held():
                 while at < size and self._cable.backlog < AHEAD_BYTES and not call.over:
                     stream.seek(at)
                     data = stream.read(BULK_BYTES)

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from posagent.console.access import SessionLimits
-from posagent.console.conversation import BACKLOG_BYTES_MAX, QUESTIONS_MAX
+from posagent.console.access import OPEN_VERBS, SessionLimits
+from posagent.console.auth import ROLES, Proof
+from posagent.console.conversation import QUESTIONS_MAX, WATCHING
 from posagent.console.machine import BACKLOG_BYTES_END
 from posagent.core.errors import PosagentError
+from posagent.core.frames import Frame, Kind, encode
 from posagent.core.model import State
 from posagent.core.ports import Message
 from posagent.core.talk import REQUEST_BYTES_MAX, SILENCE_S, bulk_message, json_message, read
@@ -67,6 +69,16 @@ def test_without_a_program_behind_it_the_line_of_text_costs_half_a_minute(visit:
     visit.human("machine 1\r")
     visit.line.sleep(SILENCE_S)
     assert "terminal: t" in visit.human("status\r")
+
+
+def test_whoever_unlocked_by_hand_locks_by_going_over_to_a_program(visit: Visit) -> None:
+    visit.human("\r")
+    visit.line.console.human._access._unlock("look", Proof(name="Li Wei"))
+    assert "no update yet" in visit.human("history\r")
+    visit.laptop.connect()
+    assert visit.line.console.human._access.session is None
+    visit.laptop.close()
+    assert "locked" in visit.human("history\r")
 
 
 def test_what_a_person_has_pasted_half_does_not_reach_the_program_nor_whoever_comes_after(visit: Visit) -> None:
@@ -181,17 +193,17 @@ def test_cancelling_is_refused_while_the_slot_is_written(visit: Visit, desk: Des
 # hang-up
 
 
-VERBS: Mapping[str, dict[str, Any]] = {
-    **{verb: {} for verb in ("hello", "status", "why", "estimate", "help", "watch")},
-    **{verb: {} for verb in ("check", "history", "cancel", "defer", "confirm", "logout")},
+ARGS: Mapping[str, dict[str, Any]] = {
     "follow": {"id": "u1"},
     "update": {"source": ""},
     "unlock": {"role": "update"},
     "answer": {"signature": "x"},
+    "allow": {"bundle": f"sha256:{'0' * 64}"},
     "hang_up": {"id": 1},
     "upload": {"name": "x.bundle", "size": 50_000, "sha256": "0" * 64},
     "download": {"what": "support"},
 }
+VERBS = sorted({*OPEN_VERBS, *WATCHING, *ARGS, "hello", *(verb for verbs in ROLES.values() for verb in verbs)})
 
 
 class Unhurried:
@@ -217,19 +229,17 @@ class Unhurried:
         return hang_up
 
 
-@pytest.mark.parametrize("noticed", [False, True], ids=["a bare line", "an adapter"])
-@pytest.mark.parametrize("after_s", [0.001, 0.6])
+@pytest.mark.parametrize(("after_s", "noticed"), [(0.001, False), (0.6, True)], ids=["at once", "an adapter, later"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_hang_up_in_the_midst_of_a_verb_leaves_a_clean_locked_line_and_no_trace_in_an_update(
     visits: Visits, desk: Desk, verb: str, after_s: float, noticed: bool
 ) -> None:
     visit = visits(api=Unhurried)
     set_power(visit.terminal.layout, battery=20, mains=False)
-    visit.unlock()
-    started = visit.laptop.call("update", {"source": str(desk.bundles["2.0.0"])})["id"]
-    assert started == "u1"
+    started: str = visit.terminal.ask("update", source=str(desk.bundles["2.0.0"]))["id"]
     visit.run_until(State.READY)
-    visit.laptop._ask(verb, VERBS[verb], 5.0)
+    visit.unlock("support" if verb in ("support", "download") else "rollback")
+    visit.laptop._ask(verb, ARGS.get(verb, {}), 5.0)
     if verb == "upload":
         visit.laptop._cable.send(bulk_message(0, bytes(9_000)))
     visit.laptop._cable.turn(after_s)
@@ -386,8 +396,9 @@ def test_pieces_of_a_file_that_nobody_announced_are_ignored(visit: Visit) -> Non
     assert not Path(visit.line.console.inbox.directory).exists()
 
 
-def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: Visits) -> None:
-    visit = visits(baud=9600)
+@pytest.mark.parametrize("baud", [9600, 921600])
+def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: Visits, baud: int) -> None:
+    visit = visits(baud=baud)
     _, call = visit.laptop._ask("watch", {}, 5.0)
     terminal, begun = visit.terminal, visit.line.monotonic()
     status = terminal.api.status
@@ -401,8 +412,8 @@ def test_statuses_are_thinned_and_only_the_latest_waits_for_a_slow_line(visits: 
             told = call.answers.popleft()["progress"]
             heard.append(visit.line.monotonic())
             ages.append(heard[-1] - told.get("told_at", heard[-1]))
-    on_the_line_s = len(json_message({"id": 1, "progress": terminal.api.status()})) / 960
-    assert 20 / on_the_line_s * 0.5 < len(heard) <= 41, "the line is used, at most two a second"
+    on_the_line_s = len(json_message({"id": 1, "progress": terminal.api.status()})) * 10 / baud
+    assert 20 / max(on_the_line_s, 0.5) * 0.5 < len(heard) <= 41, "the line is used, at most two a second"
     assert max(ages) < on_the_line_s + 1.0, "nothing older waits before the latest"
 
 
@@ -457,18 +468,115 @@ def test_an_answer_too_long_for_the_line_is_an_error_and_not_a_flood(visits: Vis
     assert len(visit.laptop.call("status", {"size": 50_000})["text"]) == 50_000
 
 
-def test_whoever_asks_more_than_the_line_takes_is_told_to_wait_and_in_the_end_left_alone(visits: Visits) -> None:
-    """Bytes go in faster than they come out: a request of 40 bytes has an answer of 60000."""
+def test_whoever_asks_and_does_not_listen_is_told_to_wait_and_in_the_end_left_alone(visits: Visits) -> None:
     visit = visits(api=Endless)
     visit.laptop.connect()
+    console = visit.line.console.current()
+    machine, key = console.machine, visit.laptop._cable._guest._key
+    backlogs = [0]
     tracemalloc.start()
     try:
-        for number in range(3000):
-            visit.laptop._cable.send(json_message({"id": number, "verb": "status", "args": {"size": 60_000}}))
-            if number % 50 == 0:
-                visit.laptop.tend(0.2)
-        assert tracemalloc.get_traced_memory()[1] < 4 * BACKLOG_BYTES_END
+        for number in range(5000):
+            request = json_message({"id": number, "verb": "status", "args": {"size": 60_000}})
+            console.feed(b"\0" + encode(Frame(Kind.LAST, number, payload=request), key))
+            if machine._host is None or machine._host.link is None:
+                break
+            backlogs.append(machine._host.link.backlog)
+        assert tracemalloc.get_traced_memory()[1] < 6 * BACKLOG_BYTES_END
     finally:
         tracemalloc.stop()
-    link = visit.line.console.machine._host.link if visit.line.console.machine._host else None
-    assert link is None or link.backlog <= BACKLOG_BYTES_MAX + 70_000
+    assert 500 < number < 4999 and not machine.open
+    assert BACKLOG_BYTES_END * 0.9 < max(backlogs) <= BACKLOG_BYTES_END + 70_000
+    assert backlogs[3] - backlogs[2] < 1000, "it was told to wait after two"
+
+
+# what ends with the session
+
+
+class Slow:
+    """question.Api of an agent whose repository takes its time: `check` and `update` are answered by `arrives`."""
+
+    def __init__(self, terminal: InProcessTerminal) -> None:
+        self._terminal = terminal
+        self.waiting: list[str] = []
+        self.begun: list[str] = []
+
+    def call(
+        self, verb: str, args: dict[str, Any], reply: Callable[[Message], None], caller: str
+    ) -> Callable[[], None]:
+        if verb not in ("check", "update", "watch"):
+            return self._terminal.api.call(verb, args, reply, caller)
+        self.waiting.append(verb)
+        return lambda: self.waiting.remove(verb)
+
+
+def test_what_needs_the_key_ends_with_the_session_and_what_does_not_goes_on(visits: Visits) -> None:
+    visit = visits(api=Slow, limits=SessionLimits(idle_s_max=30))
+    visit.unlock()
+    calls = {verb: visit.laptop._ask(verb, {}, 5.0)[1] for verb in ("check", "update", "watch")}
+    visit.laptop.tend(1)
+    api: Any = visit.line.console._other_api
+    assert sorted(api.waiting) == ["check", "update", "watch"]
+    visit.laptop.tend(31)
+    assert api.waiting == ["watch"]
+    for verb in ("check", "update"):
+        with pytest.raises(PosagentError, match="not_allowed: locked: idle"):
+            visit.laptop._next(calls[verb], None, 1.0)
+    assert not calls["watch"].over
+
+
+def test_a_request_that_comes_before_the_timer_of_a_session_that_is_over_finds_it_locked(visits: Visits) -> None:
+    visit = visits(limits=SessionLimits(session_s_max=4))
+    visit.unlock()
+    _, call = visit.laptop._ask("history", {}, 5.0)
+    visit.terminal.time.let_pass(4)  # the agent was busy
+    visit.line.console.feed(visit.laptop._cable._guest.poll(visit.line.monotonic()))
+    assert visit.locked()
+    with pytest.raises(PosagentError, match="not_allowed"):
+        visit.laptop._next(call, None, 5.0)
+    assert visit.states[-1] == "locked"
+
+
+def test_logging_out_ends_what_was_asked_as_well(visits: Visits) -> None:
+    visit = visits(api=Slow)
+    visit.unlock()
+    _, asked = visit.laptop._ask("update", {}, 5.0)
+    visit.laptop.call("logout")
+    api: Any = visit.line.console._other_api
+    assert api.waiting == []
+    with pytest.raises(PosagentError, match="not_allowed: locked: logged out"):
+        visit.laptop._next(asked, None, 1.0)
+
+
+def test_an_update_that_still_asks_for_its_offer_does_not_begin_after_a_cancel(visits: Visits) -> None:
+    visit = visits(api=Slow)
+    visit.unlock()
+    _, asked = visit.laptop._ask("update", {}, 5.0)
+    assert visit.code("cancel") == "nothing_to_cancel"
+    api: Any = visit.line.console._other_api
+    assert api.waiting == []
+    with pytest.raises(PosagentError, match="cancelled"):
+        visit.laptop._next(asked, None, 1.0)
+
+
+class Busy:
+    """ports.Worker of an installer that has no time."""
+
+    def start(self, verb: str, args: Any, notify: Callable[[Message], None]) -> Busy:
+        return Busy()
+
+    def cancel(self) -> None: ...
+
+
+def test_an_answer_that_is_still_looked_at_does_not_count_after_a_logout(visits: Visits) -> None:
+    visit = visits(engineer=Busy())
+    challenge = visit.laptop.call("unlock", {"role": "update"})["challenge"]
+    _, first = visit.laptop._ask("answer", {"signature": visit.sign()(challenge)}, 5.0)
+    visit.laptop.tend(0.5)
+    visit.laptop.call("logout")
+    with pytest.raises(PosagentError, match="not_allowed: locked: logged out"):
+        visit.laptop._next(first, None, 1.0)
+    visit.laptop.tend(3)  # it counts as a try
+    challenge = visit.laptop.call("unlock", {"role": "update"})["challenge"]
+    with pytest.raises(PosagentError, match="busy"):
+        visit.laptop.call("answer", {"signature": visit.sign()(challenge)}, timeout_s=30)

@@ -232,6 +232,17 @@ def test_a_data_partition_that_fails_ends_the_upload_with_a_code_and_the_next_tr
     assert (tmp_path / "inbox/x.bundle").read_bytes() == CONTENT
 
 
+def test_a_directory_that_is_not_the_agents_has_its_own_remedy(tmp_path: Path) -> None:
+    files = Failing()
+    desktop = Desktop(files, str(tmp_path / "inbox"))
+    files.fails = "make_dir"
+    with pytest.raises(PosagentError) as caught:
+        desktop.send()
+    assert (
+        "posagent doctor" in caught.value.as_dict()["remedy"] and "posagent doctor" in caught.value.facts["remedy_zh"]
+    )
+
+
 def test_bytes_of_a_failed_sync_are_not_taken_for_durable(tmp_path: Path) -> None:
     files = Failing()
     desktop = Desktop(files, str(tmp_path / "inbox"))

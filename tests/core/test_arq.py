@@ -189,6 +189,37 @@ def test_numbers_begin_again_after_the_last_and_nothing_is_lost() -> None:
     assert cable.ends[0].link._next < 5000
 
 
+def test_a_frame_heard_again_acknowledges_nothing_that_was_sent_since() -> None:
+    cable = Cable()
+    end, other = cable.ends
+    end.link.send(b"first")
+    other.hear(end.link.poll(0.0), 0.1)
+    told = other.link.poll(0.1)
+    end.hear(told, 0.2)
+    for number in range(4):
+        end.link.send(b"message %d" % number)
+        other.hear(end.link.poll(0.3), 0.4)
+        end.hear(other.link.poll(0.4), 0.5)
+    end.link.send(b"lost")
+    end.link.poll(0.6)
+    end.hear(told, 0.7)
+    assert end.link.next_wake() is not None, "it is still waited for"
+    other.hear(end.link.poll(10.0), 10.1)
+    assert other.got[-1] == b"lost"
+
+
+@pytest.mark.parametrize(("bit_errors", "least"), [(1e-6, 0.95), (1e-5, 0.87), (1e-4, 0.69)])
+def test_a_bad_line_is_used_nearly_as_well_as_it_can_be(bit_errors: float, least: float) -> None:
+    """make bench-console has the figures with stalls and all."""
+    cable, size, begun = Cable(Noise(bit_errors=bit_errors)), 8000, 20
+    for count in range(100):
+        cable.ends[0].link.send(bytes(size))
+        if count == begun:
+            cable.live(lambda: len(cable.ends[1].got) == begun)  # until it knows the line
+    took_s = cable.live(lambda: len(cable.ends[1].got) == 100)
+    assert size * (100 - begun) / took_s / (BAUD / 10) > least
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_frames_that_nobody_would_send_neither_break_it_nor_fill_the_memory(seed: int) -> None:
     """Whoever knows the key may say what he wants."""

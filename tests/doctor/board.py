@@ -32,7 +32,7 @@ from tests.platform.uboot import ENV_SIZE, make_environment
 
 UNITS = Path(__file__).parents[2] / "systemd"
 USERS = {"root": 0, "posagent": 901, "posagent-fetch": 902, "posagent-test": 903, "posagent-support": 904}
-GROUPS = {"dialout": 20, "posagent-admin": 910, "posagent-payment": 911}
+GROUPS = {"dialout": 20, "posagent-admin": 910, "posagent-payment": 911, "posagent-inbox": 912}
 SLOT_SECTORS = 4096
 CHECKS = {name: check for family in service.FAMILIES for name, check in family.items()}
 
@@ -339,6 +339,10 @@ def _places(made: Bench) -> None:
         path.mkdir(parents=True)
         path.chmod(0o755)
         made.board.owners[str(path)] = (USERS[user], USERS[user])
+    inbox = made.base / "data/spool/inbox"
+    inbox.mkdir()
+    inbox.chmod(0o2770)
+    made.board.owners[str(inbox)] = (USERS["posagent-fetch"], GROUPS["posagent-inbox"])
     run = made.base / "run"
     run.mkdir()
     made.board.owners[str(run)] = (USERS["posagent"], 0)

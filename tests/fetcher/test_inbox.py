@@ -152,6 +152,29 @@ def test_a_power_cut_before_any_operation_loses_nothing(lost: frozenset[str], ea
     assert cut_at > 5
 
 
+def test_the_bundle_before_is_never_taken_for_one_that_was_to_come_and_is_gone() -> None:
+    """A power cut while it is moved, and then somebody removes it. Before the first operation nothing had begun."""
+    for cut_at in range(2, 100):
+        medium = Medium()
+        uploaded(medium, bytes(reversed(CONTENT)))
+        moving(medium)
+        uploaded(medium, CONTENT)
+        medium.cut_at = len(medium.done) + cut_at
+        try:
+            moving(medium)
+        except PowerCut:
+            medium.power_on(frozenset())
+            medium.files.unlink("/spool/inbox/x")
+            medium.files.sync_dir("/spool/inbox")
+        else:
+            break
+        try:
+            assert moving(medium) == CONTENT, f"cut before operation {cut_at}"
+        except FetchError as error:
+            assert error.code in ("fetch_source", "fetch_network")
+    assert cut_at > 5
+
+
 def test_a_file_that_was_not_written_through_would_be_noticed() -> None:
     medium = Medium()
     uploaded(medium, CONTENT)
