@@ -1,14 +1,15 @@
 """posagentd: puts the resident together and runs it. A composition root; nobody imports it.
 
 Rules: nothing here needs the network, so OpenSSL is kept out before structlog or hashlib would pull it in; Python's
-own SHA-256 is enough for the journal (docs/adr/0001).
+own SHA-256 is enough for the journal (docs/adr/0001). So is rich, which structlog takes where it is installed, for
+tracebacks that nobody sees here: 5 MiB.
 """
 
 from __future__ import annotations
 
 import sys
 
-for _name in ("ssl", "_hashlib"):
+for _name in ("ssl", "_hashlib", "rich"):
     sys.modules[_name] = None  # type: ignore[assignment]
 
 import argparse  # noqa: E402
