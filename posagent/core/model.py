@@ -287,7 +287,8 @@ def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
         attempts.pop(name, None)
     for name in record.get("commands", ()):
         attempts[name] = attempts.get(name, 0) + 1
-    over = state is not situation.state or bool(record.get("progressed"))
+    got_on = state is State.DOWNLOAD and bool(record.get("progressed"))  # elsewhere it may be what all this is about
+    over = state is not situation.state or got_on
     failure = record.get("failure", None if over else failure)
     measured = {**situation.measured, **record.get("measured", {})}
     outcomes = situation.outcomes

@@ -182,6 +182,11 @@ class Life:
 
     def _ended(self, outcome: Mapping[str, Any]) -> None:
         kind, name = str(outcome["outcome"]), str(outcome["id"])
+        need(
+            (outcome["code"] == "ok") is (kind == OutcomeKind.COMMITTED),
+            "truth",
+            f"{kind} because of {outcome['code']}",
+        )
         known = {one for one, _, _ in self.world.outcomes}
         need(name not in known, "once", f"{name} ends a second time: {kind}")
         assert self.booted is not None
