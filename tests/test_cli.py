@@ -427,7 +427,9 @@ def test_an_engineer_goes_back_and_the_payments_still_work(lab: Lab, shell: Shel
 
 
 def test_a_self_test_that_fails_exits_with_4_and_says_which(shell: Shell) -> None:
-    os.kill(int(shell.terminal.control("state")["pids"]["payment"]), signal.SIGKILL)
+    pid = int(shell.terminal.control("state")["pids"]["payment"])
+    os.kill(pid, signal.SIGKILL)
+    shell.terminal.wait_event(lambda _: not Path(f"/proc/{pid}").exists(), 30)
     answer, text = shell.run("selftest", "tcp", "--json"), shell.run("selftest")
     assert (answer.code, answer.json["passed"]) == (FAILED, False) and len(answer.json["checks"]) == 1
     assert text.code == FAILED and "1/2 payment program answers: FAILED" in text.out
