@@ -15,8 +15,8 @@ class Scenario:
 
     `goals` are the versions the operator asks for, one after the other, and `ends` the outcomes that follow when
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
-    power cuts is explored soonest; more tries only repeat the step, which `three-tries` shows. A `small_spool` has no
-    room for all of the payload. So many of the goals are reached `already`, before any power cut; BACK among them is an
+    power cuts is explored soonest; more tries repeat the step, which `three-tries` shows, and start a version again that
+    is being given up. A `small_spool` has no room for all of the payload. So many of the goals are reached `already`, before any power cut; BACK among them is an
     engineer's return to the version in the other slot, whose test fails then where it `broke_since`. With `tickets` an
     update that failed gets a support bundle.
     """
@@ -49,6 +49,7 @@ SCENARIOS = {
         Scenario(name="hang", goals=("3.0.0-hang",), ends=("rolled_back",)),
         Scenario(name="agent-dead", goals=("3.0.0-agent-dead",), ends=("rolled_back",)),
         Scenario(name="test-fails", goals=("3.0.0-test-fails",), ends=("rolled_back",)),
+        Scenario(name="fails-2-tries", goals=("3.0.0-test-fails",), ends=("rolled_back",), tries_full=2),
         Scenario(name="test-hangs", goals=("3.0.0-test-hangs",), ends=("rolled_back",)),
         Scenario(name="there-and-back", goals=("2.0.0", "2.1.0"), ends=("committed", "committed")),
         Scenario(name="after-a-failure", goals=("2.0.0", "3.0.0-test-fails"), ends=("committed", "rolled_back")),

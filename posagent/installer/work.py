@@ -147,12 +147,13 @@ class Work:
 
     def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
-        makes are there. Large ones that were fetched are made, not their small ones."""
+        makes are there. Large ones are made where they were fetched and not all of their small ones, which unpack
+        faster, are there."""
         bad: list[Extent] = []
         chosen = (
             one
             for small, large in self._groups(bad)
-            for one in (small if large is None or missing(large) else (large,))
+            for one in (small if large is None or missing(large) or not any(map(missing, small)) else (large,))
         )
         for payload, operation in chosen:
             header = payload.header

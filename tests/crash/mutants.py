@@ -537,6 +537,22 @@ def _() -> list[Patch]:
 
 
 @mutant(
+    "the-way-back-forgets-why",
+    "a start during the way back clears what the version is given up for",
+    ("fails-2-tries", "raw"),
+)
+def _() -> list[Patch]:
+    real = model.fold
+
+    def fold(situation: Situation, record: Mapping[str, Any]) -> Situation:
+        folded = real(situation, record)
+        forgets = bool(record.get("progressed")) and "failure" not in record
+        return dataclasses.replace(folded, failure=None) if forgets else folded
+
+    return [(model, "fold", fold), (machine, "fold", fold)]
+
+
+@mutant(
     "going-back-condemns-what-never-ran",
     "a good version that could not be started is marked bad when an engineer wanted to go back to it",
     ("engineer-back", "raw"),
