@@ -249,14 +249,18 @@ class AgentApi:
         self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
         return _told(reply, {"id": begins["id"], "version": begins["version"]})
 
-    def _rollback(self, _: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+    def _rollback(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        """`{slot?, version?}`: where they are named, as by an engineer who signed for them, it goes nowhere else."""
         seen, name = self._seen(), self._new_id()
         asked = back.beginning(self._engine, seen, name, caller)
+        slot, version = asked.data["begins"]["target"], asked.data["begins"]["version"]
+        if (args.get("slot", slot), args.get("version", version)) != (slot, version):
+            raise PosagentError("bad_request", f"it would go to {version or '?'} in slot {slot}")
         refusal = self._engine.would(asked).refusal
         if refusal in back.REFUSALS:
             raise back.refused(refusal, seen)
         self._ask(asked)
-        return _told(reply, {"id": name, "version": asked.data["begins"]["version"]})
+        return _told(reply, {"id": name, "version": version})
 
     def _follow(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
         """Status after every change; the result is how this very update ended."""

@@ -17,8 +17,8 @@ class Scenario:
     nothing but power cuts happens. `bootloader` is one of posagent.crash.bootloaders.KINDS. With one try each number of
     power cuts is explored soonest; more tries repeat the step, which `three-tries` shows, and start a version once more
     that is being given up. A `small_spool` has no room for all of the payload. So many of the goals are reached
-    `already`, before any power cut; BACK among them is an engineer's return to the version in the other slot, whose test
-    fails then where it `broke_since`. With `tickets` an update that failed gets a support bundle.
+    `already`, before any power cut; BACK among them is an engineer's return to the version in the other slot, which
+    fails its test then where it `broke_since`. With `tickets` an update that failed gets a support bundle.
     """
 
     name: str

@@ -175,3 +175,9 @@ def test_the_journal_keeps_who_asked(terminal: InProcessTerminal) -> None:
     terminal.api.call("rollback", {}, lambda _: None, "console Li Wei")
     update = terminal.situation.update
     assert update is not None and (update.requested_by, update.goes_back) == ("console Li Wei", True)
+
+
+def test_what_was_signed_for_is_what_it_goes_to(terminal: InProcessTerminal) -> None:
+    for other in ({"slot": "b", "version": "1.0.0"}, {"slot": "a", "version": "0.9.0"}):
+        assert refusal(terminal, "rollback", **other).code == "bad_request" and terminal.state is State.IDLE
+    assert terminal.ask("rollback", slot="a", version="1.0.0")["version"] == "1.0.0"
