@@ -26,7 +26,7 @@ from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Tre
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
 from posagent.data.place import Place
-from posagent.data.record import Generation, Next, Record, Retired
+from posagent.data.record import BackupNote, Generation, Next, Record, Retired
 
 RETIRED_MAX = 1
 """Old generations take room; what is in them is in a backup too."""
@@ -51,7 +51,7 @@ class Generations:
         on_trial: Callable[[], bool],
     ) -> None:
         self._clock, self._data = clock, data
-        self._slot, self._version, self._on_trial = slot, version, on_trial
+        self.slot, self.version, self._on_trial = slot, version, on_trial
         self.place = Place(trees, databases, publisher, data.root_dir)
         self.money = Money(trees, databases)
         self._migration = Migration(self.place, self.money, steps)
@@ -62,7 +62,7 @@ class Generations:
         """At the start of the system, before the payment application: result `{published, problem}`. What is on trial
         gets nothing before `migrate`."""
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             if self._trying(found):
                 self.place.withhold()
             yield {"result": self._selected(found)}
@@ -72,7 +72,7 @@ class Generations:
         `{generation, changed, format_from, format_to, ledger, took_s}`."""
         began = self._clock.monotonic()
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             used, changed = found.current, False
             if self._trying(found):
                 trial = yield from self._up_to_date(found)
@@ -107,7 +107,7 @@ class Generations:
     def tidy(self, now: float) -> Iterator[Message]:
         """After an update, however it ended: result `{removed, published, problem}`."""
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             if found.next is not None and self._mine(found) is None:
                 found = self._drop_next(found)
             found = self._forget_old(found, now)
@@ -123,7 +123,7 @@ class Generations:
             raise PosagentError("data_unreadable", "there is no record of the data")
         return found
 
-    def _record_or_first(self) -> Record:
+    def known(self) -> Record:
         """The record; at the very first start, that of an empty generation."""
         found = self.place.load()
         if found is None:
@@ -136,7 +136,7 @@ class Generations:
     def _mine(self, found: Record) -> Next | None:
         """The copy that the running version works on."""
         trial = found.next
-        if trial is None or (trial.slot, trial.version) != (self._slot, self._version):
+        if trial is None or (trial.slot, trial.version) != (self.slot, self.version):
             return None
         return trial if trial.generation.format == self._data.format else None
 
@@ -147,6 +147,26 @@ class Generations:
         """A generation as the running version has it."""
         data = self._data
         return Generation(name=name, format=data.format, ledger=data.ledger, counters=data.counters)
+
+    def note_backup(self, note: BackupNote) -> None:
+        """Durably; one of the same name gives way."""
+        found = self.record()
+        others = [one for one in found.backups if one.name != note.name]
+        self.place.store(dataclasses.replace(found, backups=(*others, note)))
+
+    def adopt(self, new: Generation, at: float) -> Record:
+        """A complete and durable generation that is current from now on; what was, is retired."""
+        found = self.record()
+        found = found if found.next is None else self._drop_next(found)
+        found = _followed(found, new, at)
+        self.place.store(found)
+        self._publish_current(found)
+        return found
+
+    def check_readable(self, found: Record) -> None:
+        """Raises PosagentError `data_newer`, `data_older` where the running version does not read the current data."""
+        if problem := self._format_problem(found):
+            raise self._wrong_format(problem, found)
 
     # publishing
 
@@ -163,9 +183,9 @@ class Generations:
         return {"published": self.place.published(), "problem": problem}
 
     def _publish_current(self, found: Record) -> None:
-        if problem := self._format_problem(found):
+        if self._format_problem(found):
             self.place.withhold()
-            raise self._wrong_format(problem, found)
+        self.check_readable(found)
         self.place.publish(found.current)
 
     def _format_problem(self, found: Record) -> str:
@@ -200,8 +220,8 @@ class Generations:
             raise
         trial = Next(
             generation=new,
-            slot=self._slot,
-            version=self._version,
+            slot=self.slot,
+            version=self.version,
             source=source,
             changed=found.current.format != new.format,
         )
@@ -242,13 +262,14 @@ class Generations:
 
 def _switched(found: Record, trial: Next, committed_at: float) -> Record:
     latest = max((one for one in found.backups if one.version == trial.version), key=lambda one: one.at, default=None)
-    return Record(
-        current=trial.generation,
-        retired=(*found.retired, Retired(name=found.current.name, at=committed_at)),
-        backups=tuple(
-            dataclasses.replace(one, committed_at=committed_at) if one is latest else one for one in found.backups
-        ),
-    )
+    backups = [dataclasses.replace(one, committed_at=committed_at) if one is latest else one for one in found.backups]
+    followed = _followed(found, trial.generation, committed_at)
+    return dataclasses.replace(followed, backups=tuple(backups))
+
+
+def _followed(found: Record, new: Generation, at: float) -> Record:
+    old = Retired(name=found.current.name, at=at)
+    return dataclasses.replace(found, current=new, next=None, retired=(*found.retired, old))
 
 
 @contextmanager

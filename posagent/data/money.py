@@ -13,7 +13,7 @@ from typing import Any
 from posagent.core import ledger
 from posagent.core.durable import parent
 from posagent.core.errors import PosagentError
-from posagent.core.ledger import CounterSource, LedgerSource, Summary
+from posagent.core.ledger import CounterSource, LedgerSource, Payment, Summary
 from posagent.core.ports import Databases, Trees
 
 PIECE_BYTES = 1 << 16
@@ -29,11 +29,13 @@ class Money:
 
     def summary(self, directory: str, source: LedgerSource) -> Summary | None:
         """Of the payments in the directory; None where it is not declared how they are read."""
-        if source.kind == "none":
-            return None
-        path = f"{directory}/{source.path}"
+        return None if source.kind == "none" else ledger.summary(self.payments(directory, source))
+
+    def payments(self, directory: str, source: LedgerSource) -> Iterator[Payment]:
+        """Oldest first."""
         try:
-            return ledger.summary(ledger.payment(row) for row in self._rows(path, source))
+            for row in self._rows(f"{directory}/{source.path}", source):
+                yield ledger.payment(row)
         except ValueError as error:
             raise PosagentError("data_unreadable", f"{source.path}: {error}") from None
 
@@ -57,7 +59,7 @@ class Money:
         return raised
 
     def _rows(self, path: str, source: LedgerSource) -> Iterator[Sequence[Any]]:
-        if self._trees.size(path) is None:
+        if source.kind == "none" or self._trees.size(path) is None:
             return
         if source.kind == "sqlite":
             yield from self._databases.rows(path, source.query)
