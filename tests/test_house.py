@@ -31,6 +31,7 @@ ROOMS = (
     "payment",
     "field",
     "support",
+    "data",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
