@@ -151,7 +151,8 @@ def test_the_example_of_the_page_brings_the_data_to_the_new_format(terminal: Ter
     assert terminal.amounts() == SOLD and not (terminal.link / "counters/stan").exists()
     inside = terminal.link.resolve()
     assert {path.stat().st_uid for path in (inside, inside / "ledger.db")} == {65534 if OWNER else os.getuid()}
-    assert terminal.do("verify")["current"]["counters"] == {"stan": 7}
+    with closing(sqlite3.connect(inside / "ledger.db")) as db:
+        assert db.execute("SELECT value FROM counters").fetchall() == [(7,)]
 
 
 def test_a_counter_in_a_database_is_raised_in_a_file_after_a_rollback(terminal: Terminal) -> None:
@@ -209,7 +210,7 @@ def test_payments_in_a_write_ahead_log_are_copied(terminal: Terminal) -> None:
     ("script", "code"),
     [
         ("rm ledger.db", "data_money_differs"),
-        ("echo wiped > ledger.db", "data_unreadable"),
+        ("echo wiped > ledger.db", "data_step_failed"),
         ("echo 3 > counters/stan", "data_money_differs"),
         ("exit 2", "data_step_failed"),
         ("sleep 600", "data_step_failed"),
