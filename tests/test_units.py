@@ -76,7 +76,7 @@ def test_every_program_in_the_units_is_an_entry_point() -> None:
     for unit in UNITS.glob("posagent*.service"):
         for line in unit.read_text().splitlines():
             if line.startswith("ExecStart=/usr/bin/posagent"):
-                assert f"{line.removeprefix('ExecStart=/usr/bin/')} = posagent." in setup
+                assert f"{line.removeprefix('ExecStart=/usr/bin/').split()[0]} = posagent." in setup
 
 
 def _commands(unit: str, kind: str) -> list[str]:

@@ -69,7 +69,11 @@ def _number(value: object) -> int:
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:
-    done, total, step = data.get("bytes_done", 0), data.get("bytes_total") or 0, data.get("step", "")
+    done, total, step = (
+        data.get("bytes_done", 0),
+        data.get("bytes_total") or 0,
+        data.get("step") or data.get("phase", ""),
+    )
     return Progress(bytes_done=_number(done), bytes_total=_number(total), step=str(step))
 
 
@@ -212,6 +216,25 @@ def _sealed(data: Mapping[str, Any]) -> Sealed:
     return Sealed(file=file, sha256=_text(data, "sha256"), code=code, redacted=_number(data["redacted"]))
 
 
+def _backed_up(data: Mapping[str, Any]) -> str:
+    """The name of the backup."""
+    return _text(data, "name")
+
+
+def _migrated(data: Mapping[str, Any]) -> str:
+    """From which format to which; nothing where it stays the same."""
+    formats = _number(data["format_from"]), _number(data["format_to"])
+    return "{}>{}".format(*formats) if formats[0] != formats[1] else ""
+
+
+def _tidied(data: Mapping[str, Any]) -> str:
+    """The code of what keeps the terminal from its data."""
+    problem = _text(data, "problem")
+    if problem and problem not in CATALOGUE:
+        raise ValueError("problem")
+    return problem
+
+
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": _text(data, "kind"),
@@ -258,4 +281,7 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "probe": _probed,
     "make": _sealed,
     "look": _offer,
+    "backup": _backed_up,
+    "migrate": _migrated,
+    "tidy": _tidied,
 }

@@ -26,7 +26,7 @@ from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Tre
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
 from posagent.data.place import Place
-from posagent.data.record import BackupNote, Generation, Next, Record, Retired
+from posagent.data.record import UNKNOWN, BackupNote, Generation, Next, Record, Retired
 
 RETIRED_MAX = 1
 """Old generations take room; what is in them is in a backup too."""
@@ -124,10 +124,12 @@ class Generations:
         return found
 
     def known(self) -> Record:
-        """The record; at the very first start, that of an empty generation."""
+        """The record; at the very first start, that of an empty generation. Where that is a trial, another version has
+        kept its data elsewhere until now, and a migration step has to fetch it."""
         found = self.place.load()
         if found is None:
-            found = Record(current=self._described("g-1"))
+            first = Generation(name="g-1", format=UNKNOWN) if self._on_trial() else self._described("g-1")
+            found = Record(current=first)
             self.place.sweep(None)
             self.place.begin_first(found.current.name)
             self.place.store(found)
@@ -203,7 +205,9 @@ class Generations:
     def _up_to_date(self, found: Record) -> Working[Next]:
         """The copy for the running version, complete and in the record."""
         trial = self._mine(found)
-        if trial is not None and trial.source == (yield from self._migration.digest(found.current)):
+        # what is kept elsewhere may have changed since the last start
+        seen = found.current.format != UNKNOWN or (trial and self.place.published() == trial.generation.name)
+        if trial and seen and trial.source == (yield from self._migration.digest(found.current)):
             return trial
         self.place.withhold()
         if found.current.format > self._data.format:
@@ -236,8 +240,8 @@ class Generations:
         trial, current = found.next.generation, found.current
         try:
             reached = self.money.counters(self.place.inside(trial.name), trial.counters)
-        except (PosagentError, OSError):
-            return "data_unreadable"
+        except PosagentError as error:
+            return error.code
         self.money.raise_counters(self.place.inside(current.name), current.counters, reached)
         return ""
 

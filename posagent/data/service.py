@@ -46,17 +46,33 @@ class DataWorker:
     def verbs(self) -> Mapping[str, Verb]:
         return {
             "select": lambda _: self._alone(lambda: self._generations.select()),
-            "backup": lambda args: self._alone(
-                lambda: self._vault.backup(_word(args, "update_id"), _word(args, "version"))
-            ),
             "migrate": lambda _: self._alone(lambda: self._generations.migrate()),
-            "switch": lambda args: self._alone(lambda: self._generations.switch(_seconds(args, "committed_at"))),
-            "tidy": lambda args: self._alone(lambda: self._generations.tidy(_seconds(args, "now"))),
+            "switch": self._switch,
+            "tidy": self._tidy,
+            "backup": self._backup,
             "verify": lambda _: self._alone(lambda: self._vault.verify()),
-            "restore": lambda args: self._alone(
-                lambda: self._vault.restore(_word(args, "name"), dry_run=args.get("dry_run") is not False)
-            ),
+            "restore": self._restore,
         }
+
+    def _switch(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{committed_at}`, seconds since 1970."""
+        at = _seconds(args, "committed_at")
+        return self._alone(lambda: self._generations.switch(at))
+
+    def _tidy(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{now}`, seconds since 1970."""
+        now = _seconds(args, "now")
+        return self._alone(lambda: self._generations.tidy(now))
+
+    def _backup(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{update_id, version}`: of the update that it is made for."""
+        update_id, version = _word(args, "update_id"), _word(args, "version")
+        return self._alone(lambda: self._vault.backup(update_id, version))
+
+    def _restore(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{name, dry_run}`; only a `dry_run` of false changes anything."""
+        name, dry_run = _word(args, "name"), args.get("dry_run") is not False
+        return self._alone(lambda: self._vault.restore(name, dry_run=dry_run))
 
     def _alone(self, verb: Callable[[], Iterator[Message]]) -> Iterator[Message]:
         """The verb, while nobody else does one."""

@@ -77,13 +77,12 @@ class LinuxSteps:
             ended=True,
             code=None if trouble else child.returncode,
             seconds=self._since(began),
-            said=_said(tail),
+            said=_said(bytes(tail)),
             trouble=trouble or (f"killed by signal {-child.returncode}" if child.returncode < 0 else ""),
         )
 
     def _start(self, words: list[str], directory: str) -> subprocess.Popen[bytes]:
         user = self._user
-        identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()}
         return subprocess.Popen(
             words,
             cwd=directory,
@@ -94,7 +93,9 @@ class LinuxSteps:
             umask=0o077,
             start_new_session=True,
             preexec_fn=_limit,  # noqa: PLW1509  the worker has one thread
-            **identity,  # type: ignore[call-overload]
+            user=None if user is None else user.pw_uid,
+            group=None if user is None else user.pw_gid,
+            extra_groups=None if user is None else (),
         )
 
     def _watched(self, child: subprocess.Popen[bytes], tail: bytearray, deadline: float) -> Iterator[None]:
