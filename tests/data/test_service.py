@@ -82,7 +82,8 @@ class Terminal:
         path.chmod(0o755)
 
     def boot(self, slot: str, version: str, data_format: int, *, trial: bool = False) -> dict[str, Any]:
-        declared = DECLARED if data_format == 2 else f"[data]\nformat = {data_format}\n{OLD}"
+        old = f'[data]\nformat = {data_format}\nsources = ["ledger.db", "counters"]\n{OLD}'
+        declared = DECLARED if data_format == 2 else old
         declared = re.sub(r'owner = ".*"\n', "", declared)
         places = PLACES.format(base=self.base) + f'owner = "{OWNER}"\n'
         text = CONFIG.format(base=self.base) + declared.replace("[data]\n", f"[data]\n{places}", 1)
@@ -96,11 +97,11 @@ class Terminal:
         self.link.unlink(missing_ok=True)
         return self.do("select")
 
-    def verb(self, name: str, **args: Any) -> Iterator[dict[str, Any]]:
-        return DataWorker(configuration.load(str(self.config_file))).verbs[name](args)
+    def verb(self, verb: str, /, **args: Any) -> Iterator[dict[str, Any]]:
+        return DataWorker(configuration.load(str(self.config_file))).verbs[verb](args)
 
-    def do(self, name: str, **args: Any) -> dict[str, Any]:
-        return result_of(self.verb(name, **args))
+    def do(self, verb: str, /, **args: Any) -> dict[str, Any]:
+        return result_of(self.verb(verb, **args))
 
     def open_shop(self, payments: int) -> None:
         """The old application on its first day."""
@@ -188,6 +189,27 @@ def test_a_terminal_that_kept_its_data_elsewhere_hands_it_over_in_a_step(short_p
     terminal.do("switch", committed_at=1000)
     assert (terminal.link / "counters/stan").read_text() == "9\n"
     assert terminal.boot("b", "2.0", 1) == {"published": terminal.link.resolve().parent.name, "problem": ""}
+
+
+def test_a_backup_is_made_looked_at_and_taken_back(terminal: Terminal) -> None:
+    made = terminal.do("backup", update_id="u1", version="2.0")
+    assert (made["name"], made["rows"]) == ("u1", 7) and (terminal.base / "lib/data/key").stat().st_mode & 0o077 == 0
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE payments SET reversal = NULL WHERE stan = 3")
+        db.commit()
+    found = terminal.do("restore", name="u1")
+    assert found["dry_run"] and found["lost"] == [{"measure": "number of sale 978", "before": 7, "after": 6}]
+    with pytest.raises(PosagentError, match="data_restore_loses"):
+        terminal.do("restore", name="u1", dry_run=False)
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE payments SET reversal = 3 WHERE stan = 3")
+        db.commit()
+    assert terminal.do("restore", name="u1", dry_run=False)["generation"] == "g-2"
+    assert terminal.amounts() == SOLD
+    told = terminal.do("verify")
+    assert (told["current"]["name"], told["problems"], told["backups"][0]["problem"]) == ("g-2", [], "")
+    inside = terminal.link.resolve()
+    assert {path.stat().st_uid for path in (inside, inside / "ledger.db")} == {65534 if OWNER else os.getuid()}
 
 
 def test_payments_in_a_write_ahead_log_are_copied(terminal: Terminal) -> None:
