@@ -32,6 +32,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/data.md").read_text(encoding
 STEP = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
 DECLARED = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+UNITS = Path(__file__).parent.parent.parent / "systemd"
 OWNER = "nobody" if os.geteuid() == 0 and sys.executable != PYTHON else ""
 
 CONFIG = """\
@@ -328,6 +329,41 @@ def test_it_answers_the_agent_over_its_socket(terminal: Terminal) -> None:
             worker.wait()
     assert {message["progress"]["phase"] for message in messages[:-1]} >= {"copy", "step", "compare", "sync"}
     assert messages[-1]["result"]["generation"] == "g-2"
+
+
+@pytest.mark.skipif(not OWNER, reason="gives up capabilities of root's, and runs steps as another user")
+def test_what_the_units_leave_of_roots_power_is_enough(terminal: Terminal) -> None:
+    program = "from posagent.data.service import *; import sys; c = configuration.load(sys.argv[2])\n"
+    verb = "result_of(DataWorker(c).verbs[sys.argv[1]]({'committed_at': 1, 'update_id': 'u1', 'version': '2.0'}))"
+
+    def do(unit: str, name: str) -> None:
+        (line,) = re.findall(r"^CapabilityBoundingSet=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
+        kept = ",".join(f"+{one.removeprefix('CAP_').lower()}" for one in line.split())
+        power = ["setpriv", f"--bounding-set=-all,{kept}", "--no-new-privs"]
+        done = subprocess.run(
+            [*power, sys.executable, "-c", program + verb, name, str(terminal.config_file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    do("posagent-data.service", "backup")
+    terminal.boot("b", "2.0", 2, trial=True)
+    do("posagent-data.service", "migrate")
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE counters SET value = 12")
+        db.commit()
+    terminal.boot("a", "1.0", 1)
+    (terminal.link / "counters/stan").write_text("7\n")
+    do("posagent-data-select.service", "select")
+    assert (terminal.link / "counters/stan").read_text() == "12\n"
+    assert (terminal.link / "counters/stan").stat().st_uid == 65534
+    terminal.boot("b", "2.0", 2, trial=True)
+    do("posagent-data.service", "migrate")
+    (terminal.base / "installer/trial-b").unlink()
+    do("posagent-data.service", "switch")
+    assert terminal.amounts() == SOLD
 
 
 def test_selecting_at_the_start_says_what_is_wrong(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
