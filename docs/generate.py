@@ -212,7 +212,7 @@ def configuration_page() -> str:
         "# Configuration",
         "",
         GENERATED,
-        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all five processes. It belongs into the signed image.",
+        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all six processes. It belongs into the signed image.",
         "An unknown key, a missing one, a wrong type or a value out of range refuses to start and names the line;",
         "`posagent config FILE` checks a file without starting anything. A small one:",
         "",

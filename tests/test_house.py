@@ -35,7 +35,7 @@ ROOMS = (
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service", "data.service"),
     *("release.cli", "doctor.service", "installer.auditor", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -141,6 +142,27 @@ def compare(before: Summary | None, after: Summary | None) -> list[Difference]:
     ]
 
 
+def lost(now: Iterable[Payment], then: Iterable[Payment]) -> list[Difference]:
+    """Payments of `now` that are not in `then`, by type and currency: what would be lost by going back to that. A
+    reversal that is still to be sent, or no longer, makes another payment of it."""
+    there = Counter(map(_identity, then))
+    count: Counter[tuple[str, str]] = Counter()
+    gone: Counter[tuple[str, str]] = Counter()
+    for one in now:
+        key = _identity(one)
+        count[one.type, one.currency] += 1
+        if there[key]:
+            there[key] -= 1
+        else:
+            gone[one.type, one.currency] += 1
+    return [
+        Difference(
+            measure=f"number of {kind} {currency}", before=count[kind, currency], after=count[kind, currency] - n
+        )
+        for (kind, currency), n in sorted(gone.items())
+    ]
+
+
 def compare_counters(
     sources: Iterable[CounterSource], before: Mapping[str, int], after: Mapping[str, int]
 ) -> list[Difference]:
@@ -150,6 +172,10 @@ def compare_counters(
         for source in sources
         if source.name in before and (source.name not in after or source.ahead(before[source.name], after[source.name]))
     ]
+
+
+def _identity(one: Payment) -> tuple[int, str, str, int, str, bool]:
+    return (one.stan, one.type, one.currency, one.amount, one.batch, one.reversal is not None)
 
 
 def _measures(one: Summary) -> dict[str, Any]:

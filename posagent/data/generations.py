@@ -29,7 +29,7 @@ from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Tre
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
 from posagent.data.place import Place
-from posagent.data.record import Generation, Next, Record, Retired
+from posagent.data.record import UNKNOWN, BackupNote, Generation, Next, Record, Retired
 
 RETIRED_MAX = 1
 """Old generations take room; what is in them is in a backup too."""
@@ -54,7 +54,7 @@ class Generations:
         on_trial: Callable[[], bool],
     ) -> None:
         self._clock, self._data = clock, data
-        self._slot, self._version, self._on_trial = slot, version, on_trial
+        self.slot, self.version, self._on_trial = slot, version, on_trial
         self.place = Place(trees, databases, publisher, data.root_dir)
         self.money = Money(trees, databases)
         self._migration = Migration(self.place, self.money, steps)
@@ -66,7 +66,7 @@ class Generations:
         gets nothing before `migrate`. A confirmed version that finds older data (it was left by the bootloader, and has
         come back) takes it over at once."""
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             if self._trying(found):
                 self.place.withhold()
             elif found.current.format < self._data.format:
@@ -80,7 +80,7 @@ class Generations:
         `{generation, changed, format_from, format_to, ledger, took_s}`."""
         began = self._clock.monotonic()
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             used, changed = found.current, False
             if self._trying(found):
                 trial = yield from self._up_to_date(found)
@@ -115,7 +115,7 @@ class Generations:
     def tidy(self, now: float) -> Iterator[Message]:
         """After an update, however it ended: result `{removed, published, problem}`."""
         with trouble():
-            found = self._record_or_first()
+            found = self.known()
             if found.next is not None and self._mine(found) is None:
                 found = self._drop_next(found)
             found = self._forget_old(found, now)
@@ -131,11 +131,13 @@ class Generations:
             raise PosagentError("data_unreadable", "there is no record of the data")
         return found
 
-    def _record_or_first(self) -> Record:
-        """The record; at the very first start, that of an empty generation."""
+    def known(self) -> Record:
+        """The record; at the very first start, that of an empty generation. Where that is a trial, another version has
+        kept its data elsewhere until now, and a migration step has to fetch it."""
         found = self.place.load()
         if found is None:
-            found = Record(current=self._described("g-1"))
+            first = Generation(name="g-1", format=UNKNOWN) if self._on_trial() else self._described("g-1")
+            found = Record(current=first)
             self.place.sweep(None)
             self.place.begin_first(found.current.name)
             self.place.store(found)
@@ -144,7 +146,7 @@ class Generations:
     def _mine(self, found: Record) -> Next | None:
         """The copy that the running version works on."""
         trial = found.next
-        if trial is None or (trial.slot, trial.version) != (self._slot, self._version):
+        if trial is None or (trial.slot, trial.version) != (self.slot, self.version):
             return None
         return trial if trial.generation.format == self._data.format else None
 
@@ -155,6 +157,26 @@ class Generations:
         """A generation as the running version has it."""
         data = self._data
         return Generation(name=name, format=data.format, ledger=data.ledger, counters=data.counters)
+
+    def note_backup(self, note: BackupNote) -> None:
+        """Durably; one of the same name gives way."""
+        found = self.record()
+        others = [one for one in found.backups if one.name != note.name]
+        self.place.store(dataclasses.replace(found, backups=(*others, note)))
+
+    def adopt(self, new: Generation, at: float) -> Record:
+        """A complete and durable generation that is current from now on; what was, is retired."""
+        found = self.record()
+        found = found if found.next is None else self._drop_next(found)
+        found = _followed(found, new, at)
+        self.place.store(found)
+        self._publish_current(found)
+        return found
+
+    def check_readable(self, found: Record) -> None:
+        """Raises PosagentError `data_newer`, `data_older` where the running version does not read the current data."""
+        if problem := self._format_problem(found):
+            raise self._wrong_format(problem, found)
 
     # publishing
 
@@ -193,9 +215,9 @@ class Generations:
         return new
 
     def _publish_current(self, found: Record) -> None:
-        if problem := self._format_problem(found):
+        if self._format_problem(found):
             self.place.withhold()
-            raise self._wrong_format(problem, found)
+        self.check_readable(found)
         self.place.publish(found.current)
 
     def _format_problem(self, found: Record) -> str:
@@ -213,7 +235,9 @@ class Generations:
     def _up_to_date(self, found: Record) -> Working[Next]:
         """The copy for the running version, complete and in the record."""
         trial = self._mine(found)
-        if trial is not None and trial.source == (yield from self._migration.digest(found.current)):
+        # what is kept elsewhere may have changed since the last start
+        seen = found.current.format != UNKNOWN or (trial and self.place.published() == trial.generation.name)
+        if trial and seen and trial.source == (yield from self._migration.digest(found.current)):
             return trial
         self.place.withhold()
         if found.current.format > self._data.format:
@@ -230,8 +254,8 @@ class Generations:
             raise
         trial = Next(
             generation=new,
-            slot=self._slot,
-            version=self._version,
+            slot=self.slot,
+            version=self.version,
             source=source,
             changed=found.current.format != new.format,
         )
@@ -246,8 +270,8 @@ class Generations:
         trial, current = found.next.generation, found.current
         try:
             reached = self.money.counters(self.place.inside(trial.name), trial.counters)
-        except (PosagentError, OSError):
-            return "data_unreadable"
+        except PosagentError as error:
+            return error.code
         self.money.raise_counters(self.place.inside(current.name), current.counters, reached)
         return ""
 
@@ -272,13 +296,14 @@ class Generations:
 
 def _switched(found: Record, trial: Next, committed_at: float) -> Record:
     latest = max((one for one in found.backups if one.version == trial.version), key=lambda one: one.at, default=None)
-    return Record(
-        current=trial.generation,
-        retired=(*found.retired, Retired(generation=found.current, at=committed_at)),
-        backups=tuple(
-            dataclasses.replace(one, committed_at=committed_at) if one is latest else one for one in found.backups
-        ),
-    )
+    backups = [dataclasses.replace(one, committed_at=committed_at) if one is latest else one for one in found.backups]
+    followed = _followed(found, trial.generation, committed_at)
+    return dataclasses.replace(followed, backups=tuple(backups))
+
+
+def _followed(found: Record, new: Generation, at: float) -> Record:
+    old = Retired(generation=found.current, at=at)
+    return dataclasses.replace(found, current=new, next=None, retired=(*found.retired, old))
 
 
 @contextmanager

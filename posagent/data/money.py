@@ -13,33 +13,40 @@ from typing import Any
 from posagent.core import ledger
 from posagent.core.durable import parent
 from posagent.core.errors import PosagentError
-from posagent.core.ledger import CounterSource, LedgerSource, Summary
+from posagent.core.ledger import CounterSource, LedgerSource, Payment, Summary
 from posagent.core.ports import Databases, Trees
 
 PIECE_BYTES = 1 << 16
 LINE_BYTES_MAX = 4096
 COUNTER_BYTES_MAX = 32
+TEMPORARY = "counter.new"
+"""Beside the data, not in it: what a power cut leaves there is nothing that the payment application meets."""
 
 
 class Money:
-    """Raises PosagentError `data_unreadable`, OSError."""
+    """Raises PosagentError `data_unreadable`; OSError where it writes."""
 
     def __init__(self, trees: Trees, databases: Databases) -> None:
         self._trees, self._databases = trees, databases
 
     def summary(self, directory: str, source: LedgerSource) -> Summary | None:
         """Of the payments in the directory; None where it is not declared how they are read."""
-        if source.kind == "none":
-            return None
-        path = f"{directory}/{source.path}"
+        return None if source.kind == "none" else ledger.summary(self.payments(directory, source))
+
+    def payments(self, directory: str, source: LedgerSource) -> Iterator[Payment]:
+        """Oldest first."""
         try:
-            return ledger.summary(ledger.payment(row) for row in self._rows(path, source))
-        except ValueError as error:
+            for row in self._rows(f"{directory}/{source.path}", source):
+                yield ledger.payment(row)
+        except (ValueError, OSError) as error:
             raise PosagentError("data_unreadable", f"{source.path}: {error}") from None
 
     def counters(self, directory: str, sources: Sequence[CounterSource]) -> dict[str, int]:
         """Those that are there."""
-        found = {source.name: self._counter(directory, source) for source in sources}
+        try:
+            found = {source.name: self._counter(directory, source) for source in sources}
+        except OSError as error:
+            raise PosagentError("data_unreadable", f"a counter: {error}") from None
         return {name: number for name, number in found.items() if number is not None}
 
     def raise_counters(self, directory: str, sources: Sequence[CounterSource], wanted: Mapping[str, int]) -> list[str]:
@@ -57,7 +64,7 @@ class Money:
         return raised
 
     def _rows(self, path: str, source: LedgerSource) -> Iterator[Sequence[Any]]:
-        if self._trees.size(path) is None:
+        if source.kind == "none" or self._trees.size(path) is None:
             return
         if source.kind == "sqlite":
             yield from self._databases.rows(path, source.query)
@@ -104,8 +111,7 @@ class Money:
         if source.read:
             self._databases.execute(path, source.write, number)
             return
-        # written outside of the data: what a power cut leaves there is nothing that the payment application meets
-        temporary = f"{parent(directory)}/counter.new"
+        temporary = f"{parent(directory)}/{TEMPORARY}"
         self._trees.unlink(temporary)
         self._trees.write(temporary, 0, f"{number}\n".encode())
         self._trees.like(path if self._trees.size(path) is not None else parent(path), temporary)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Databases, Publisher, Trees
 from posagent.data import copying, record
+from posagent.data.money import TEMPORARY
 from posagent.data.record import Generation, Record
 
 RECORD, SCRATCH, BACKUPS = "generations.json", "scratch", "backups"
@@ -81,11 +82,13 @@ class Place:
 
     def sweep(self, found: Record | None) -> list[str]:
         """Remove what the record does not name; what that was."""
-        kept = set(found.names) if found is not None else set()
+        kept = found.names if found is not None else []
         left = [name for name in self.generations() if name not in kept]
         left += [SCRATCH] if self.trees.entries(self.path(SCRATCH)) else []
         for name in left:
             self.trees.remove_tree(self.path(name))
+        for name in kept:
+            self.trees.unlink(f"{self.path(name)}/{TEMPORARY}")
         notes = {f"{one.name}{SUFFIX}" for one in found.backups} if found is not None else set()
         old = [name for name in self.trees.names(self.path(BACKUPS)) if name not in notes]
         for name in old:
@@ -102,7 +105,9 @@ class Place:
         return here.removesuffix("/data").rpartition("/")[2]
 
     def publish(self, generation: Generation) -> None:
-        """Nobody but root gets into any other."""
+        """Nobody but root gets into any other. Raises PosagentError `data_unreadable` where it is gone."""
+        if ("data", "dir") not in self.trees.entries(self.path(generation.name)):
+            raise PosagentError("data_unreadable", f"{self.inside(generation.name)} is gone")
         self.only_into(generation.name)
         if self._publisher.published() != self.inside(generation.name):
             self._publisher.publish(self.inside(generation.name))

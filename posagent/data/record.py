@@ -22,6 +22,8 @@ from posagent.core.ledger import CounterSource, LedgerSource
 from posagent.core.ports import Files
 
 FORM = 1
+UNKNOWN = 0
+"""The format of what is not posagent's yet: a payment application that keeps its data elsewhere."""
 BYTES_MAX = 1 << 20
 _GENERATION = re.compile(r"g-([1-9][0-9]{0,8})")
 T = TypeVar("T")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,16 @@ def test_nobody_gets_through_to_what_is_not_published(terminal: Terminal) -> Non
         "g-1": "0o700",
         "g-2": "0o711",
     }
+
+
+def test_a_generation_that_is_gone_is_not_taken_for_an_empty_one(terminal: Terminal) -> None:
+    shutil.rmtree(terminal.root / "g-1")
+    with pytest.raises(PosagentError, match="g-1/data is gone"):
+        terminal.boot("a", "1.0", 1)
+
+
+def test_a_terminal_that_kept_its_data_elsewhere_does_not_begin_with_empty_data(tmp_path: Path) -> None:
+    terminal = Terminal(base=tmp_path)
+    terminal.boot("b", "2.0", 2, trial=True)
+    with pytest.raises(PosagentError, match="no step leads from format 0 to 2"):
+        terminal.migrate()
