@@ -5,7 +5,7 @@ BIN := .venv/bin
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
          systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace \
          grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils \
-         rz:lrzsz picocom:picocom tmux:tmux
+         rz:lrzsz picocom:picocom tmux:tmux softhsm2-util:softhsm2
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 

@@ -62,6 +62,8 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
+    "sqlite3": {"platform.sqlite"},
+    "pkcs11": {"platform.pkcs11"},
     "serial": {"console.port", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},

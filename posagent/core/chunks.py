@@ -7,37 +7,35 @@ the resident: OpenSSL is large.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from posagent.core.seal import Seal
 
 TAG_BYTES = 16
 
 
-def split(data: bytes, size: int) -> Iterator[bytes]:
-    """Parts of `size` bytes; the last may be shorter."""
-    for at in range(0, len(data), size):
-        yield data[at : at + size]
+def split(data: bytes, size: int) -> Iterator[tuple[bytes, bool]]:
+    """Parts of `size` bytes, and whether it is the last, which may be shorter."""
+    for at in range(0, max(1, len(data)), size):
+        yield data[at : at + size], at + size >= len(data)
 
 
-def close(seal: Seal, parts: Iterable[bytes], head: bytes = b"") -> Iterator[bytes]:
-    """A chunk for each part; each comes when it is known whether it is the last one. The seal is for this text only."""
-    for place, part in _placed(parts):
-        yield seal.close(place, part, head)
+@dataclass(slots=True)
+class Stream:
+    """One way through one text. A seal closes one text only."""
 
+    seal: Seal
+    head: bytes = b""
+    number: int = 0
 
-def open_all(seal: Seal, chunks: Iterable[bytes], head: bytes = b"") -> Iterator[bytes]:
-    """The parts. Raises BundleError `payload_corrupt`, at the end for a text that is cut short: before it is through,
-    what came is authentic, but may not be all."""
-    for place, chunk in _placed(chunks):
-        yield seal.open(place, chunk, head)
+    def close(self, part: bytes, last: bool) -> bytes:
+        return self.seal.close(self._place(last), part, self.head)
 
+    def open(self, chunk: bytes, last: bool) -> bytes:
+        """Raises BundleError `payload_corrupt`. What opens is authentic; that it is all, only the last one says."""
+        return self.seal.open(self._place(last), chunk, self.head)
 
-def _placed(parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    number, held = 0, None
-    for part in parts:
-        if held is not None:
-            yield 2 * number, held
-            number += 1
-        held = part
-    yield 2 * number + 1, b"" if held is None else held
+    def _place(self, last: bool) -> int:
+        self.number += 1
+        return 2 * (self.number - 1) + last

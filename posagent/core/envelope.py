@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import zlib
 
-from posagent.core import chunks
+from posagent.core.chunks import TAG_BYTES, Stream, split
 from posagent.core.errors import PosagentError
 from posagent.core.seal import Seal, unwrapped
 
@@ -20,7 +20,7 @@ PURPOSE = b"posagent support bundle key"
 MAGIC = b"posagent-support-1"
 HEADER_BYTES_MAX = 512
 CHUNK_BYTES = 16 << 10
-SEALED_BYTES = CHUNK_BYTES + chunks.TAG_BYTES
+SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
 TEXT_BYTES_MAX = 16 << 20
 """More is not taken out of any bundle, however well it was compressed."""
 
@@ -32,8 +32,9 @@ def sealed(text: bytes, vendor_pem: bytes) -> bytes:
         group, wrapped = seal.wrapped(vendor_pem, PURPOSE)
     except ValueError as error:
         raise PosagentError("support_no_key", f"support.vendor_key_file: {error}") from None
-    parts = chunks.split(zlib.compress(text, 9), CHUNK_BYTES)
-    return b"%b %b %b\n" % (MAGIC, group.encode(), wrapped.encode()) + b"".join(chunks.close(seal, parts))
+    stream = Stream(seal)
+    parts = (stream.close(part, last) for part, last in split(zlib.compress(text, 9), CHUNK_BYTES))
+    return b"%b %b %b\n" % (MAGIC, group.encode(), wrapped.encode()) + b"".join(parts)
 
 
 def opened(file: bytes, vendor_pem: bytes) -> bytes:
@@ -48,8 +49,8 @@ def opened(file: bytes, vendor_pem: bytes) -> bytes:
     except ValueError:
         raise PosagentError("support_unreadable", "its header is damaged") from None
     try:
-        seal = unwrapped(wrapped, vendor_pem, PURPOSE)
-        data = b"".join(chunks.open_all(seal, chunks.split(body, SEALED_BYTES)))
+        stream = Stream(unwrapped(wrapped, vendor_pem, PURPOSE))
+        data = b"".join(stream.open(chunk, last) for chunk, last in split(body, SEALED_BYTES))
     except PosagentError as error:
         raise PosagentError("support_unreadable", error.detail) from None
     return _inflated(data)

@@ -63,7 +63,7 @@ class Trees(Files, Protocol):
         """Owner and mode of file or directory `target` become those of `source`; durable when `target` is synced."""
 
     def adopt(self, path: str) -> None:
-        """Give a new directory to the owner of the data."""
+        """Give a new directory or file to the owner of the data, and to nobody else."""
 
     def protect(self, path: str, *, passable: bool) -> None:
         """Let everybody pass through the directory to what is in it, or nobody; not durable."""
@@ -246,6 +246,9 @@ class Databases(Protocol):
 
     def canonical(self, path: str) -> tuple[int, str]:
         """Number of rows and a digest over what is in it, whatever the layout of the file."""
+
+    def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+        """Every row, with its table and the names of its columns."""
 
     def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
         """What a query answers; changes nothing."""

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posagent import config as configuration
 from posagent import worker
@@ -24,11 +24,15 @@ from posagent.platform.boot import boot_control, running_version
 from posagent.platform.host import LinuxClock
 from posagent.platform.sqlite import SqliteDatabases
 from posagent.platform.steps import LinuxSteps
-from posagent.platform.storage import lock
+from posagent.platform.storage import LinuxFiles, lock
 from posagent.platform.trees import LinkPublisher, LinuxTrees
+
+if TYPE_CHECKING:
+    from posagent.data.keys import KeyStore
 
 NAME = "posagent-data"
 LOCK = "lock"
+KEY, KEY_MODE = "key", 0o600
 WORD_LENGTH_MAX = 64
 
 
@@ -114,19 +118,37 @@ class DataWorker:
     @cached_property
     def _vault(self) -> Vault:
         from posagent.data.backup import Backups  # cryptography, which only backups need
-        from posagent.data.keys import key_store
 
         data, clock = self._data, LinuxClock()
         sealer = Backups(
             trees=self._trees,
             databases=self._databases,
-            keys=key_store(data, self._trees),
+            keys=self._keys,
             clock=clock,
             root_dir=data.root_dir,
             sources=data.sources,
             excluded=data.excluded,
         )
         return Vault(self._generations, sealer, clock, self._config.terminal.id)
+
+    @property
+    def _keys(self) -> KeyStore:
+        data, files = self._data, LinuxFiles(KEY_MODE)
+        if data.key == "file":
+            from posagent.data.keys import FileKeys
+
+            return FileKeys(files, f"{data.root_dir}/{KEY}")
+        try:
+            from posagent.platform.pkcs11 import Pkcs11Keys
+        except ImportError:
+            raise PosagentError("data_key", "python-pkcs11 is not installed in this image") from None
+        return Pkcs11Keys(
+            files,
+            module=data.pkcs11_module,
+            token=data.pkcs11_token,
+            label=data.pkcs11_key,
+            pin_file=data.pkcs11_pin_file,
+        )
 
     def _no_owner(self) -> PosagentError:
         return PosagentError("config_bad_value", f"data.owner: there is no user {self._data.owner!r}")

@@ -27,6 +27,7 @@ CELL_BYTES_MAX = 16 << 20
 _MODE_AT = 18
 _WAL_MODE = 2
 _SUM = 1 << 256
+_ERRNO = {sqlite3.SQLITE_BUSY: errno.EBUSY, sqlite3.SQLITE_FULL: errno.ENOSPC}
 _NEEDS_RECOVERY = frozenset({sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY})
 
 
@@ -120,8 +121,8 @@ class SqliteDatabases:
                     raise OSError(errno.EPERM, "the file was exchanged while it was opened", path)
                 yield database
         except sqlite3.Error as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-            raise OSError(errno.EBUSY if busy else errno.EIO, str(error), path) from None
+            code = _ERRNO.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, errno.EIO)
+            raise OSError(code, str(error), path) from None
 
 
 def _connected(path: str, mode: str) -> sqlite3.Connection:

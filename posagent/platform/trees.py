@@ -17,7 +17,7 @@ from pathlib import Path
 from posagent.core.durable import parent
 from posagent.platform.storage import DIR_MODE, LinuxFiles
 
-CLOSED, PASSABLE, OWNERS = 0o700, 0o711, 0o700
+CLOSED, PASSABLE, OWNERS, OWNERS_FILE = 0o700, 0o711, 0o700, 0o600
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -116,7 +116,8 @@ class LinuxTrees(LinuxFiles):
         with self._held(path) as held, _opened(held) as descriptor:
             if self._user is not None:
                 os.fchown(descriptor, self._user.pw_uid, self._user.pw_gid)
-            os.fchmod(descriptor, OWNERS)
+            is_dir = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            os.fchmod(descriptor, OWNERS if is_dir else OWNERS_FILE)
 
     def protect(self, path: str, *, passable: bool) -> None:
         with self._held(path) as held, _opened(held) as descriptor:

@@ -31,6 +31,9 @@ class NoDatabases:
     def canonical(self, path: str) -> tuple[int, str]:
         raise AssertionError("there is no database")
 
+    def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+        raise AssertionError("there is no database")
+
     def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
         raise AssertionError("there is no database")
 
