@@ -38,7 +38,7 @@ def measured(base: Path) -> dict[str, float]:
     idle = _peak_mib()
     began = time.monotonic()
     ends: dict[str, float] = {}
-    made = {}
+    made: dict[str, float] = {}
     for message in backups.make(str(shop.data), name="u-1", **ABOUT):
         made = message.get("result", made)
         ends[message["progress"]["phase"] if "progress" in message else "test"] = time.monotonic() - began

@@ -229,7 +229,12 @@ E, T, Z = b'{"path":"x","kind":"file"}', b'{"bytes":0,"sha256":"","rows":0}', b'
     ],
 )
 def test_even_what_is_authentic_has_to_make_sense(shop: Shop, frames: list[tuple[bytes, bytes]]) -> None:
-    written(shop, lambda writer: [writer.frame(letter, data) for letter, data in frames] and None)
+
+    def all_of_them(writer: Writer) -> None:
+        for letter, data in frames:
+            writer.frame(letter, data)
+
+    written(shop, all_of_them)
     refused(shop, shop.file().read_bytes())
     assert not (shop.root / "x").exists()
 
