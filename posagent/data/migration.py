@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from posagent.core.errors import PosagentError
-from posagent.core.ledger import compare, compare_counters
+from posagent.core.ledger import Summary, compare, compare_counters
 from posagent.core.ports import Message, Steps
 from posagent.data import copying
 from posagent.data.money import Money
@@ -71,17 +71,27 @@ class Migration:
             raise PosagentError("data_step_failed", f"no step leads from format {format_from} to {format_to}")
 
     def _compare(self, current: Generation, new: Generation) -> None:
-        """Raises PosagentError `data_money_differs` where the copy has not the same money."""
-        money, old, inside = self._money, self._place.inside(current.name), self._place.inside(new.name)
-        found = compare(money.summary(old, current.ledger), money.summary(inside, new.ledger))
-        before, after = money.counters(old, current.counters), money.counters(inside, new.counters)
-        found += compare_counters(current.counters, before, after)
+        """Raises PosagentError `data_money_differs` where the copy has not the same money, `data_step_failed` where it
+        cannot be read any more."""
+        summary, numbers = self._read(current)
+        try:
+            summary_after, numbers_after = self._read(new)
+        except PosagentError as error:
+            if current.format == new.format:
+                raise
+            raise PosagentError("data_step_failed", f"what the steps made cannot be read: {error.detail}") from None
+        found = compare(summary, summary_after) + compare_counters(current.counters, numbers, numbers_after)
         if found:
             first = found[0]
             detail = f"{first.measure}: {first.after}, before {first.before}" + ", and more" * (len(found) > 1)
             shown = [dataclasses.asdict(one) for one in found[:DIFFERENCES_MAX]]
             facts = {"measure": first.measure, "measured": first.after, "limit": first.before, "differences": shown}
             raise PosagentError("data_money_differs", detail, **facts)
+
+    def _read(self, one: Generation) -> tuple[Summary | None, dict[str, int]]:
+        """Money and counters, by the generation's own declaration."""
+        inside = self._place.inside(one.name)
+        return self._money.summary(inside, one.ledger), self._money.counters(inside, one.counters)
 
 
 def progress(phase: str, path: str) -> Message:

@@ -19,6 +19,7 @@ from posagent.core.ports import Databases, Trees
 PIECE_BYTES = 1 << 16
 LINE_BYTES_MAX = 4096
 COUNTER_BYTES_MAX = 32
+PAYMENTS_MAX = 100_000
 TEMPORARY = "counter.new"
 """Beside the data, not in it: what a power cut leaves there is nothing that the payment application meets."""
 
@@ -36,7 +37,9 @@ class Money:
     def payments(self, directory: str, source: LedgerSource) -> Iterator[Payment]:
         """Oldest first."""
         try:
-            for row in self._rows(f"{directory}/{source.path}", source):
+            for number, row in enumerate(self._rows(f"{directory}/{source.path}", source), 1):
+                if number > PAYMENTS_MAX:
+                    raise ValueError(f"more than {PAYMENTS_MAX} payments: the ledger is what is not settled yet")
                 yield ledger.payment(row)
         except (ValueError, OSError) as error:
             raise PosagentError("data_unreadable", f"{source.path}: {error}") from None
@@ -114,7 +117,10 @@ class Money:
         temporary = f"{parent(directory)}/{TEMPORARY}"
         self._trees.unlink(temporary)
         self._trees.write(temporary, 0, f"{number}\n".encode())
-        self._trees.like(path if self._trees.size(path) is not None else parent(path), temporary)
+        if self._trees.size(path) is None:
+            self._trees.adopt(temporary)
+        else:
+            self._trees.like(path, temporary)
         self._trees.sync(temporary)
         self._trees.rename(temporary, path)
         self._trees.sync_dir(parent(path))

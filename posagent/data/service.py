@@ -60,8 +60,8 @@ class DataWorker:
         return self._alone(lambda: self._generations.switch(at))
 
     def _tidy(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{now}`, seconds since 1970."""
-        now = _seconds(args, "now")
+        """`{now?}`, seconds since 1970; by the terminal's clock where it is not said."""
+        now = _seconds(args, "now") if "now" in args else LinuxClock().wall()
         return self._alone(lambda: self._generations.tidy(now))
 
     def _backup(self, args: Mapping[str, Any]) -> Iterator[Message]:

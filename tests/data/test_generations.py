@@ -253,3 +253,20 @@ def test_a_terminal_that_kept_its_data_elsewhere_does_not_begin_with_empty_data(
     terminal.boot("b", "2.0", 2, trial=True)
     with pytest.raises(PosagentError, match="no step leads from format 0 to 2"):
         terminal.migrate()
+
+
+def test_counters_of_a_trial_go_on_in_the_next_trial_of_another_version(terminal: Terminal) -> None:
+    terminal.boot("b", "2.0", 2, trial=True)
+    terminal.migrate()
+    (terminal.link / "counters/stan").write_text("17")
+    terminal.boot("b", "2.1", 2, trial=True)
+    terminal.migrate()
+    assert terminal.stan == 17 and terminal.amounts == [1000, 250]
+
+
+def test_nothing_of_an_attempt_that_was_cut_short_gets_into_the_next_copy(terminal: Terminal) -> None:
+    (terminal.root / "g-2/data").mkdir(parents=True)
+    (terminal.root / "g-2/data/half").touch()
+    terminal.boot("b", "2.0", 2, trial=True)
+    terminal.migrate()
+    assert terminal.link.resolve() == terminal.root / "g-2/data" and not (terminal.link / "half").exists()

@@ -32,6 +32,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/data.md").read_text(encoding
 STEP = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
 DECLARED = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[0]
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+UNITS = Path(__file__).parent.parent.parent / "systemd"
 OWNER = "nobody" if os.geteuid() == 0 and sys.executable != PYTHON else ""
 
 CONFIG = """\
@@ -82,7 +83,8 @@ class Terminal:
         path.chmod(0o755)
 
     def boot(self, slot: str, version: str, data_format: int, *, trial: bool = False) -> dict[str, Any]:
-        declared = DECLARED if data_format == 2 else f"[data]\nformat = {data_format}\n{OLD}"
+        old = f'[data]\nformat = {data_format}\nsources = ["ledger.db", "counters"]\n{OLD}'
+        declared = DECLARED if data_format == 2 else old
         declared = re.sub(r'owner = ".*"\n', "", declared)
         places = PLACES.format(base=self.base) + f'owner = "{OWNER}"\n'
         text = CONFIG.format(base=self.base) + declared.replace("[data]\n", f"[data]\n{places}", 1)
@@ -96,11 +98,11 @@ class Terminal:
         self.link.unlink(missing_ok=True)
         return self.do("select")
 
-    def verb(self, name: str, **args: Any) -> Iterator[dict[str, Any]]:
-        return DataWorker(configuration.load(str(self.config_file))).verbs[name](args)
+    def verb(self, verb: str, /, **args: Any) -> Iterator[dict[str, Any]]:
+        return DataWorker(configuration.load(str(self.config_file))).verbs[verb](args)
 
-    def do(self, name: str, **args: Any) -> dict[str, Any]:
-        return result_of(self.verb(name, **args))
+    def do(self, verb: str, /, **args: Any) -> dict[str, Any]:
+        return result_of(self.verb(verb, **args))
 
     def open_shop(self, payments: int) -> None:
         """The old application on its first day."""
@@ -151,7 +153,8 @@ def test_the_example_of_the_page_brings_the_data_to_the_new_format(terminal: Ter
     assert terminal.amounts() == SOLD and not (terminal.link / "counters/stan").exists()
     inside = terminal.link.resolve()
     assert {path.stat().st_uid for path in (inside, inside / "ledger.db")} == {65534 if OWNER else os.getuid()}
-    assert terminal.do("verify")["current"]["counters"] == {"stan": 7}
+    with closing(sqlite3.connect(inside / "ledger.db")) as db:
+        assert db.execute("SELECT value FROM counters").fetchall() == [(7,)]
 
 
 def test_a_counter_in_a_database_is_raised_in_a_file_after_a_rollback(terminal: Terminal) -> None:
@@ -189,6 +192,27 @@ def test_a_terminal_that_kept_its_data_elsewhere_hands_it_over_in_a_step(short_p
     assert terminal.boot("b", "2.0", 1) == {"published": terminal.link.resolve().parent.name, "problem": ""}
 
 
+def test_a_backup_is_made_looked_at_and_taken_back(terminal: Terminal) -> None:
+    made = terminal.do("backup", update_id="u1", version="2.0")
+    assert (made["name"], made["rows"]) == ("u1", 7) and (terminal.base / "lib/data/key").stat().st_mode & 0o077 == 0
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE payments SET reversal = NULL WHERE stan = 3")
+        db.commit()
+    found = terminal.do("restore", name="u1")
+    assert found["dry_run"] and found["lost"] == [{"measure": "number of sale 978", "before": 7, "after": 6}]
+    with pytest.raises(PosagentError, match="data_restore_loses"):
+        terminal.do("restore", name="u1", dry_run=False)
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE payments SET reversal = 3 WHERE stan = 3")
+        db.commit()
+    assert terminal.do("restore", name="u1", dry_run=False)["generation"] == "g-2"
+    assert terminal.amounts() == SOLD
+    told = terminal.do("verify")
+    assert (told["current"]["name"], told["problems"], told["backups"][0]["problem"]) == ("g-2", [], "")
+    inside = terminal.link.resolve()
+    assert {path.stat().st_uid for path in (inside, inside / "ledger.db")} == {65534 if OWNER else os.getuid()}
+
+
 def test_payments_in_a_write_ahead_log_are_copied(terminal: Terminal) -> None:
     """The application was switched off: the last payments are not in the database's file."""
     path = terminal.link.resolve() / "ledger.db"
@@ -209,7 +233,7 @@ def test_payments_in_a_write_ahead_log_are_copied(terminal: Terminal) -> None:
     ("script", "code"),
     [
         ("rm ledger.db", "data_money_differs"),
-        ("echo wiped > ledger.db", "data_unreadable"),
+        ("echo wiped > ledger.db", "data_step_failed"),
         ("echo 3 > counters/stan", "data_money_differs"),
         ("exit 2", "data_step_failed"),
         ("sleep 600", "data_step_failed"),
@@ -305,6 +329,41 @@ def test_it_answers_the_agent_over_its_socket(terminal: Terminal) -> None:
             worker.wait()
     assert {message["progress"]["phase"] for message in messages[:-1]} >= {"copy", "step", "compare", "sync"}
     assert messages[-1]["result"]["generation"] == "g-2"
+
+
+@pytest.mark.skipif(not OWNER, reason="gives up capabilities of root's, and runs steps as another user")
+def test_what_the_units_leave_of_roots_power_is_enough(terminal: Terminal) -> None:
+    program = "from posagent.data.service import *; import sys; c = configuration.load(sys.argv[2])\n"
+    verb = "result_of(DataWorker(c).verbs[sys.argv[1]]({'committed_at': 1, 'update_id': 'u1', 'version': '2.0'}))"
+
+    def do(unit: str, name: str) -> None:
+        (line,) = re.findall(r"^CapabilityBoundingSet=(.*)$", (UNITS / unit).read_text(), re.MULTILINE)
+        kept = ",".join(f"+{one.removeprefix('CAP_').lower()}" for one in line.split())
+        power = ["setpriv", f"--bounding-set=-all,{kept}", "--no-new-privs"]
+        done = subprocess.run(
+            [*power, sys.executable, "-c", program + verb, name, str(terminal.config_file)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    do("posagent-data.service", "backup")
+    terminal.boot("b", "2.0", 2, trial=True)
+    do("posagent-data.service", "migrate")
+    with closing(sqlite3.connect(terminal.link.resolve() / "ledger.db")) as db:
+        db.execute("UPDATE counters SET value = 12")
+        db.commit()
+    terminal.boot("a", "1.0", 1)
+    (terminal.link / "counters/stan").write_text("7\n")
+    do("posagent-data-select.service", "select")
+    assert (terminal.link / "counters/stan").read_text() == "12\n"
+    assert (terminal.link / "counters/stan").stat().st_uid == 65534
+    terminal.boot("b", "2.0", 2, trial=True)
+    do("posagent-data.service", "migrate")
+    (terminal.base / "installer/trial-b").unlink()
+    do("posagent-data.service", "switch")
+    assert terminal.amounts() == SOLD
 
 
 def test_selecting_at_the_start_says_what_is_wrong(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:

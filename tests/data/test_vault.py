@@ -2,64 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from posagent.core.errors import PosagentError
-from posagent.core.ports import Message
+from posagent.data.backup import Backups
 from posagent.data.generations import result_of
+from posagent.data.keys import FileKeys
 from posagent.data.vault import Vault
 from posagent.platform.host import LinuxClock
-from tests.data.terminal import PlainSteps, Terminal, renamed
-
-
-@dataclass
-class PlainSealer:
-    """posagent.data.vault.Sealer without a key: what is in the record matters here, not what is in the file."""
-
-    directory: Path
-
-    def make(
-        self, data_dir: str, *, name: str, update_id: str, slot: str, version: str, terminal: str
-    ) -> Iterator[Message]:
-        self.directory.mkdir(exist_ok=True)
-        yield {"progress": {"phase": "seal", "done": 0, "total": 1}}
-        with tarfile.open(self._path(name), "w") as file:
-            file.add(data_dir, ".")
-        content = self._path(name).read_bytes()
-        yield {"result": {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}}
-
-    def restore(self, name: str, target_dir: str) -> Iterator[Message]:
-        with tarfile.open(fileobj=io.BytesIO(self._whole(name))) as file:
-            file.extractall(target_dir, filter="data")
-        yield {"result": {}}
-
-    def verify(self, name: str) -> Iterator[Message]:
-        self._whole(name)
-        yield {"result": {}}
-
-    def _path(self, name: str) -> Path:
-        return self.directory / f"{name}.backup"
-
-    def _whole(self, name: str) -> bytes:
-        content = self._path(name).read_bytes()
-        if len(content) % 512:
-            raise PosagentError("data_backup_corrupt", name)
-        return content
+from posagent.platform.storage import LinuxFiles
+from posagent.platform.trees import LinuxTrees
+from tests.data.terminal import NoDatabases, PlainSteps, Terminal, renamed
 
 
 class Shop(Terminal):
     """A terminal with a vault."""
 
     def vault(self) -> Vault:
-        return Vault(self.generations, PlainSealer(self.root / "backups"), LinuxClock(), "pos-1")
+        backups = Backups(
+            trees=LinuxTrees(str(self.root)),
+            databases=NoDatabases(),
+            keys=FileKeys(LinuxFiles(0o600), str(self.root / "key")),
+            clock=LinuxClock(),
+            root_dir=str(self.root),
+            sources=["ledger.jsonl", "payments.jsonl", "counters", "parameters"],
+            excluded=[],
+        )
+        return Vault(self.generations, backups, LinuxClock(), "pos-1")
 
     def backup(self, update_id: str, version: str = "2.0") -> dict[str, Any]:
         return result_of(self.vault().backup(update_id, version))
@@ -110,12 +82,11 @@ def test_the_backup_of_an_update_that_is_tried_again_takes_the_place_of_its_firs
     assert shop.restore("u1", dry_run=True)["lost"] == []
 
 
-def test_a_backup_that_was_cut_short_is_a_leftover(shop: Shop) -> None:
-    work = shop.vault().backup("u1", "2.0")
-    next(work)
-    (shop.root / "backups/u1.backup").write_bytes(b"half")
-    work.close()  # type: ignore[attr-defined]
-    assert shop.tidy()["removed"] == ["backups/u1.backup"]
+def test_a_backup_that_never_got_into_the_record_is_a_leftover(shop: Shop) -> None:
+    shop.backup("u1")
+    (shop.root / "backups/u2.backup").write_bytes(b"whole")
+    (shop.root / "backups/u3.backup.part").write_bytes(b"half")
+    assert shop.tidy()["removed"] == ["backups/u2.backup", "backups/u3.backup.part"]
 
 
 def test_where_a_copy_has_no_room_the_update_does_not_begin(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
