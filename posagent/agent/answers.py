@@ -91,6 +91,11 @@ def probed(message: Message) -> Message:
     return _passed_on("probe", message, _network_step, _network)
 
 
+def data_seen(message: Message) -> Message:
+    """What the data worker found, for people. Raises PosagentError as `read`."""
+    return _passed_on("data", message, _data_step, _data_found)
+
+
 def _passed_on(
     verb: str,
     message: Message,
@@ -150,6 +155,18 @@ def _network(data: Mapping[str, Any]) -> dict[str, Any]:
     rate = data["bytes_per_s"]
     steps = [_network_step(one) for one in list(data["steps"])]
     return {"ok": _flag(data, "ok"), "steps": steps, "bytes_per_s": None if rate is None else _number(rate)}
+
+
+def _data_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"step": _text(data, "phase")}
+
+
+def _data_found(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `verify` or `restore`: numbers, sums and codes; nothing of a card is in it, which is made sure of."""
+    found: dict[str, Any] = redact.clean({str(name): value for name, value in data.items()})
+    if not {*found.get("problems", ())} <= CATALOGUE.keys():
+        raise ValueError("problems")
+    return found
 
 
 def _observation(data: Mapping[str, Any]) -> Observation:

@@ -80,6 +80,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
     ("rollback_no_version", _R, _N, "The other slot holds no version that was ever confirmed here.", "Install the wanted version as an update.", "请以升级方式安装所需版本。"),
     ("rollback_floor", _R, _N, "The version in the other slot is below this terminal's rollback floor: it has holes that a newer one closed.", "Install a newer release as an update.", "请以升级方式安装更新的版本。"),
+    ("data_none", _R, _N, "This terminal has no data of the merchant's to keep: `data.format` is not configured.", "Nothing is to be done; docs/data.md says what a payment application has to declare.", "无需操作；支付应用的声明方法见 docs/data.md。"),
     ("rollback_data", _R, _N, "The merchant's data was migrated since the version in the other slot ran: that version cannot read it.", "Install a newer release as an update; the data stays as it is.", "请以升级方式安装更新的版本；数据保持不变。"),
     ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
     ("bad_request", _U, _N, "The command or its words are not understood.", "Type `help` for how to write it.", "请输入 help 查看命令格式。"),

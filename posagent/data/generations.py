@@ -9,6 +9,8 @@ matter:
 * counters of a generation that is left are raised durably before the one that is gone on with is published;
 * the record names another generation as current before the old one is removed;
 * what the record does not name is removed first, so that interrupted attempts take no room.
+The switch is durable before the update's end is. Where the version before runs after all, it goes on with the
+generation before, if no payment was taken in between: the money in both says so.
 Payments taken on the old generation after the copy was made show in its digest: then the copy is made anew.
 """
 
@@ -22,6 +24,7 @@ from typing import Any
 
 from posagent.config_data import DataConfig
 from posagent.core.errors import PosagentError
+from posagent.core.ledger import compare
 from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Trees
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
@@ -60,11 +63,16 @@ class Generations:
 
     def select(self) -> Iterator[Message]:
         """At the start of the system, before the payment application: result `{published, problem}`. What is on trial
-        gets nothing before `migrate`."""
+        gets nothing before `migrate`. A confirmed version that finds older data (it was left by the bootloader, and has
+        come back) takes it over at once."""
         with trouble():
             found = self.known()
             if self._trying(found):
                 self.place.withhold()
+            elif found.current.format < self._data.format:
+                trial = yield from self._up_to_date(found)
+                found = _switched(self.record(), trial, self._clock.wall())
+                self.place.store(found)
             yield {"result": self._selected(found)}
 
     def migrate(self) -> Iterator[Message]:
@@ -95,7 +103,7 @@ class Generations:
         """The version on trial is confirmed: its copy is the data from now on. Result `{published, retired}`."""
         with trouble():
             found, retired = self.record(), ""
-            if self._mine(found) is not None:
+            if self._mine(found) is not None or found.current.format < self._data.format:
                 trial = yield from self._up_to_date(found)
                 found = self.record()
                 retired = found.current.name
@@ -176,6 +184,7 @@ class Generations:
         """What is published now, and why it is not what it should be."""
         problem = ""
         if not self._trying(found):
+            found = self._returned(found)
             problem = self._format_problem(found)
             if problem:
                 self.place.withhold()
@@ -183,6 +192,27 @@ class Generations:
                 problem = self._raise_counters(found)
                 self.place.publish(found.current)
         return {"published": self.place.published(), "problem": problem}
+
+    def _returned(self, found: Record) -> Record:
+        """For a version that does not read the current generation: the one before is current again where the money in
+        both is the same."""
+        older = [one.generation for one in found.retired if one.generation.format == self._data.format]
+        if found.current.format <= self._data.format or not older or found.next is not None:
+            return found
+        back = older[-1]
+        try:
+            before = self.money.summary(self.place.inside(back.name), back.ledger)
+            after = self.money.summary(self.place.inside(found.current.name), found.current.ledger)
+            reached = self.money.counters(self.place.inside(found.current.name), found.current.counters)
+        except PosagentError:
+            return found
+        if before is None or after is None or compare(before, after):
+            return found
+        self.money.raise_counters(self.place.inside(back.name), back.counters, reached)
+        kept = tuple(one for one in found.retired if one.generation != back)
+        new = dataclasses.replace(found, current=back, retired=kept)
+        self.place.store(new)
+        return new
 
     def _publish_current(self, found: Record) -> None:
         if self._format_problem(found):
@@ -272,7 +302,7 @@ def _switched(found: Record, trial: Next, committed_at: float) -> Record:
 
 
 def _followed(found: Record, new: Generation, at: float) -> Record:
-    old = Retired(name=found.current.name, at=at)
+    old = Retired(generation=found.current, at=at)
     return dataclasses.replace(found, current=new, next=None, retired=(*found.retired, old))
 
 

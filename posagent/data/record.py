@@ -55,8 +55,12 @@ class Next:
 class Retired:
     """What was current until `at`, seconds since 1970."""
 
-    name: str
+    generation: Generation
     at: float
+
+    @property
+    def name(self) -> str:
+        return self.generation.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +135,9 @@ def _record(value: Mapping[str, Any]) -> Record:
     return Record(
         current=_generation(value["current"]),
         next=None if trial is None else _known(Next, {**trial, "generation": _generation(trial)}),
-        retired=tuple(_known(Retired, one) for one in value["retired"]),
+        retired=tuple(
+            _known(Retired, {**one, "generation": _generation(one["generation"])}) for one in value["retired"]
+        ),
         backups=tuple(
             _known(BackupNote, {**one, "generation": _generation(one["generation"])}) for one in value["backups"]
         ),

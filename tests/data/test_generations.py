@@ -60,10 +60,25 @@ def test_after_the_commit_the_old_version_is_told_that_the_data_is_newer(termina
     terminal.boot("b", "2.0", 2, trial=True)
     terminal.migrate()
     terminal.commit()
+    terminal.take(5)
     assert terminal.boot("a", "1.0", 1) == {"published": "", "problem": "data_newer"}
     terminal.boot("a", "1.0", 1, trial=True)
     with pytest.raises(PosagentError, match="data_newer"):
         terminal.migrate()
+
+
+def test_as_long_as_nothing_was_paid_the_old_version_goes_on_with_its_own_data_and_the_new_takes_over_again(
+    terminal: Terminal,
+) -> None:
+    terminal.boot("b", "2.0", 2, trial=True)
+    terminal.migrate()
+    (terminal.link / "counters/stan").write_text("17")
+    terminal.commit()
+    assert terminal.boot("a", "1.0", 1) == {"published": "g-1", "problem": ""}
+    assert (terminal.amounts, terminal.stan) == ([1000, 250], 17)
+    terminal.take(5)
+    assert terminal.boot("b", "2.0", 2)["problem"] == ""
+    assert terminal.amounts == [1000, 250, 5]
 
 
 def test_counters_that_the_trial_used_are_not_used_again_after_a_rollback(terminal: Terminal) -> None:
