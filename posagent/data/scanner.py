@@ -19,6 +19,14 @@ from posagent.core.errors import PosagentError
 OVERLAP = 512
 """Of a block is looked at again with the next one: a finding may begin in one and end in the other."""
 
+_LEAST = len("pin=1234")
+"""What is shorter has nothing in it."""
+_CARD_DIGITS = range(13, 20)
+_CARD_MIN = 10 ** (_CARD_DIGITS.start - 1)
+_RUN = b"0" * 12
+"""What no card number and no track is without, when every digit is made a 0: found far faster than digits are."""
+_ZEROS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+
 _KEY, _TRACK, _CVV, _PIN, _BLOCK = (
     "a private or secret key",
     "track data",
@@ -33,9 +41,13 @@ _DER = re.compile(  # PKCS #8: version, then the algorithm RSA, EC or one of RFC
     re.DOTALL,
 )
 _AFTER = r"\d\d(?:0[1-9]|1[0-2])[125679][024][0-7]"  # YYMM and the service code
-_TRACK_1 = re.compile(r"B(\d{12,19})\^[^\^\n]{2,26}\^" + _AFTER)
-_TRACK_2 = re.compile(r"(?<![0-9A-Za-z])([1-9]\d{11,18})[=Dd]" + _AFTER)
-_TAG_57 = re.compile(r"57(?:0[A-Fa-f]|1[0-3])([1-9]\d{11,18})[Dd]" + _AFTER)
+_TRACKS = {
+    "^": (re.compile(r"B(\d{12,19})\^[^\^\n]{2,26}\^" + _AFTER, re.ASCII),),
+    "=": (_TRACK_2 := re.compile(r"(?<![0-9A-Za-z])([1-9]\d{11,18})[=Dd]" + _AFTER, re.ASCII),),
+    "D": (_TRACK_2, _TAG_57 := re.compile(r"57(?:0[A-Fa-f]|1[0-3])([1-9]\d{11,18})[Dd]" + _AFTER, re.ASCII)),
+    "d": (_TRACK_2, _TAG_57),
+}
+"""By what follows the number."""
 _TAG_57_BINARY = re.compile(r"\x57([\x0a-\x13])")
 _TRACK_2_BINARY = re.compile(r"([1-9]\d{11,18})d" + _AFTER + r"\d*f?")
 
@@ -44,6 +56,10 @@ _FIELD = re.compile(
     r"(?:\"([^\"\\\n]{0,256})|'([^'\\\n]{0,256})|([^\s\"',;&}\]\\]{1,256}))",
     re.ASCII,
 )
+_NAME_CHARACTERS = 41
+_WORD = re.compile(r"[\w.-]+\Z", re.ASCII)
+_TRACK_CHARACTERS = 40
+"""Behind the number, as many as are needed to know a track."""
 _MASKED = re.compile(r"[xX*#.\-_ 0]*")
 _SOMETHING = re.compile(r"(?!(?:true|false|null|none|nil|absent|present|unknown)\Z)(?s:.{3,})", re.IGNORECASE)
 _DIGITS = re.compile(r"\d{3,4}")
@@ -97,20 +113,28 @@ class Scanner:
         for what, place in _found(text):
             number = line + block.count(b"\n", 0, max(0, place - len(before)))
             raise _trouble(path, f"line {number}, byte {at - len(before) + place}", what)
-        self.cards += redact.count(text) - (redact.count(text[: len(before)]) if before else 0)
+        self.cards += _cards(text) - _cards(text[: len(before)])
 
-    def row(self, path: str, table: str, number: int, columns: Sequence[str], row: Sequence[Any]) -> None:
+    def rows(self, path: str, table: str, first: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Some rows of a table, from that number on. They are looked at together: what is found is looked for again."""
+        named = [(at, column) for at, column in enumerate(columns) if _known(column) is not None]
+        texts = [
+            _text_of(cell) for row in rows for cell in row if isinstance(cell, str | bytes) and len(cell) >= _LEAST
+        ]
+        if named or any(_found("\n".join(texts))):
+            for number, row in enumerate(rows, start=first):
+                self._row(f"table {table}, column {{}}, row {number}", path, columns, row)
+        for row in rows:  # in a file's bytes nobody sees that a whole number is one
+            self.cards += sum(isinstance(cell, int) and cell >= _CARD_MIN and _cards(str(cell)) for cell in row)
+
+    def _row(self, place: str, path: str, columns: Sequence[str], row: Sequence[Any]) -> None:
         for column, cell in zip(columns, row, strict=True):
-            if cell is None:
-                continue
-            text = _text_of(cell)
+            text = "" if cell is None else _text_of(cell)
             what = _named(column, text)
             if what is None and isinstance(cell, str | bytes):
                 what = next((one for one, _ in _found(text)), None)
-            elif isinstance(cell, int):  # in a file's bytes nobody sees that it is one
-                self.cards += redact.count(text)
             if what is not None:
-                raise _trouble(path, f"table {table}, column {column}, row {number}", what)
+                raise _trouble(path, place.format(column), what)
 
 
 def _trouble(path: str, place: str, what: str) -> PosagentError:
@@ -129,26 +153,60 @@ def _found(text: str) -> Iterator[tuple[str, int]]:
     for pattern in (_PEM, _DER):
         for one in pattern.finditer(text):
             yield _KEY, one.start()
-    for pattern in (_TRACK_1, _TRACK_2, _TAG_57):
-        for one in pattern.finditer(text):
-            if redact.luhn(one[1]):
-                yield _TRACK, one.start()
+    for begin, end in _runs(text):
+        for pattern in _TRACKS.get(text[end : end + 1], ()):
+            track = pattern.search(text, max(0, begin - 4), end + _TRACK_CHARACTERS)
+            if track is not None and redact.luhn(track[1]):
+                yield _TRACK, track.start()
     for one in _TAG_57_BINARY.finditer(text):
         packed = text[one.end() : one.end() + ord(one[1])].encode("latin-1", "replace").hex()
         track = _TRACK_2_BINARY.fullmatch(packed)
         if track is not None and redact.luhn(track[1]):
             yield _TRACK, one.start()
-    small = text.lower()
-    if any(needle in small for needle in _NEEDLES):
-        for one in _FIELD.finditer(text):
-            what = _named(one[1], next(value for value in one.groups()[1:] if value is not None))
-            if what is not None:
-                yield what, one.start()
+    for field in _fields(text):
+        what = _named(field[1], next(value for value in field.groups()[1:] if value is not None))
+        if what is not None:
+            yield what, field.start()
+
+
+def _runs(text: str) -> Iterator[tuple[int, int]]:
+    """Where there are 12 digits or more."""
+    zeros = text.encode("latin-1", "replace").translate(_ZEROS) + b" "
+    begin = zeros.find(_RUN)
+    while begin >= 0:
+        end = zeros.index(b" ", begin)
+        yield begin, end
+        begin = zeros.find(_RUN, end)
+
+
+def _fields(text: str) -> Iterator[re.Match[str]]:
+    """Fields that may have one of the names."""
+    small = text.lower() if text.isascii() else text.encode("latin-1", "replace").lower().decode("latin-1")
+    seen = set[int]()
+    for needle in _NEEDLES:
+        at = small.find(needle)
+        while at >= 0:
+            before = _WORD.search(text, max(0, at - _NAME_CHARACTERS), at)
+            begin = at if before is None else before.start()
+            field = None if begin in seen else _FIELD.match(text, begin)
+            if field is not None:
+                yield field
+            seen.add(begin)
+            at = small.find(needle, at + 1)
+
+
+def _cards(text: str) -> int:
+    runs = (text[begin:end] for begin, end in _runs(text) if end - begin in _CARD_DIGITS)
+    return sum(number[0] != "0" and redact.luhn(number) for number in runs)
+
+
+def _known(name: str) -> tuple[str, re.Pattern[str]] | None:
+    return _NAMES.get("".join(filter(str.isalnum, name)).lower())
 
 
 def _named(name: str, value: str) -> str | None:
     """What a field is by its name, if it can have such a value."""
-    found = _NAMES.get("".join(filter(str.isalnum, name)).lower())
+    found = _known(name)
     if found is None or _MASKED.fullmatch(value):
         return None
     what, shape = found

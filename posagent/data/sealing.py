@@ -16,10 +16,10 @@ import dataclasses
 import errno
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 from posagent.core.durable import parent
@@ -30,7 +30,7 @@ from posagent.data.scanner import OVERLAP, Scanner
 
 PIECE_BYTES = FRAME_BYTES_MAX
 PIECES_A_STEP = 4
-ROWS_A_STEP = 2000
+ROWS_A_STEP = 500
 WRITTEN = ("-wal", "-journal")
 """What of a database is in none of its pages yet."""
 
@@ -141,11 +141,11 @@ class Sealing:
         return size, digest.hexdigest()
 
     def _scan_rows(self, path: str) -> Iterator[Message]:
-        rows = Counter[str]()
-        for table, columns, row in self._databases.contents(self._copy):
-            rows[table] += 1
-            self._scanner.row(path, table, rows[table], columns, row)
-            if rows[table] % ROWS_A_STEP == 0:
+        for (table, columns), found in groupby(self._databases.contents(self._copy), key=lambda one: one[:2]):
+            first = 1
+            while some := [row for _, _, row in islice(found, ROWS_A_STEP)]:
+                self._scanner.rows(path, table, first, columns, some)
+                first += len(some)
                 yield self._progress()
 
     def _progress(self) -> Message:

@@ -39,7 +39,7 @@ def found(text: str | bytes) -> str:
 
 def in_cell(column: str, cell: Any) -> str:
     try:
-        Scanner().row("ledger.db", "payments", 3, ["id", column], [1, cell])
+        Scanner().rows("ledger.db", "payments", 3, ["id", column], [[1, cell]])
     except PosagentError as error:
         return str(error.facts["what"])
     return ""
@@ -168,5 +168,5 @@ def test_card_numbers_are_counted_once_wherever_pieces_end() -> None:
             scanner.text("x", whole[max(0, begin - OVERLAP) : begin], whole[begin : begin + size], begin, 1)
         assert 100 <= scanner.cards <= 100 + len(whole) // size
     scanner = Scanner()
-    scanner.row("x", "t", 1, ["card"], [int(CARD)])
+    scanner.rows("x", "t", 1, ["card"], [[int(CARD)], [None], [10**30]])
     assert scanner.cards == 1
