@@ -83,6 +83,10 @@ class Terminal:
         path.chmod(0o755)
 
     def boot(self, slot: str, version: str, data_format: int, *, trial: bool = False) -> dict[str, Any]:
+        self.configure(slot, version, data_format, trial=trial)
+        return self.do("select")
+
+    def configure(self, slot: str, version: str, data_format: int, *, trial: bool = False) -> None:
         old = f'[data]\nformat = {data_format}\nsources = ["ledger.db", "counters"]\n{OLD}'
         declared = DECLARED if data_format == 2 else old
         declared = re.sub(r'owner = ".*"\n', "", declared)
@@ -96,7 +100,6 @@ class Terminal:
         if trial:
             (self.base / f"installer/trial-{slot}").touch()
         self.link.unlink(missing_ok=True)
-        return self.do("select")
 
     def verb(self, verb: str, /, **args: Any) -> Iterator[dict[str, Any]]:
         return DataWorker(configuration.load(str(self.config_file))).verbs[verb](args)
@@ -364,6 +367,12 @@ def test_what_the_units_leave_of_roots_power_is_enough(terminal: Terminal) -> No
     (terminal.base / "installer/trial-b").unlink()
     do("posagent-data.service", "switch")
     assert terminal.amounts() == SOLD
+    terminal.boot("a", "1.0", 1)
+    assert (terminal.link / "ledger.db").stat().st_uid == 65534, "nothing was paid: 1.0 goes on with its own"
+    terminal.link.unlink()
+    terminal.configure("b", "2.0", 2)
+    do("posagent-data-select.service", "select")
+    assert terminal.amounts() == SOLD
 
 
 def test_selecting_at_the_start_says_what_is_wrong(terminal: Terminal, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,8 +383,13 @@ def test_selecting_at_the_start_says_what_is_wrong(terminal: Terminal, capsys: p
     terminal.boot("b", "2.0", 2, trial=True)
     assert (select(), terminal.link.exists()) == (0, False)
     assert capsys.readouterr().err == ""
-    terminal.boot("b", "2.0", 2)
-    assert select() == 4 and "data_older" in capsys.readouterr().err
+    step = (terminal.base / "steps/10-tips").read_text()
+    terminal.step("#!/bin/sh\nexit 2\n")
+    terminal.configure("b", "2.0", 2)
+    assert (select(), terminal.link.exists()) == (4, False)
+    assert "data_step_failed: 10-tips: gave up" in capsys.readouterr().err
+    terminal.step(step)
+    assert (select(), terminal.link.exists()) == (0, True)
     terminal.config_file.write_text(CONFIG.format(base=terminal.base))
     assert select() == 0, "a terminal without data to keep"
     with pytest.raises(PosagentError, match="format is 0"):
