@@ -35,6 +35,9 @@ class NoDatabases:
     def canonical(self, path: str) -> tuple[int, str]:
         raise AssertionError(path)
 
+    def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+        raise AssertionError(path)
+
     def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
         raise AssertionError(path)
 
