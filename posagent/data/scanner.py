@@ -108,8 +108,8 @@ class Scanner:
         self.cards = 0
 
     def text(self, path: str, before: bytes, block: bytes, at: int, line: int, pages: bool = False) -> None:
-        """A block of a file that begins at byte `at`, in that line. `before` are the last bytes before it. In `pages` of
-        a database nobody knows where a number ends: cells touch. Its rows are counted."""
+        """A block of a file that begins at byte `at`, in that line; `before` are the last bytes before it. In `pages`
+        of a database nobody knows where a number ends, because cells touch: its rows are counted."""
         text = (before + block).decode("latin-1")
         for what, place in _found(text):
             number = line - before.count(b"\n", place) + block.count(b"\n", 0, max(0, place - len(before)))
