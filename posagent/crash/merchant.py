@@ -18,7 +18,10 @@ from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life, need
 from posagent.crash.stage import DATA_DIR, INSTALLER_DIR, Image
 from posagent.crash.surroundings import StandingClock
+from posagent.data.backup import Backups
 from posagent.data.generations import Generations
+from posagent.data.keys import FileKeys
+from posagent.data.vault import Vault
 
 LEDGER, STAN = "ledger", "stan"
 
@@ -93,14 +96,15 @@ class Merchant:
             version=image.version,
             on_trial=lambda: medium.files.size(trial) is not None,
         )
+        self._vault = vault_of(self.worker, medium.files, config_of(image))
         list(self.worker.select())
         self.look()
 
     @property
     def verbs(self) -> Mapping[str, Verb]:
-        worker = self.worker
+        worker, vault = self.worker, self._vault
         return {
-            "backup": lambda args: worker.backup(args["update_id"], args["version"]),
+            "backup": lambda args: vault.backup(args["update_id"], args["version"]),
             "migrate": lambda _: worker.migrate(),
             "switch": lambda args: worker.switch(args["committed_at"]),
             "tidy": lambda _: worker.tidy(StandingClock().wall()),
@@ -157,6 +161,21 @@ class Merchant:
 
     def _path(self, name: str) -> str:
         return f"{self._link.published()}/{name}"
+
+
+def vault_of(worker: Generations, trees: Trees, data: DataConfig) -> Vault:
+    """With keys and nonces that are the same every time: two lives that went the same way are the same."""
+    sealer = Backups(
+        trees=trees,
+        databases=NoDatabases(),
+        keys=FileKeys(trees, f"{data.root_dir}/key", bytes),
+        clock=StandingClock(),
+        root_dir=data.root_dir,
+        sources=data.sources,
+        excluded=data.excluded,
+        random=bytes,
+    )
+    return Vault(worker, sealer, StandingClock(), "t")
 
 
 def config_of(image: Image) -> DataConfig:

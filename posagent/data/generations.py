@@ -100,7 +100,8 @@ class Generations:
             yield {"result": result}
 
     def switch(self, committed_at: float) -> Iterator[Message]:
-        """The version on trial is confirmed: its copy is the data from now on. Result `{published, retired}`."""
+        """The version on trial is confirmed: its copy is the data from now on. Result `{published, retired}`. Where the
+        copy was made anew and that was cut short, older data is all there is, and is brought up to date here."""
         with trouble():
             found, retired = self.record(), ""
             if self._mine(found) is not None or found.current.format < self._data.format:

@@ -75,6 +75,7 @@ CATALOGUE: Mapping[str, Entry] = {
     "data.mounted": Entry("State lies on a data partition of its own", "状态位于独立的数据分区", "Mount a data partition where the three directories are, /var/lib for one; it must be no slot and not the root file system.", "请在三个目录所在处（如 /var/lib）挂载数据分区；它不能是升级分区或根文件系统。"),
     "data.kind": Entry("The data partition's file system is fit", "数据分区文件系统合适", "Use ext4 or f2fs; ubifs on raw flash.", "请使用 ext4 或 f2fs；裸闪存用 ubifs。"),
     "data.options": Entry("The data partition is mounted as it should be", "数据分区挂载选项合适", "Mount it read-write with noatime, and leave barriers on.", "请以可读写、noatime 方式挂载，并保持 barrier 开启。"),
+    "data.merchants": Entry("The merchant's data can be kept over updates", "商户数据可在升级中保留", "Set data.owner to the payment application's user, data.root_dir to the data partition, data.link to a directory on tmpfs; migration steps belong to root and nobody else writes to them (docs/data.md).", "请将 data.owner 设为支付应用的用户，data.root_dir 放在数据分区，data.link 放在 tmpfs；迁移步骤须属于 root 且他人不可写（见 docs/data.md）。"),
     "data.room": Entry("The data partition has room for a bundle", "数据分区容得下升级包", "Make the partition larger, or free space on it.", "请扩大该分区或清理空间。"),
     # power and console
     "power.gates": Entry("The agent can tell when there is enough energy", "代理能判断电量是否足够", "Let the driver report capacity and status; peripherals' batteries need scope Device; set power.battery as the terminal is built.", "请让驱动报告 capacity 和 status；外设电池的 scope 须为 Device；power.battery 应符合终端实际。"),

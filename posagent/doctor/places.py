@@ -9,6 +9,7 @@ from posagent.doctor.site import SLOTS, Site
 FETCH_USER, TEST_USER, SUPPORT_USER = "posagent-fetch", "posagent-test", "posagent-support"
 OTHERS_WRITE = 0o022
 LASTING = ("ext4", "f2fs", "ubifs", "xfs", "btrfs")
+FLEETING = ("tmpfs", "ramfs")
 UNFIT = ("vfat", "msdos", "exfat", "tmpfs", "ramfs", "overlay", "squashfs", "erofs")
 """Without owners, or gone after a power cut."""
 BUNDLE_SHARE_MIN = 4
@@ -127,6 +128,25 @@ def data_options(site: Site) -> Verdict:
     return all_of(faults, ", ".join(found), doubts)
 
 
+def merchants(site: Site) -> Verdict:
+    """The merchant's data has an owner other than root, lasts, and is found anew at each start; steps are root's."""
+    data = site.config.data
+    if not data.format:
+        return ok("there is no [data] to keep")
+    uid = site.board.uid_of(data.owner) if data.owner else 0
+    faults = [] if uid else [f"there is no user {data.owner}" if uid is None else "data.owner is root"]
+    table, directory = mounts.table(site), data.link.rpartition("/")[0]
+    for path, fit, wrong in ((data.root_dir, LASTING, "is no place to keep it"), (directory, FLEETING, "lasts")):
+        mount = mounts.covering(table, site.board.real(path))
+        if mount is None or mount.kind not in fit or (mount.point == "/" and fit is LASTING):
+            faults.append(f"{path}, on {mount.kind if mount else 'nothing'}, {wrong}")
+    for name in site.files.names(data.steps_dir):
+        found = site.board.about(f"{data.steps_dir}/{name}")
+        if found is not None and (found.uid != 0 or found.mode & OTHERS_WRITE):
+            faults.append(f"the step {name} is {site.board.user_name(found.uid)}'s with mode {found.mode:o}")
+    return all_of(faults, f"format {data.format}, owner {data.owner}")
+
+
 def room(site: Site) -> Verdict:
     """Free space for a bundle, beside what must stay free."""
     spool, keep = site.config.fetch.spool_dir, site.config.fetch.keep_free_bytes
@@ -152,4 +172,5 @@ CHECKS = {
     "data.kind": data_kind,
     "data.options": data_options,
     "data.room": room,
+    "data.merchants": merchants,
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 from posagent.doctor.findings import CannotTell, Verdict, all_of
 from posagent.doctor.site import SLOTS, Site
 
-WORKERS = ("installer", "fetcher", "selftest", "support")
+WORKERS = ("installer", "fetcher", "selftest", "support", "data")
 TIMERS = tuple(f"posagent-trial@{slot}.timer" for slot in SLOTS)
-AGENT = "posagentd.service"
-ENABLED = (AGENT, "posagent-shutdown.service", *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)
+AGENT, SELECT = "posagentd.service", "posagent-data-select.service"
+ENABLED = (AGENT, "posagent-shutdown.service", SELECT, *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)
 INSTALLED = (
     *ENABLED,
     *(f"posagent-{name}.service" for name in WORKERS),
@@ -60,6 +60,9 @@ def paths(site: Site) -> Verdict:
         "posagent-shutdown.service": [terminal.installer_dir],
         **{unit: [f"{terminal.installer_dir}/trial-%i"] for unit in TIMERS},
     }
+    if site.config.data.format:
+        merchants = [site.config.data.root_dir, site.config.data.link.rpartition("/")[0]]
+        needed |= {"posagent-data.service": merchants, SELECT: merchants}
     faults = []
     for unit, wanted in needed.items():
         text = site.unit_text(unit)

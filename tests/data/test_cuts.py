@@ -61,6 +61,8 @@ class Terminal:
     trial: bool = False
     used: int = 2
     """The highest trace number that anybody used."""
+    taken: list[int] = field(default_factory=lambda: [1000, 250])
+    """Amounts of the payments that are surely durable."""
 
     def start(self, slot: str, *, trial: bool = False) -> str:
         """Another start of the system: the problem of `select`."""
@@ -118,6 +120,20 @@ class Terminal:
         self.used = 9
         self.start("a")
         result_of(self.generations.tidy(1000.0))
+
+    def lose_the_commit(self) -> None:
+        """2.0 was tried and marked good, but the bootloader fell back: 1.0 takes a payment before 2.0 goes on."""
+        self.start("b", trial=True)
+        result_of(self.generations.migrate())
+        self.start("a")
+        self.write("ledger.jsonl", "".join(f"{json.dumps(row)}\n" for row in [*ROWS, {**ROWS[0], "amount": 99}]))
+        self.taken = [1000, 250, 99]
+        self.go_on()
+
+    def go_on(self) -> None:
+        """2.0 after it was marked good."""
+        self.start("b")
+        result_of(self.generations.switch(1000.0))
 
 
 def shop(cut_at: int | None = None) -> Terminal:
@@ -178,6 +194,17 @@ def test_an_update_that_was_cut_is_brought_to_its_end_and_leaves_nothing_behind(
             terminal.link.target.split("/")[-2]
         ]
         assert terminal.start("a") == "data_newer"
+
+
+@every_loss
+def test_a_commit_that_was_lost_is_made_up_for_with_the_payments_taken_meanwhile(lost: frozenset[str]) -> None:
+    for terminal in after_a_cut("lose_the_commit", lost):
+        if terminal.slot != "b" or terminal.trial:
+            continue  # before the old version's payment was durable, there was no commit to be lost
+        terminal.go_on()
+        assert terminal.amounts() == terminal.taken == [1000, 250, 99]
+        terminal.go_on()
+        assert terminal.amounts() == terminal.taken
 
 
 @every_loss

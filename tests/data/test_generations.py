@@ -285,3 +285,19 @@ def test_nothing_of_an_attempt_that_was_cut_short_gets_into_the_next_copy(termin
     terminal.boot("b", "2.0", 2, trial=True)
     terminal.migrate()
     assert terminal.link.resolve() == terminal.root / "g-2/data" and not (terminal.link / "half").exists()
+
+
+def test_a_commit_whose_data_could_not_be_brought_up_to_date_goes_on_when_it_can(terminal: Terminal) -> None:
+    terminal.boot("b", "2.0", 2, trial=True)
+    terminal.migrate()
+    terminal.boot("a", "1.0", 1)
+    terminal.take(99)
+    terminal.boot("b", "2.0", 2)
+    terminal.steps = PlainSteps({"10-rename": lambda _: 2})
+    for _ in range(2):
+        with pytest.raises(PosagentError, match="data_step_failed"):
+            terminal.commit()
+        assert not terminal.link.exists()
+    terminal.steps = PlainSteps({"10-rename": renamed})
+    terminal.commit()
+    assert terminal.amounts == [1000, 250, 99]

@@ -31,7 +31,14 @@ from posagent.platform.uboot import UbootBootControl
 from tests.platform.uboot import ENV_SIZE, make_environment
 
 UNITS = Path(__file__).parents[2] / "systemd"
-USERS = {"root": 0, "posagent": 901, "posagent-fetch": 902, "posagent-test": 903, "posagent-support": 904}
+USERS = {
+    "root": 0,
+    "posagent": 901,
+    "posagent-fetch": 902,
+    "posagent-test": 903,
+    "posagent-support": 904,
+    "acme-pay": 905,
+}
 GROUPS = {"dialout": 20, "posagent-admin": 910, "posagent-payment": 911, "posagent-inbox": 912}
 SLOT_SECTORS = 4096
 CHECKS = {name: check for family in service.FAMILIES for name, check in family.items()}
@@ -74,6 +81,12 @@ device = "{base}/root/dev/ttyS1"
 engineer_ca_file = "{base}/engineer-ca.pub"
 [support]
 vendor_key_file = "{base}/vendor.pub.pem"
+[data]
+format = 1
+owner = "acme-pay"
+root_dir = "{base}/data/merchant"
+link = "{base}/run/data/current"
+steps_dir = "{base}/migrate.d"
 [[selftest.checks]]
 name = "payment program answers"
 kind = "tcp"
@@ -339,6 +352,8 @@ def _places(made: Bench) -> None:
         path.mkdir(parents=True)
         path.chmod(0o755)
         made.board.owners[str(path)] = (USERS[user], USERS[user])
+    (made.base / "data/merchant").mkdir(mode=0o711)
+    made.write("migrate.d/10-first", "").chmod(0o755)
     inbox = made.base / "data/spool/inbox"
     inbox.mkdir()
     inbox.chmod(0o2770)
@@ -346,7 +361,7 @@ def _places(made: Bench) -> None:
     run = made.base / "run"
     run.mkdir()
     made.board.owners[str(run)] = (USERS["posagent"], 0)
-    for name in ("installer", "fetcher", "selftest", "support"):
+    for name in ("installer", "fetcher", "selftest", "support", "data"):
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(run / f"{name}.sock"))
         (run / f"{name}.sock").chmod(0o600)
@@ -361,6 +376,7 @@ def _kernel(made: Bench) -> None:
 20 1 179:1 / / ro,noatime shared:1 - ext4 /dev/root ro
 21 20 0:5 / /proc rw,nosuid - proc proc rw
 22 20 179:3 / {made.base}/data rw,noatime - ext4 /dev/mmcblk0p3 rw
+23 20 0:30 / {made.base}/run rw - tmpfs tmpfs rw
 """
     made.write("root/proc/self/mountinfo", mounted)
     made.write(
@@ -389,7 +405,7 @@ def _kernel(made: Bench) -> None:
 def _systemd(made: Bench) -> None:
     for path in ("run/systemd/system", "run/systemd/seats"):
         (made.base / "root" / path).mkdir(parents=True)
-    workers = ("installer", "fetcher", "selftest", "support")
+    workers = ("installer", "fetcher", "selftest", "support", "data")
     for program in ("systemd-inhibit", "posagentd", *(f"posagent-{name}" for name in workers)):
         made.write(f"root/usr/bin/{program}", "")
     for program in ("true", "systemctl"):
@@ -411,3 +427,5 @@ def _systemd(made: Bench) -> None:
     )
     for unit in ("posagentd.service", "posagent-fetcher.service"):
         made.board.texts[unit] += dropin
+    for unit in ("posagent-data.service", "posagent-data-select.service"):
+        made.board.texts[unit] += f"[Service]\nReadWritePaths={made.base}/data/merchant {made.base}/run/data\n"

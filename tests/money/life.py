@@ -18,7 +18,7 @@ from posagent.core.errors import PosagentError
 from posagent.core.ledger import CounterSource, LedgerSource
 from posagent.core.ports import StepRun, Trees
 from posagent.crash.medium import Medium, PowerCut
-from posagent.crash.merchant import Link, NoDatabases
+from posagent.crash.merchant import Link, NoDatabases, vault_of
 from posagent.crash.surroundings import StandingClock
 from posagent.crash.units import Profile
 from posagent.data.generations import Generations, result_of
@@ -166,6 +166,8 @@ class Life:
         worker = self._worker("a", False)
         result_of(worker.select())
         self._must_have("a", "before the update")
+        made = result_of(vault_of(worker, self._medium.files, config(1)).backup("u1", NEW))
+        need(made["files"] == 3 + bool(self._batch.rows), f"{made['files']} files in the backup")
         return "trial"
 
     def _trial(self) -> str:
