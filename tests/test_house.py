@@ -62,7 +62,7 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "sqlite3": {"platform.sqlite"},
+    "sqlite3": {"platform.sqlite", "sim"},
     "pkcs11": {"platform.pkcs11"},
     "serial": {"console.port", "field.ports", "field.passage"},
     "textual": {"field"},

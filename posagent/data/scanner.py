@@ -107,34 +107,35 @@ class Scanner:
     def __init__(self) -> None:
         self.cards = 0
 
-    def text(self, path: str, before: bytes, block: bytes, at: int, line: int) -> None:
-        """A block of a file that begins at byte `at`, in that line. `before` are the last bytes before it."""
+    def text(self, path: str, before: bytes, block: bytes, at: int, line: int, pages: bool = False) -> None:
+        """A block of a file that begins at byte `at`, in that line; `before` are the last bytes before it. In `pages`
+        of a database nobody knows where a number ends, because cells touch: its rows are counted."""
         text = (before + block).decode("latin-1")
         for what, place in _found(text):
-            number = line + block.count(b"\n", 0, max(0, place - len(before)))
+            number = line - before.count(b"\n", place) + block.count(b"\n", 0, max(0, place - len(before)))
             raise _trouble(path, f"line {number}, byte {at - len(before) + place}", what)
-        self.cards += _cards(text) - _cards(text[: len(before)])
+        if not pages:
+            self.cards += _cards(text) - _cards(text[: len(before)])
 
     def rows(self, path: str, table: str, first: int, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Some rows of a table, from that number on. They are looked at together: what is found is looked for again."""
-        named = [(at, column) for at, column in enumerate(columns) if _known(column) is not None]
-        texts = [
-            _text_of(cell) for row in rows for cell in row if isinstance(cell, str | bytes) and len(cell) >= _LEAST
-        ]
-        if named or any(_found("\n".join(texts))):
+        named = any(_known(column) for column in columns)
+        cells = (cell for row in rows for cell in row if isinstance(cell, str | bytes) and len(cell) >= _LEAST)
+        text = "\n".join(map(_text_of, cells))
+        if named or any(_found(text)):
             for number, row in enumerate(rows, start=first):
-                self._row(f"table {table}, column {{}}, row {number}", path, columns, row)
-        for row in rows:  # in a file's bytes nobody sees that a whole number is one
-            self.cards += sum(isinstance(cell, int) and cell >= _CARD_MIN and _cards(str(cell)) for cell in row)
+                self._row(path, table, number, columns, row)
+        numbers = (str(cell) for row in rows for cell in row if isinstance(cell, int) and cell >= _CARD_MIN)
+        self.cards += _cards("\n".join((text, *numbers)))
 
-    def _row(self, place: str, path: str, columns: Sequence[str], row: Sequence[Any]) -> None:
+    def _row(self, path: str, table: str, number: int, columns: Sequence[str], row: Sequence[Any]) -> None:
         for column, cell in zip(columns, row, strict=True):
             text = "" if cell is None else _text_of(cell)
             what = _named(column, text)
             if what is None and isinstance(cell, str | bytes):
                 what = next((one for one, _ in _found(text)), None)
             if what is not None:
-                raise _trouble(path, place.format(column), what)
+                raise _trouble(path, f"table {table}, column {column}, row {number}", what)
 
 
 def _trouble(path: str, place: str, what: str) -> PosagentError:

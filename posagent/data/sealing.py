@@ -131,7 +131,7 @@ class Sealing:
         """Bytes of the file into the backup, past the scanner: how many, and their digest."""
         digest, size, line, before = hashlib.sha256(), 0, 1, b""
         for number, piece in enumerate(_pieces(self._trees, source)):
-            self._scanner.text(path, before, piece, size, line)
+            self._scanner.text(path, before, piece, size, line, pages=source == self._copy)
             writer.frame(b"D", piece)
             digest.update(piece)
             size, line, before = size + len(piece), line + piece.count(b"\n"), (before + piece)[-OVERLAP:]

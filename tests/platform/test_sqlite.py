@@ -119,6 +119,23 @@ def test_reading_leaves_nothing_behind(tmp_path: Path, databases: SqliteDatabase
     assert (tmp_path / "b.db").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root reads what is another's")
+def test_what_root_reads_stays_the_owners(tmp_path: Path, databases: SqliteDatabases) -> None:
+    path, owner = tmp_path / "a.db", 65534
+    child = os.fork()
+    if child == 0:
+        database = sqlite3.connect(path)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE t (a)")
+        os._exit(0)  # without closing it
+    os.waitpid(child, 0)
+    (tmp_path / "a.db-shm").unlink(missing_ok=True)
+    for one in tmp_path.iterdir():
+        os.chown(one, owner, owner)
+    databases.canonical(str(path))
+    assert {one.stat().st_uid for one in tmp_path.iterdir()} == {owner}, "the application opens it again"
+
+
 def test_a_transaction_that_was_cut_short_is_rolled_back(tmp_path: Path, databases: SqliteDatabases) -> None:
     path = made(tmp_path / "a.db", *LEDGER)
     child = os.fork()
