@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from posagent import config as configuration
+from posagent.evidence_texts import WIDTHS
 
 SOCKET = "/run/posagent/api.sock"
 
@@ -49,6 +50,15 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--key", default="", help="public line that must have signed, or a file with it")
     audit.add_argument("--count", type=int, default=20, help="records to show (%(default)s)")
     audit.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
+    evidence = verb("evidence", "what is on record of updates, and its export for a terminal manager")
+    evidence.add_argument("what", nargs="?", choices=("show", "export"), default="show", help="(%(default)s)")
+    evidence.add_argument("id", nargs="?", default="", help="update to show in full (default: all, a line each)")
+    evidence.add_argument("--count", type=int, default=20, help="updates, newest last (%(default)s)")
+    evidence.add_argument("--manager", default="", help="export: identification of the terminal manager it is for")
+    evidence.add_argument("--out", type=Path, help="export: into this file (default: standard output)")
+    ticket = verb("ticket", "an update's record for a receipt printer")
+    ticket.add_argument("id", nargs="?", default="", help="update (default: the last)")
+    ticket.add_argument("--width", type=int, choices=WIDTHS, default=WIDTHS[1], help="columns (%(default)s)")
     verb("why", "why nothing happens now, or why the last update ended as it did")
     support = verb("support", "a report for service that only the vendor can open, and its code for the phone")
     support.add_argument("--out", type=Path, help="also write it into this file")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import posagent
-from posagent import audit_texts, texts, texts_data, texts_inspection, wire
+from posagent import audit_texts, evidence, texts, texts_data, texts_inspection, wire
 from posagent import config as configuration
 from posagent.arguments import SOCKET, parser
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
@@ -101,6 +101,12 @@ class Command:
         answer = {**dataclasses.asdict(verdict), "whole": not verdict.breaks}
         self._print(answer, audit_texts.verdict_lines(verdict, self._lang, key_given=key_given))
         return 0 if not verdict.breaks else EXIT_CODES[Kind.FAILED]
+
+    def _evidence(self) -> int:
+        return self._print(*evidence.told(self._arguments, self._call, self._lang, time.time()))
+
+    def _ticket(self) -> int:
+        return self._print(*evidence.ticket(self._arguments, self._call, self._lang))
 
     def _estimate(self) -> int:
         answer = self._call("estimate")

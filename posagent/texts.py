@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from posagent.core.ladder import step_names
+from posagent.core.manifest import REASONS
 from posagent.texts_words import WORDS
 
 Answer = Mapping[str, Any]
@@ -152,14 +153,29 @@ def outcome_line(outcome: Answer, lang: str) -> str:
     return text
 
 
+def ending(outcome: str, lang: str) -> str:
+    """How an update ended; a word of a later release stays as it is."""
+    return say(outcome, lang) if outcome in WORDS else outcome
+
+
+def reason(name: str, lang: str) -> str:
+    """Why an update is needed (core.manifest.REASONS)."""
+    return say(name, lang) if name in REASONS else name
+
+
+def cause(name: str, lang: str) -> str:
+    """Why a start was necessary."""
+    word = _CAUSES.get(name, name)
+    return say(word, lang) if word in WORDS else name
+
+
 def evidence_lines(outcome: Answer, lang: str) -> list[str]:
     """What is known of why a version was not kept: cause, stage, failed checks, the last lines it left behind."""
     lines = []
     if outcome.get("steps"):
         lines.append(f"  {say('steps', lang, ', '.join(step_names(outcome['steps'], lang)))}")
     if "cause" in outcome:
-        cause = str(outcome["cause"])
-        lines.append(f"  {say('cause', lang)}: {say(_CAUSES.get(cause, cause), lang)}")
+        lines.append(f"  {say('cause', lang)}: {cause(str(outcome['cause']), lang)}")
         lines.append(f"  {say('stage', lang)}: {outcome.get('stage', '?')}")
     failed = [check for check in outcome.get("checks", ()) if not check["passed"]]
     lines += [f"  {say('failed_check', lang)}: {check['name']}: {check['detail']}" for check in failed]

@@ -20,9 +20,11 @@ import pytest
 import posagent
 from posagent.cli import main
 from posagent.core.errors import PosagentError
+from posagent.evidence_texts import columns
 from posagent.release import bundle
 from posagent.sim.lab import Lab, SimulatedTerminal
 from posagent.sim.layout import set_power
+from tests.catm import breaches
 
 pytestmark = pytest.mark.real
 
@@ -310,6 +312,29 @@ def test_the_way_from_an_offer_to_a_committed_update(lab: Lab, shell: Shell) -> 
     assert (nothing.code, nothing.json["code"]) == (REFUSED, "no_update")
     assert shell.run("history", "--json").json["history"][-1]["outcome"] == "committed"
     assert shell.run("why").out == "nothing stands in the way\n"
+
+
+def test_what_is_on_record_of_an_update(lab: Lab, shell: Shell, tmp_path: Path) -> None:
+    assert shell.run("update", "--follow", str(lab.bundle("2.0.5"))).code == DONE
+    *before, line = shell.run("evidence").out.splitlines()
+    assert re.search(r"UTC pos-0001 [0-9a-f]{12} \S+ -> 2\.0\.5 committed SUCC ok .* install=\d", line)
+    record = shell.run("evidence", "--json").json["records"][-1]
+    assert shell.run("evidence", "show", record["id"], "--json").json["records"] == [record]
+    assert f"digest of image: {record['digests']['image']}\n" in shell.run("evidence", "show", record["id"]).out
+    ticket = shell.run("ticket", "--width", "24", lang="zh").out.splitlines()
+    assert ticket[0].strip() == "软件升级凭证" and max(map(columns, ticket)) <= 24
+    assert shell.run("ticket", record["id"], "--json").json["records"] == [record]
+    unknown = shell.run("ticket", "nobody")
+    assert unknown.code == USAGE and "no update nobody is remembered" in unknown.err
+
+    file = tmp_path / "report.xml"
+    exported = shell.run("evidence", "export", "--manager", "tms.example", "--out", str(file))
+    assert exported.out == f"{len(before) + 1} updates written to {file}\n" and breaches(file.read_bytes()) == []
+    assert b"<Rslt>SUCC</Rslt>" in file.read_bytes()
+    assert breaches(shell.run("evidence", "export", "--manager", "tms.example").out.encode()) == []
+    assert shell.run("evidence", "export").code == USAGE, "it is for somebody"
+    nowhere = shell.run("evidence", "export", "--manager", "x", "--out", "/nowhere/report.xml", "--json")
+    assert (nowhere.code, nowhere.json["code"]) == (FAILED, "evidence_io")
 
 
 def test_an_update_is_followed_in_json_line_by_line(lab: Lab, shell: Shell) -> None:

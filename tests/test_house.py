@@ -72,6 +72,7 @@ ONLY_IN = {
     "http": {"fetcher"},
     "ssl": {"fetcher"},
     "time": {"platform.host", "sim", "crash", "release", "cli", "payment", "field"},
+    "xml": {"status_report"},
     "asyncio": set(),
     "threading": {"installer.writer", "platform", "sim", "release", "field"},
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from posagent.agent.habits import Habits
 from posagent.agent.payment import Payments
+from posagent.agent.waits import Waits
 from posagent.core import energy, estimate, policy, schedule
 from posagent.core.energy import Budget, EnergyLimits
 from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
@@ -76,6 +77,7 @@ class Conditions:
         up_s: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
+        self.waits = Waits(clock)
         began_s = clock.monotonic()
         self.up_s = up_s or (lambda: clock.monotonic() - began_s)
         self._power = power

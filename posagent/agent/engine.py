@@ -256,10 +256,11 @@ class Engine:
     def _step(self, occurrence: Occurrence) -> Decision:
         before = self.situation
         told = foretelling.added(self._measured(occurrence), before, self._ahead)
-        decision = decide(before, told, self._facts())
+        decision = decide(before, told, self._conditions.waits.added(self._facts(), before, self._working))
         if decision.record is not None:
             self._journal.append(decision.record)
         self._keep_time(occurrence.event, before.state, decision)
+        self._conditions.waits.settled(decision, self._working)
         self._on_change(decision)
         assert self.actors is not None
         for command in decision.commands:
@@ -317,9 +318,8 @@ class Engine:
         update, running = self.situation.update, self._running()
         if update is None or "download" in update.predicted or running.elapsed_s < FORETELL_S:
             return
-        left = self.forecast().phases["download"]
-        told = {"at": running.elapsed_s, "p50": running.elapsed_s + left.p50, "p90": running.elapsed_s + left.p90}
-        changes = {"predicted": {**update.predicted, "download": foretelling.rounded(told)}}
+        told = foretelling.download(running.elapsed_s, self.forecast().phases["download"])
+        changes = {"predicted": {**update.predicted, "download": told}}
         self.post(Occurrence(event=Event.PROGRESSED, data={"update": changes}))
 
     def _measured(self, occurrence: Occurrence) -> Occurrence:

@@ -12,6 +12,7 @@ from typing import Any
 
 from posagent.agent.audit import AuditLog
 from posagent.agent.errand import Errand
+from posagent.core import update_record
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
 from posagent.core.model import Decision
@@ -61,7 +62,7 @@ class Evidence:
             return
         if (outcome := record.get("outcome")) is not None:
             told = {name: outcome.get(name) for name in ("id", "version", "outcome", "code")}
-            self.log.note("update_ended", **told)
+            self.log.note("update_ended", **told, **update_record.for_audit(outcome))
             self.seal()
         if (begins := record.get("begins")) is not None:
             told = {name: begins.get(name) for name in ("id", "version", "source")}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from posagent.core.estimate import Forecast
 from posagent.core.model import Event, Occurrence, Situation, State, Update
+from posagent.core.spread import Span
 
 PHASES = ("install", "activate", "selftest", "commit")
 GOING_BACK = Update(id="", source="", spool="", target="", previous="", goes_back=True)
@@ -33,6 +34,11 @@ def added(occurrence: Occurrence, situation: Situation, ahead: Ahead) -> Occurre
     foretold = {name: rounded({"at": 0.0, "p50": span.p50, "p90": span.p90}) for name, span in spans.items()}
     changes["predicted"] = {**known.predicted, **foretold}
     return Occurrence(event=occurrence.event, data={**data, told: changes})
+
+
+def download(elapsed_s: float, left: Span) -> dict[str, float]:
+    """Of one that has gone on for so long, and has so much before it."""
+    return rounded({"at": elapsed_s, "p50": elapsed_s + left.p50, "p90": elapsed_s + left.p90})
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -114,6 +114,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     # the audit log
     ("audit_broken", _F, _O, "The audit log is not whole: records were changed, removed or damaged.", "Keep the file as evidence and tell the release desk.", "请保留该文件作为证据并通知发布部门。"),
     ("audit_unreadable", _F, _O, "The audit log, its key or its memory cannot be read.", "Run it as root on the terminal, or name a file that can be read.", "请在终端上以 root 身份运行，或指定可读取的文件。"),
+    ("evidence_io", _F, _O, "The file for the status report cannot be written.", "Check the path and the free space, then try again.", "请检查路径和可用空间后重试。"),
     # configuration
     ("config_unreadable", _U, _O, "The configuration file cannot be read or is not TOML.", *_FIX_CONFIG),
     ("config_unknown_key", _U, _O, "The configuration has a key that does not exist.", *_FIX_CONFIG),

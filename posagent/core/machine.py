@@ -12,7 +12,7 @@ from typing import Any
 
 from transitions import Machine
 
-from posagent.core import ladder
+from posagent.core import ladder, update_record
 from posagent.core.model import (
     EVIDENCE,
     Command,
@@ -126,6 +126,13 @@ def _record(situation: Situation, occurrence: Occurrence, facts: Facts, row: Row
             record.pop("begins", None)
         elif "begins" in record:
             record.pop("failure", None)  # why the one ended is nothing that the next one met
+    elif situation.update is not None and "begins" not in record:
+        update = _timed(situation.update, record)
+        told = update_record.going_on(update, situation.state, row.to, record["at"], facts)
+        if told:
+            record["update"] = {**record.get("update", {}), **told}
+    if "begins" in record:
+        record["begins"] = {**record["begins"], "entered_at": record["at"]}
     return record
 
 
@@ -158,8 +165,7 @@ def _unfinished(why: Mapping[str, Any], trouble: Mapping[str, Any], row: Row) ->
 def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind: OutcomeKind) -> dict[str, Any]:
     update = situation.update
     assert update is not None, "an outcome without an update"
-    if "took_s" in record.get("update", {}):
-        update = dataclasses.replace(update, took_s=record["update"]["took_s"])
+    update = _timed(update, record)
     failure = record.get("failure") or (situation.failure if kind is not OutcomeKind.COMMITTED else None) or {}
     if kind is OutcomeKind.ROLLED_BACK and not update.tried:
         kind = OutcomeKind.FAILED  # the new version was never started: there was nothing to go back from
@@ -178,7 +184,14 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         **({"restarted": True} if update.armed or update.tried else {}),
         **({"estimates": estimates} if (estimates := _held_against(update)) else {}),
         **({"steps": list(update.steps)} if update.steps and kind is OutcomeKind.FAILED else {}),
+        "record": update_record.of(update, situation.state, round(facts.now, 3), facts, failure),
     }
+
+
+def _timed(update: Update, record: Mapping[str, Any]) -> Update:
+    """With what the phase that ends took."""
+    took_s = record.get("update", {}).get("took_s")
+    return update if took_s is None else dataclasses.replace(update, took_s=took_s)
 
 
 def _held_against(update: Update) -> dict[str, dict[str, float]]:

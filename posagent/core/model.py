@@ -46,6 +46,9 @@ class Update:
 
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
 
+    For its record (core.update_record): the seconds of each of the `phases` so far, the present one `entered_at`; gates
+    for which it `waited`; `deferred_by`; the `measures` of the self-test.
+
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
     necessary because the power had gone away.
     """
@@ -87,10 +90,15 @@ class Update:
     consent_at: float = 0.0
     deferred_until: float = 0.0
     deferrals: int = 0
+    deferred_by: str = ""
     predicted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     took_s: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
     found: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    entered_at: float = 0.0
+    waited: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measures: tuple[Mapping[str, Any], ...] = ()
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False
@@ -217,12 +225,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What guards may see besides the situation and the event. `now` is seconds since 1970."""
+    """What guards may see besides the situation and the event. `now` is seconds since 1970. For the record only: the
+    gates for which the work has `waited` since the last one, `{name: {s, why}}`."""
 
     now: float = 0.0
     gates: tuple[Gate, ...] = ()
     observation: Observation | None = None
     limits: Limits = Limits()
+    waited: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def closed_gates(self, state: State) -> tuple[Gate, ...]:
         return closed(self.gates, state)

@@ -163,13 +163,13 @@ def _said(record: Mapping[str, Any]) -> str:
     if isinstance(kept.get("update"), dict):
         kept["update"] = {name: value for name, value in kept["update"].items() if name not in _ONLY_TOLD}
     if isinstance(kept.get("outcome"), dict):
-        kept["outcome"] = {name: value for name, value in kept["outcome"].items() if name != "estimates"}
+        kept["outcome"] = {name: one for name, one in kept["outcome"].items() if name not in ("estimates", "record")}
     return json.dumps(kept, sort_keys=True)
 
 
 _ONLY_TOLD = (
     *("boot_id", "armed_at", "requested_at", "bytes_refetched", "bytes_fetched", "bytes_lost"),
-    *("predicted", "took_s", "steps", "found"),
+    *("predicted", "took_s", "steps", "found", "phases", "entered_at", "waited", "measures", "deferred_by"),
 )
 """Of an update: people hear of it, and nothing is decided by it. The boot id is, but only by being another one."""
 

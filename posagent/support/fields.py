@@ -1,7 +1,8 @@
 """Which fields may leave the terminal in a support bundle, by their names. What is not named here stays.
 
 Rules: a name is added after thought: what can be in it, from whom, and what service does with it. Never: people
-(`requested_by`, `consent_by`, a log's `user`), what commands are run with, all texts of the configuration.
+(`requested_by`, `consent_by`, `deferred_by`, a log's `user`), what commands are run with, all texts of the
+configuration.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ ALLOWED = frozenset(
     battery_present battery_full battery_full_wh battery_design_wh cycles temperature_c voltage_v draw_w technology
     level timestamp slot verb worker pid check path line key port role signal records dropped limit tries cut title
     findings bytes
+    entered_at waited s measures measure value record digests backup migrated
     made_at versions agent python kernel system left_out redacted parts
     """.split()
 )
 BY_NAME = frozenset(
-    "slots attempts phases measured measurements predicted took_s estimates profile versions redacted parts".split()
+    "slots attempts phases measured measurements predicted took_s estimates profile versions redacted parts"
+    " waited digests".split()
 )
 """Fields with an object in which the names are values: of slots, phases, commands."""
 TEXTS = frozenset(

@@ -255,7 +255,7 @@ def test_an_agent_told_to_stop_does_not_wait_for_a_worker_that_was_ended_too(
 
 
 def test_the_resident_carries_no_heavy_libraries() -> None:
-    heavy = ("ssl", "_hashlib", "cryptography", "tuf", "urllib3", "backports.zstd", "rich", "textual")
+    heavy = ("ssl", "_hashlib", "cryptography", "tuf", "urllib3", "backports.zstd", "rich", "textual", "xml")
     code = f"import sys, posagent.daemon; print([name for name in {heavy} if sys.modules.get(name)])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

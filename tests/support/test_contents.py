@@ -26,6 +26,7 @@ from posagent.sim.virtual import VirtualTime
 from posagent.support import fields
 from posagent.support.service import FILE_BYTES_MAX, Maker
 from tests.planted import CARDS, card_numbers
+from tests.records import ROLLED_BACK
 
 CONFIG = """\
 [terminal]
@@ -135,7 +136,16 @@ def test_no_field_of_the_agents_own_is_forgotten_but_those_that_name_people() ->
         for kind in (Situation, Update, Observation, SlotView, PowerReading)
         for field in dataclasses.fields(kind)
     }
-    assert own - fields.ALLOWED == {"requested_by", "consent_by"}
+    assert own - fields.ALLOWED == {"requested_by", "consent_by", "deferred_by"}
+
+
+def test_the_record_of_an_update_goes_without_the_people_in_it(desk: Desk) -> None:
+    situation = Situation(outcomes=(ROLLED_BACK,))
+    _, parts = desk.opened(desk.made(live={"situation": model.snapshot(situation)["snapshot"]}))
+    (shown,) = json.loads(parts["situation.json"])["outcomes"]
+    told, record = shown["record"], ROLLED_BACK["record"]
+    assert all(told[name] == record[name] for name in ("phases", "waited", "digests", "measures", "power_cycles"))
+    assert not {"by", "consent", "deferred_by"} & told.keys()
 
 
 def test_what_is_not_named_stays_and_what_is_named_is_redacted(desk: Desk) -> None:

@@ -208,6 +208,7 @@ def test_no_card_number_comes_out_of_real_processes_and_their_logs(tmp_path: Pat
         bundle_path = tmp_path / "report"
         for words in (
             *(["status"], ["why"], ["history"], ["status", "--json"], ["history", "--json"], ["check"]),
+            *(["evidence"], ["evidence", "--json"], ["ticket"], ["evidence", "export", "--manager", "tms"]),
             ["support", "--out", str(bundle_path), "--config", str(terminal.layout.config)],
             ["config", str(_unusable(terminal, tmp_path))],
             ["doctor", "--config", str(terminal.layout.config)],
