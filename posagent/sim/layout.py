@@ -75,9 +75,10 @@ class Layout:
 
     def configure_data(self) -> None:
         """What the booted image says of the data: the configuration is part of an image on real terminals."""
-        text = self.config.read_text().partition(DATA_BEGINS)[0]
+        before, _, rest = self.config.read_text().partition(DATA_BEGINS)
+        after = rest.partition(DATA_ENDS)[2]
         said = till.config(self.root, self.data_link, form) if (form := self.data_format) else ""
-        self.config.write_text(f"{text}{DATA_BEGINS}{said}")
+        self.config.write_text(f"{before}{DATA_BEGINS}{said}{DATA_ENDS}{after}")
 
 
 _PATHS = {
@@ -107,6 +108,7 @@ _PATHS = {
 }
 
 DATA_BEGINS = "# The merchant's data, as the booted image declares it.\n"
+DATA_ENDS = "# Until here.\n"
 CONFIG = """\
 # A simulated terminal. Every path lies inside its directory; the rest is what a real terminal would have.
 [terminal]
