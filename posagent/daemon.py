@@ -135,6 +135,7 @@ class Resident:
             inhibitor=self._inhibitor,
             deadlines=deadlines,
             on_restart=self._stop_if_asked,
+            on_removed=lambda names: self._evidence.log.note("data_removed", names=" ".join(names)),
             jitter=lambda: os.urandom(1)[0] / 512,
         )
         self._engine.actors = self._actors

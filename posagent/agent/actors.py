@@ -36,6 +36,7 @@ class UpdateActors:
         inhibitor: Inhibitor,
         deadlines: Deadlines,
         on_restart: Callable[[], None] = lambda: None,
+        on_removed: Callable[[tuple[str, ...]], None] = lambda _: None,
         jitter: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._engine = engine
@@ -48,7 +49,7 @@ class UpdateActors:
         self._due: Timer | None = None
         self._refresh_trouble = ""
         self.restarting = False
-        self._data = None if workers.data is None else MerchantData(engine, workers.data, self._ask_data)
+        self._data = None if workers.data is None else MerchantData(engine, workers.data, self._ask_data, on_removed)
 
     @property
     def healthy(self) -> bool:

@@ -34,6 +34,17 @@ class Sealed:
     redacted: int
 
 
+REMOVED_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """The code of what keeps the terminal from its data, or nothing; the backups and generations that are gone."""
+
+    problem: str
+    removed: tuple[str, ...]
+
+
 def read(verb: str, message: Message) -> Any:
     """`Progress`, or the result in the agent's own shape. Raises PosagentError: the worker's, or `internal`."""
     try:
@@ -244,12 +255,11 @@ def _migrated(data: Mapping[str, Any]) -> str:
     return "{}>{}".format(*formats) if formats[0] != formats[1] else ""
 
 
-def _tidied(data: Mapping[str, Any]) -> str:
-    """The code of what keeps the terminal from its data."""
-    problem = _text(data, "problem")
+def _tidied(data: Mapping[str, Any]) -> Tidied:
+    problem, removed = _text(data, "problem"), [_text({"removed": one}, "removed") for one in list(data["removed"])]
     if problem and problem not in CATALOGUE:
         raise ValueError("problem")
-    return problem
+    return Tidied(problem, tuple(removed[:REMOVED_MAX]))
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:

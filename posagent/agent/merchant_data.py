@@ -37,8 +37,8 @@ class Ask(Protocol):
 class MerchantData:
     """`ask` is for the update under way, `worker` is asked directly what belongs to none."""
 
-    def __init__(self, engine: Engine, worker: Worker, ask: Ask) -> None:
-        self._engine, self._worker, self._ask = engine, worker, ask
+    def __init__(self, engine: Engine, worker: Worker, ask: Ask, on_removed: Callable[[tuple[str, ...]], None]) -> None:
+        self._engine, self._worker, self._ask, self._on_removed = engine, worker, ask, on_removed
         self._problem = ""
 
     def back_up(self, update: Update, then: Callable[[str], None], failed: Failed) -> None:
@@ -80,12 +80,14 @@ class MerchantData:
 
         def heard(message: Message) -> None:
             try:
-                problem = answers.read("tidy", message)
+                told = answers.read("tidy", message)
             except PosagentError as error:
                 self._report(error)
-            else:
-                if isinstance(problem, str):
-                    self._report(PosagentError(problem) if problem else None)
+                return
+            if isinstance(told, answers.Tidied):
+                self._report(PosagentError(told.problem) if told.problem else None)
+                if told.removed:
+                    self._on_removed(told.removed)
 
         self._worker.start("tidy", {}, heard)
 
