@@ -25,7 +25,7 @@ ALLOWED = frozenset(
     who text of why doing since_s ends_in phase order counter unconfirmed floor contradictions reset
     battery_present battery_full battery_full_wh battery_design_wh cycles temperature_c voltage_v draw_w technology
     level timestamp slot verb worker pid check path line key port role signal records dropped limit tries cut title
-    findings bytes
+    findings bytes backup migrated
     made_at versions agent python kernel system left_out redacted parts
     """.split()
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_a_copy_has_everything_and_the_same_digest(place: Place) -> None:
 
 def test_every_change_of_content_or_name_changes_the_digest(place: Place) -> None:
     seen = {place.digest(place.old)}
-    changes = [
+    changes: list[Callable[[], object]] = [
         lambda: (place.old / "nothing").write_text("x"),
         lambda: (place.old / "nothing").rename(place.old / "something"),
         lambda: (place.old / "empty").rmdir(),
