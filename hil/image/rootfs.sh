@@ -27,8 +27,7 @@ for user in posagent posagent-fetch posagent-test posagent-support; do # it only
     grep -q "^$user:" "$tree/etc/passwd"
 done
 systemctl -q --root="$tree" enable posagentd.service posagent-shutdown.service posagent-installer.socket \
-    posagent-fetcher.socket posagent-selftest.socket posagent-support.socket posagent-data.socket \
-    posagent-data-select.service posagent-trial@a.timer posagent-trial@b.timer \
+    posagent-fetcher.socket posagent-selftest.socket posagent-support.socket posagent-trial@a.timer posagent-trial@b.timer \
     payment.service terminal-network.service
 systemctl -q --root="$tree" set-default multi-user.target
 # What this terminal has no use for costs seconds of each start under emulation.

@@ -5,22 +5,33 @@ from __future__ import annotations
 from posagent.doctor.findings import CannotTell, Verdict, all_of
 from posagent.doctor.site import SLOTS, Site
 
-WORKERS = ("installer", "fetcher", "selftest", "support", "data")
+WORKERS = ("installer", "fetcher", "selftest", "support")
 TIMERS = tuple(f"posagent-trial@{slot}.timer" for slot in SLOTS)
 AGENT, SELECT = "posagentd.service", "posagent-data-select.service"
-ENABLED = (AGENT, "posagent-shutdown.service", SELECT, *(f"posagent-{name}.socket" for name in WORKERS), *TIMERS)
-INSTALLED = (
-    *ENABLED,
-    *(f"posagent-{name}.service" for name in WORKERS),
-    *(f"posagent-trial@{slot}.service" for slot in SLOTS),
-)
 SOCKET_MODE = 0o600
+
+
+def _workers(site: Site) -> tuple[str, ...]:
+    """Those that this terminal needs."""
+    return (*WORKERS, "data") if site.config.data.format else WORKERS
+
+
+def _enabled(site: Site) -> tuple[str, ...]:
+    select = (SELECT,) if site.config.data.format else ()
+    listeners = (f"posagent-{name}.socket" for name in _workers(site))
+    return (AGENT, "posagent-shutdown.service", *select, *listeners, *TIMERS)
+
+
+def _installed(site: Site) -> tuple[str, ...]:
+    started = (f"posagent-{name}.service" for name in _workers(site))
+    return (*_enabled(site), *started, *(f"posagent-trial@{slot}.service" for slot in SLOTS))
 
 
 def installed(site: Site) -> Verdict:
     """Known to systemd, enabled where something must start them, not failed, and the agent runs."""
     site.need_systemd()
-    return all_of([fault for unit in INSTALLED for fault in _faults(site, unit)], f"{len(INSTALLED)} units")
+    units = _installed(site)
+    return all_of([fault for unit in units for fault in _faults(site, unit)], f"{len(units)} units")
 
 
 def _faults(site: Site, unit: str) -> list[str]:
@@ -28,7 +39,7 @@ def _faults(site: Site, unit: str) -> list[str]:
     loaded, enabled, active = shown.values()
     if loaded != "loaded":
         return [f"{unit}: {loaded or 'unknown'}"]
-    found = [f"{unit}: {enabled or 'not enabled'}"] if unit in ENABLED and enabled != "enabled" else []
+    found = [f"{unit}: {enabled or 'not enabled'}"] if unit in _enabled(site) and enabled != "enabled" else []
     if active == "failed" or (unit == AGENT and active != "active"):
         found.append(f"{unit}: {active}")
     return found
@@ -38,7 +49,7 @@ def programs(site: Site) -> Verdict:
     """A unit whose program is missing is started again and again; a worker's is only missed when it is needed."""
     site.need_systemd()
     faults, count = [], 0
-    for unit in INSTALLED:
+    for unit in _installed(site):
         for command in site.settings(unit, "ExecStart"):
             path, count = command.partition(" ")[0], count + 1
             if site.board.about(site.board.system(path)) is None:
@@ -50,7 +61,7 @@ def paths(site: Site) -> Verdict:
     """Directories that the configuration names are those that the units open to the processes."""
     site.need_systemd()
     terminal, spool = site.config.terminal, site.config.fetch.spool_dir
-    needed = {f"posagent-{name}.socket": [f"{terminal.run_dir}/{name}.sock"] for name in WORKERS}
+    needed = {f"posagent-{name}.socket": [f"{terminal.run_dir}/{name}.sock"] for name in _workers(site)}
     boot = site.config.boot
     grub = [path.rpartition("/")[0] for path in boot.grub_files] if boot.kind == "grub" else []
     needed |= {
@@ -104,7 +115,7 @@ def sockets(site: Site) -> Verdict:
     if uid is None:
         raise CannotTell(f"there is no user {user}")
     faults = []
-    for name in WORKERS:
+    for name in _workers(site):
         path = site.config.worker_socket(name)
         found = site.board.about(path)
         if found is None or found.kind != "socket":

@@ -36,6 +36,13 @@ def a_driver_that_reports(bench: Bench) -> None:
     bench.write("root/sys/class/watchdog/watchdog0/options", "0x8020\n")
 
 
+def no_data_to_keep(bench: Bench) -> None:
+    bench.configure(("format = 1", "format = 0"))
+    for unit in ("posagent-data.socket", "posagent-data-select.service"):
+        bench.board.units[unit]["UnitFileState"] = "disabled"
+    (bench.base / "run/data.sock").unlink()
+
+
 def a_verified_root(bench: Bench) -> None:
     """dm-verity over the running slot."""
     bench.write("root/sys/dev/block/254:0/slaves/mmcblk0p1/dev", "179:1\n")
@@ -87,6 +94,7 @@ def a_systemd_that_leaves_the_time_to_the_driver(bench: Bench) -> None:
         a_tested_fallback,
         a_driver_that_reports,
         a_verified_root,
+        no_data_to_keep,
         an_overlaid_root,
         the_agent_pets,
         the_agent_is_a_python_script,
