@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from posagent.core.errors import PosagentError
 from posagent.core.talk import BULK_BYTES, VERSIONS, Opened, bulk_message, json_message, read
+from posagent.field import challenge
 from posagent.field.cable import READ_S, Cable, LaptopClock, Line, LineLost, SystemClock
 
 __all__ = ["Line", "LineLost", "Terminal"]
@@ -114,11 +115,25 @@ class Terminal:
     def unlock(self, role: str, sign: Sign) -> Answer:
         """Prove an engineer's key: `sign` makes the armored signature of the challenge line. It is kept, to be asked
         again when the terminal has forgotten the session. `{name, role, session_s}`. Raises PosagentError."""
-        challenge = self.call("unlock", {"role": role})["challenge"]
-        found = self.call("answer", {"signature": sign(challenge)})
+        line = str(self.call("unlock", {"role": role})["challenge"])
+        challenge.check(line, terminal=self.terminal_id, role=role)
+        found = self.call("answer", {"signature": sign(line)})
         self._signer = role, sign
         self._on_state("unlocked")
         return found
+
+    def call_signed(self, verb: str, args: Mapping[str, Any] | None = None, *, sign: Sign) -> Answer:
+        """The result of a verb that is signed for once more, in the role that was unlocked: `sign` is given the line
+        that ends with exactly what is done then. Nothing else is. Raises PosagentError."""
+        try:
+            return self.call(verb, args)
+        except PosagentError as error:
+            if error.code != "sign_again" or self._signer is None:
+                raise
+            line = str(error.facts.get("challenge", ""))
+        challenge.check(line, terminal=self.terminal_id, role=self._signer[0], verb=verb)
+        self.call("answer", {"signature": sign(line)})
+        return self.call(verb, args)
 
     def upload(self, path: Path, *, name: str = "", on_progress: OnProgress | None = None) -> Answer:
         """Put a file into the terminal's inbox: `{path, sha256}`, the path being a source for `update`. Goes on where

@@ -62,6 +62,13 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "console": ("{}: Ctrl-] leaves", "{}：Ctrl-] 退出"),
     "console_over": ("the line is gone", "线路已断开"),
+    "to_sign": ("{} does this once it is signed:\n  {}", "签名后 {} 将执行：\n  {}"),
+    "whole_line": ("the line that is signed:\n  {}", "被签名的整行：\n  {}"),
+    "sign_it": ("Sign it? Type yes: ", "是否签名？请输入 yes："),
+    "allowed": (
+        "{} is allowed on {} until a version was confirmed; now: posagent-field run",
+        "已允许 {} 在 {} 上安装，直至下一版本确认；现在请执行 posagent-field run",
+    ),
     "support_made": ("support bundle {}, code {}", "支持包 {}，代码 {}"),
     # the visit report
     "report": ("Visit report", "上门服务报告"),

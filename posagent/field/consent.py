@@ -1,0 +1,59 @@
+"""What cannot be taken back is shown to the engineer, exactly as it will be signed, and signed after a typed yes.
+
+Rules: nothing is signed that was not shown. A script has nobody to ask: it says beforehand what it would have signed,
+and anything else is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from posagent.core.errors import Refusal
+from posagent.field import challenge
+from posagent.field.signing import Engineer
+from posagent.field.words import say
+
+YES = ("yes", "是")
+
+
+class Consent:
+    """`show` prints lines, `ask` one without its end and returns what was typed, None where nobody can be asked;
+    `beforehand` is the action that is signed without asking."""
+
+    def __init__(
+        self,
+        engineer: Engineer,
+        *,
+        show: Callable[[str], None],
+        ask: Callable[[str], str | None],
+        lang: str,
+        beforehand: str = "",
+    ) -> None:
+        self._engineer, self._show, self._ask = engineer, show, ask
+        self._lang, self._beforehand = lang, beforehand
+
+    def sign(self, line: str) -> str:
+        """The signature of a challenge. Raises Refusal `not_signed`, PosagentError `engineer_key`."""
+        asked = challenge.read(line)
+        self._show(say("to_sign", self._lang, asked.terminal, asked.action))
+        self._show(say("whole_line", self._lang, line))
+        if self._beforehand:
+            if self._beforehand != asked.action:
+                raise Refusal("not_signed", f"agreed to: {self._beforehand}; to be signed: {asked.action}")
+        else:
+            answer = self._ask(say("sign_it", self._lang))
+            if answer is None:
+                raise Refusal("not_signed", f"nobody to ask here; agree to it with --sign {asked.action!r}")
+            if answer.strip().lower() not in YES:
+                raise Refusal("not_signed", asked.action)
+        self.touch()
+        return self._engineer.sign_challenge(line)
+
+    def unlocking(self, line: str) -> str:
+        """The signature of a challenge that only unlocks. Raises PosagentError `engineer_key`."""
+        self.touch()
+        return self._engineer.sign_challenge(line)
+
+    def touch(self) -> None:
+        if self._engineer.certificate.needs_touch:
+            self._show(say("touch", self._lang))
