@@ -230,6 +230,8 @@ def check_lines(answer: Answer, lang: str) -> list[str]:
     if offer["contents"]:
         lines.append(say("contains", lang, ", ".join(offer["contents"])))
     lines.append(say("bytes", lang, f"{answer['bytes'] / 1e6:.2f}"))
+    if packing := answer.get("packing"):
+        lines.append(say(f"packed_{packing}", lang))
     lines.append(say("staged" if offer["staged"] else "streamed", lang))
     if answer["estimate"] is not None:
         lines += estimate_lines(answer["estimate"], lang)

@@ -45,6 +45,18 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "next_step": ("next step", "下一步"),
     "problem": ("problem", "问题"),
     "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
+    "packed_large": (
+        "the smallest download, which installs slower: on this link that is sooner",
+        "下载量最小但安装较慢：在当前链路上总用时更短",
+    ),
+    "packed_small": (
+        "a larger download, which installs faster: on this link that is sooner",
+        "下载量较大但安装较快：在当前链路上总用时更短",
+    ),
+    "packed_metered": (
+        "the smallest download, which installs slower: this link is metered",
+        "下载量最小但安装较慢：链路按流量计费",
+    ),
     "staged": ("it is fetched first, then installed", "先完整下载，再安装"),
     "streamed": (
         "there is no room for all of it: parts are put into the spare slot while the rest is fetched",

@@ -30,7 +30,8 @@ from posagent.field.words import say, word
 
 ANSWER_S = 4.0
 """A port where no terminal answered for so long leads to none."""
-SHOW_S = 1.0
+READY_S = 60.0
+"""A terminal may be at something that ends soon when it is to be unlocked, such as sealing its log."""
 TRIAL = "posagent-trial"
 INTERRUPTED = 130
 
@@ -172,7 +173,7 @@ class Command:
         terminal = self._reached(given.port)
         try:
             terminal.keep()
-            terminal.unlock(SUPPORT, consent.unlocking)
+            terminal.unlock_soon(SUPPORT, consent.unlocking, patience_s=READY_S)
             made = collect(terminal, terminal.terminal_id, given.out)
         finally:
             terminal.close()
@@ -200,7 +201,7 @@ class Command:
         terminal = self._reached(self._arguments.port)
         try:
             terminal.keep()
-            terminal.unlock(role, consent.unlocking)
+            terminal.unlock_soon(role, consent.unlocking, patience_s=READY_S)
             return work(terminal, consent.sign)
         finally:
             terminal.close()

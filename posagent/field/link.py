@@ -122,6 +122,18 @@ class Terminal:
         self._on_state("unlocked")
         return found
 
+    def unlock_soon(self, role: str, sign: Sign, *, patience_s: float) -> Answer:
+        """As soon as the terminal is ready for it: its installer may be at work, or it wants us to wait."""
+        until = self._clock.monotonic() + patience_s
+        while True:
+            try:
+                return self.unlock(role, sign)
+            except PosagentError as error:
+                wait_s = min(float(error.facts.get("expected_s") or AGAIN_S), 60.0)
+                if error.code not in ("busy", "unlock_wait", "line_lost") or self._clock.monotonic() + wait_s > until:
+                    raise
+                self.tend(wait_s)
+
     def call_signed(self, verb: str, args: Mapping[str, Any] | None = None, *, sign: Sign) -> Answer:
         """The result of a verb that is signed for once more, in the role that was unlocked: `sign` is given the line
         that ends with exactly what is done then. Nothing else is. Raises PosagentError."""
@@ -269,19 +281,7 @@ class Terminal:
                 if error.code != "not_allowed" or self._signer is None or refused:
                     raise
                 refused = True
-                self._unlock_again(*self._signer)
-
-    def _unlock_again(self, role: str, sign: Sign) -> None:
-        """As soon as the terminal is ready for it: its installer may be at work, or it wants us to wait."""
-        until = self._clock.monotonic() + QUIET_S
-        while True:
-            try:
-                self.unlock(role, sign)
-                return
-            except PosagentError as error:
-                if error.code not in ("busy", "unlock_wait", "line_lost") or self._clock.monotonic() > until:
-                    raise
-                self.tend(min(float(error.facts.get("expected_s") or AGAIN_S), 60.0))
+                self.unlock_soon(*self._signer, patience_s=QUIET_S)
 
     # files
 

@@ -121,7 +121,10 @@ class Window:
         while text not in self.seen:
             ready, _, _ = select.select([self._window], [], [], LOOK_S)
             assert ready, f"nothing more after: {self.seen}"
-            self.seen += os.read(self._window, 65536).decode()
+            try:
+                self.seen += os.read(self._window, 65536).decode()
+            except OSError:
+                raise AssertionError(f"it ended with: {self.seen}") from None
         return self.seen
 
     def type(self, text: str) -> None:
