@@ -31,6 +31,7 @@ PLAN_S = 20.0
 """A plan is good for so long, unless the update changes."""
 
 
+LOCAL = ("/", "usb:")
 LOCAL_BYTES_PER_S = 10e6
 """Of a stick, as a slow one reads."""
 SILENT_S, MOMENT_S = 2.0, 0.9
@@ -211,7 +212,7 @@ class Conditions:
     def price(self, situation: Situation, source: str) -> float:
         """What a large operation of a bundle from there has to save (core.packing)."""
         rate = LOCAL_BYTES_PER_S
-        if not source.startswith("/"):
+        if not source.startswith(LOCAL):
             if self._metered:
                 return packing.FEWEST
             link = self._link_of(situation) or estimate.link_of(situation)

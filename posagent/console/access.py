@@ -148,7 +148,7 @@ class Access:
     def sign(self, action: str) -> str:
         """A line to sign for one `action` of the session. Raises Refusal."""
         if self._unlocked is None:
-            raise Refusal("not_allowed", "locked")
+            raise Refusal("not_allowed", "locked", detail_zh="未解锁")
         return self._challenge("sign", self._unlocked.role, action)
 
     def signed(self, action: str) -> bool:
@@ -179,7 +179,12 @@ class Access:
         def too_late() -> None:
             if self._job is job:
                 job.cancel()
-                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
+                busy = Refusal(
+                    "busy",
+                    "the installer is at work; unlock when it has ended",
+                    detail_zh="安装程序正在工作；请待其结束后解锁",
+                )
+                checked({"error": busy.as_dict()})
 
         if self._job is not None:
             self._job.cancel()
@@ -205,16 +210,28 @@ class Access:
         if verb in OPEN_VERBS:
             return
         if not any(verb in verbs for verbs in ROLES.values()):
-            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}")
+            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}", detail_zh=f"没有命令 {verb[:40]!r}")
         unlocked = self._unlocked
         if unlocked is None:
-            raise Refusal("not_allowed", "locked; unlock with an engineer's key first (see help)")
+            raise Refusal(
+                "not_allowed",
+                "locked; unlock with an engineer's key first (see help)",
+                detail_zh="未解锁；请先用工程师密钥解锁（见 help）",
+            )
         if verb not in ROLES[unlocked.role]:
-            raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
+            raise Refusal(
+                "not_allowed",
+                f"the role {unlocked.role} may not {verb}",
+                detail_zh=f"角色 {unlocked.role} 无权执行 {verb}",
+            )
         unlocked.actions -= 1
         if unlocked.actions < 0:
             self.lock("number of commands")
-            raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
+            raise Refusal(
+                "not_allowed",
+                "the session's number of commands is used up; unlock again",
+                detail_zh="本次会话的命令次数已用完；请重新解锁",
+            )
 
     def _challenge(self, verb: str, role: str, action: str = "") -> str:
         args = {"role": role, "action": action} if action else {"role": role}
@@ -232,7 +249,11 @@ class Access:
             proof = proven(message)
             unlocked = self._unlocked
             if challenge.action and (unlocked is None or unlocked.proof != proof):
-                raise Refusal("unlock_refused", "signed by another key than the one that unlocked")
+                raise Refusal(
+                    "unlock_refused",
+                    "signed by another key than the one that unlocked",
+                    detail_zh="签名密钥与解锁时的密钥不同",
+                )
         except PosagentError as error:
             if error.code in WRONG:
                 self._gatekeeper.failed()

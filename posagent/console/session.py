@@ -87,7 +87,9 @@ class Session:
                 case Key.TOO_LONG:
                     self._error(PosagentError("line_too_long"))
                 case Key.GARBAGE:
-                    self._error(PosagentError("bad_request", "not readable: is the speed right?"))
+                    self._error(
+                        PosagentError("bad_request", "not readable: is the speed right?", detail_zh="请检查波特率")
+                    )
 
     def hang_up(self) -> None:
         """The line is gone; the next who comes finds it locked and clean."""

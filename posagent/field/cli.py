@@ -7,6 +7,7 @@ update: it goes on without the laptop.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -308,7 +309,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Command(given).run()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left is not written at exit
         return EXIT_CODES[PosagentError("internal").spec.kind]
 

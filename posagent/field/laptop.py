@@ -11,6 +11,7 @@ import glob
 import locale
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from posagent.core.errors import PosagentError
 
 WINDOWS = "win32"
 MAC = "darwin"
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+"""What a process is told when its window is closed; Windows ends it instead."""
 
 
 def ssh_keygen(
@@ -86,6 +89,11 @@ def usual(name: str, usb: bool, system: str = sys.platform) -> bool:
     if system == MAC:
         return usb and not name.startswith("/dev/tty.")
     return usb
+
+
+def sees_hang_ups(system: str = sys.platform) -> bool:
+    """Whether poll tells that a terminal has gone: that of macOS knows no terminals, Windows has none."""
+    return system not in (MAC, WINDOWS)
 
 
 def replace(path: Path, data: bytes, system: str = sys.platform) -> None:

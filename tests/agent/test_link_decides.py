@@ -47,7 +47,10 @@ def published(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Published
     made = bundle.build(new, version="7.0.0", compatible=[HARDWARE], keys_dir=desk.keys, level=3, out=out)
     pointer = repository.publish(made, folder / "repository")
     large, small = sorted(int(one["bytes"]) for one in pointer["payloads"])
-    shutil.copy(desk.bundles["2.0.0"], folder / "repository")
+    (folder / "tree/more").write_bytes(dice.randbytes(1_000_000))
+    before = image.build(folder / "2.5.0.ext4", "2.5.0", tree=folder / "tree")
+    out = folder / "repository/2.5.0.bundle"
+    bundle.build(before, version="2.5.0", compatible=[HARDWARE], keys_dir=desk.keys, level=3, out=out)
     return Published(folder=folder / "repository", url=f"{URL}/{pointer['bundle']}", small=small, large=large)
 
 
@@ -69,7 +72,7 @@ def behind(desk: Desk, short_path: Path, published: Published) -> Iterator[Make]
         terminal.boot()
         terminal.run_until(lambda one: one.boots == 1)
         if known:
-            terminal.ask("update", source=f"{URL}/2.0.0.bundle")
+            terminal.ask("update", source=f"{URL}/2.5.0.bundle")
             assert terminal.run_to_idle()["outcome"] == "committed"
             terminal.settle()
         return terminal
