@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+PHASES_ZH: Mapping[str, str] = {
+    "download": "下载",
+    "verify": "校验",
+    "install": "安装",
+    "activate": "重启",
+    "selftest": "自检",
+    "commit": "确认",
+    "rollback": "回退",
+    "outage": "停止收款",
+}
+"""In English they are called as they are."""
 WORDS: Mapping[str, tuple[str, str]] = {
     "terminal": ("terminal", "终端"),
     "state": ("state", "状态"),

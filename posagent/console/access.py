@@ -26,6 +26,10 @@ WRONG = frozenset({"unlock_refused", "unlock_expired"})
 """Codes of answers that count as failed tries."""
 
 
+Granted = tuple[str, ...]
+"""Name, role and minutes of whoever unlocked; name and action of whoever signed again."""
+
+
 class Hears(Protocol):
     """agent.evidence.Evidence.hear: the audit log."""
 
@@ -159,7 +163,7 @@ class Access:
         (what, until), unlocked.signed = unlocked.signed, None
         return what == action and self._clock.monotonic() <= until
 
-    def answer(self, answer: str, then: Callable[[PosagentError | str], None]) -> None:
+    def answer(self, answer: str, then: Callable[[PosagentError | Granted], None]) -> None:
         """Look at a signature; `then` hears the trouble, or who unlocked as what, or signed for what. It may be called
         before this returns, and is not called when the line is locked meanwhile."""
         try:
@@ -243,7 +247,7 @@ class Access:
         self.hear(verb, args, "ok")
         return line
 
-    def _checked(self, challenge: Challenge, message: Message) -> PosagentError | str:
+    def _checked(self, challenge: Challenge, message: Message) -> PosagentError | Granted:
         """What an answer is worth, by what the installer says of it."""
         try:
             proof = proven(message)
@@ -265,7 +269,7 @@ class Access:
         self._hear_answer(challenge, proof, "ok")
         if challenge.action and unlocked is not None:
             unlocked.signed = (challenge.action, self._clock.monotonic() + CHALLENGE_S)
-            return f"{proof.name} for: {challenge.action}"
+            return proof.name, challenge.action
         return self._unlock(challenge.role, proof)
 
     def _hear_answer(self, challenge: Challenge, proof: Proof | None, code: str) -> None:
@@ -273,12 +277,12 @@ class Access:
         told = {"role": challenge.role, "action": challenge.action, "code": code}
         self._hears("signed" if challenge.action else "unlock", stranger=proof is None, **who, **told)
 
-    def _unlock(self, role: str, proof: Proof) -> str:
+    def _unlock(self, role: str, proof: Proof) -> Granted:
         self.lock("unlocked again")
         until = self._clock.monotonic() + self.limits.session_s_max
         self._unlocked = _Unlocked(role=role, proof=proof, until=until, actions=self.limits.actions_max)
         self.touch()
-        return f"{proof.name} as {role}, {self.limits.session_s_max / 60:.0f} min"
+        return proof.name, role, f"{self.limits.session_s_max / 60:.0f}"
 
     def _time_over(self) -> None:
         over = self._unlocked is not None and self._clock.monotonic() >= self._unlocked.until

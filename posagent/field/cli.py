@@ -81,7 +81,7 @@ class Command:
         try:
             self._open(port).close()
         except OSError as error:
-            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+            raise self._closed(port, error) from None
         terminal = self._terminal(port)
         try:
             terminal.connect(ANSWER_S)
@@ -89,6 +89,12 @@ class Command:
             terminal.close()
             raise PosagentError("no_terminal", say("silent", self._lang, port)) from None
         return terminal
+
+    def _closed(self, port: str, error: OSError) -> PosagentError:
+        """Why the port does not open."""
+        if error.errno == errno.EACCES:
+            return PosagentError("no_terminal", say("denied", self._lang, port))
+        return PosagentError("no_terminal", f"{port}: {os.strerror(error.errno) if error.errno else error}")
 
     def _ask(self, port: str) -> str:
         """The id of the terminal at a port, "" for none."""
@@ -214,7 +220,7 @@ class Command:
         try:
             line = self._open(port)
         except OSError as error:
-            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+            raise self._closed(port, error) from None
         print(say("console", self._lang, port), file=sys.stderr)
         gone = say("console_over", self._lang)
         well = passage.pass_through(line, passage.keyboard(), lambda: print(f"\r\n{gone}\r", file=sys.stderr))

@@ -56,6 +56,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "not_signed": ("the visit report is not signed: {}", "上门报告未签名：{}"),
     "answers": ("{}: {} {}, {}", "{}：{} {}，{}"),
     "silent": ("{}: no terminal answers", "{}：无终端应答"),
+    "denied": (
+        "{}: not allowed; add the user to the group that owns the port (Linux: mostly dialout), then log in anew",
+        "{}：无权限；请将用户加入串口所属的组（Linux 多为 dialout）后重新登录",
+    ),
     "no_ports": (
         "no ports here; plug an adapter in, or name one with --ports",
         "没有串口；请插入转换器或用 --ports 指定",

@@ -41,16 +41,18 @@ def published(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Published
     shutil.copytree(desk.tree, folder / "tree")
     dice = random.Random(1)
     words = [dice.randbytes(7) for _ in range(5000)]
-    (folder / "tree/more").write_bytes(b" ".join(dice.choices(words, k=150_000)))
-    new = image.build(folder / "7.0.0.ext4", "7.0.0", tree=folder / "tree")
-    out = folder / "7.0.0.bundle"
-    made = bundle.build(new, version="7.0.0", compatible=[HARDWARE], keys_dir=desk.keys, level=3, out=out)
-    pointer = repository.publish(made, folder / "repository")
+    made = {}
+    for version, content in (
+        ("2.5.0", dice.randbytes(1_000_000)),
+        ("7.0.0", b" ".join(dice.choices(words, k=150_000))),
+    ):
+        (folder / "tree/more").write_bytes(content)
+        new = image.build(folder / f"{version}.ext4", version, tree=folder / "tree")
+        how = {"version": version, "compatible": [HARDWARE], "keys_dir": desk.keys, "level": 3}
+        made[version] = bundle.build(new, out=folder / f"{version}.bundle", **how)  # type: ignore[arg-type]
+    pointer = repository.publish(made["7.0.0"], folder / "repository")
     large, small = sorted(int(one["bytes"]) for one in pointer["payloads"])
-    (folder / "tree/more").write_bytes(dice.randbytes(1_000_000))
-    before = image.build(folder / "2.5.0.ext4", "2.5.0", tree=folder / "tree")
-    out = folder / "repository/2.5.0.bundle"
-    bundle.build(before, version="2.5.0", compatible=[HARDWARE], keys_dir=desk.keys, level=3, out=out)
+    shutil.copy(made["2.5.0"], folder / "repository")
     return Published(folder=folder / "repository", url=f"{URL}/{pointer['bundle']}", small=small, large=large)
 
 
