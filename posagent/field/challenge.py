@@ -11,34 +11,30 @@ from dataclasses import dataclass
 from posagent.core.errors import PosagentError
 
 FIRST = "posagent-console-v1"
-_WORDS = 6
-"""Before the action: first word, terminal, boot, counter, nonce, role."""
+_WORDS = 4
+"""Behind the terminal's id and before the action: boot, counter, nonce, role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Challenge:
-    """`action` is what is done once it is signed; empty where it only unlocks the role."""
+    """The `line` to be signed; `action` is what is done once it is, empty where it only unlocks the role."""
 
+    line: str
     terminal: str
     role: str
     action: str
 
 
-def read(line: str) -> Challenge:
-    """Raises PosagentError `challenge_differs`."""
-    words = line.split(" ", _WORDS)
-    if len(words) < _WORDS or not all(words) or words[0] != FIRST or not line.isprintable():
-        raise PosagentError("challenge_differs", f"not a challenge: {line[:80]!r}")
-    return Challenge(terminal=words[1], role=words[5], action=words[6] if len(words) > _WORDS else "")
-
-
-def check(line: str, *, terminal: str, role: str, verb: str = "") -> Challenge:
+def checked(line: str, *, terminal: str, role: str, verb: str = "") -> Challenge:
     """The challenge, which must be of that terminal, in that role, and for that verb or for unlocking alone. Raises
     PosagentError `challenge_differs`."""
-    found = read(line)
-    wanted = (terminal, role, verb)
-    told = (found.terminal, found.role, found.action.partition(" ")[0])
+    before = f"{FIRST} {terminal} "
+    words = line.removeprefix(before).split(" ", _WORDS)
+    if not line.startswith(before) or not line.isprintable() or len(words) < _WORDS or not all(words):
+        raise PosagentError("challenge_differs", f"no challenge of {terminal}: {line[:80]!r}")
+    action = words[_WORDS] if len(words) > _WORDS else ""
+    wanted, told = (role, verb), (words[_WORDS - 1], action.partition(" ")[0])
     if told != wanted:
         asked, said = (" ".join(one).rstrip() for one in (wanted, told))
         raise PosagentError("challenge_differs", f"asked of it: {asked}; it wants signed: {said}")
-    return found
+    return Challenge(line=line, terminal=terminal, role=role, action=action)

@@ -22,7 +22,7 @@ from posagent.core.errors import EXIT_CODES, PosagentError
 from posagent.field import arguments, laptop, passage, ports, report
 from posagent.field.consent import Consent
 from posagent.field.crew import exit_code
-from posagent.field.link import LineLost, Sign, Terminal
+from posagent.field.link import Agree, LineLost, Terminal
 from posagent.field.places import Berth, Places
 from posagent.field.signing import Engineer
 from posagent.field.tour import Tour
@@ -180,15 +180,15 @@ class Command:
         terminal = self._reached(given.port)
         try:
             terminal.keep()
-            terminal.unlock_soon(SUPPORT, consent.unlocking, patience_s=READY_S)
+            terminal.unlock_soon(SUPPORT, consent.unlock, patience_s=READY_S)
             made = collect(terminal, terminal.terminal_id, given.out)
         finally:
             terminal.close()
         return self._print(made, [say("support_made", self._lang, given.out / made["file"], made["code"])])
 
     def _rollback(self) -> int:
-        def going_back(terminal: Terminal, sign: Sign) -> int:
-            started = terminal.call_signed("rollback", sign=sign)
+        def going_back(terminal: Terminal, agree: Agree) -> int:
+            started = terminal.call_signed("rollback", agree=agree)
             outcome = terminal.follow(started["id"], self._progress())["outcome"]
             self._print({**started, "outcome": outcome}, [texts.outcome_line(outcome, self._lang)])
             return exit_code([outcome["outcome"]])
@@ -196,20 +196,20 @@ class Command:
         return self._signed("rollback", going_back)
 
     def _allow(self) -> int:
-        def allowing(terminal: Terminal, sign: Sign) -> int:
-            allowed = terminal.call_signed("allow", {"bundle": self._arguments.bundle}, sign=sign)
+        def allowing(terminal: Terminal, agree: Agree) -> int:
+            allowed = terminal.call_signed("allow", {"bundle": self._arguments.bundle}, agree=agree)
             return self._print(allowed, [say("allowed", self._lang, self._arguments.bundle, terminal.terminal_id)])
 
         return self._signed(self._arguments.role, allowing)
 
-    def _signed(self, role: str, work: Callable[[Terminal, Sign], int]) -> int:
+    def _signed(self, role: str, work: Callable[[Terminal, Agree], int]) -> int:
         """Something that is signed for once more, by an engineer who is shown what."""
         consent = self._consent(role, beforehand=self._arguments.sign)
         terminal = self._reached(self._arguments.port)
         try:
             terminal.keep()
-            terminal.unlock_soon(role, consent.unlocking, patience_s=READY_S)
-            return work(terminal, consent.sign)
+            terminal.unlock_soon(role, consent.unlock, patience_s=READY_S)
+            return work(terminal, consent.agree)
         finally:
             terminal.close()
 

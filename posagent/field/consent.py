@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from posagent.core.errors import Refusal
-from posagent.field import challenge
+from posagent.field.challenge import Challenge
 from posagent.field.signing import Engineer
 from posagent.field.words import say
 
@@ -32,28 +32,27 @@ class Consent:
         self._engineer, self._show, self._ask = engineer, show, ask
         self._lang, self._beforehand = lang, beforehand
 
-    def sign(self, line: str) -> str:
+    def agree(self, asked: Challenge) -> str:
         """The signature of a challenge. Raises Refusal `not_signed`, PosagentError `engineer_key`."""
-        asked = challenge.read(line)
         self._show(say("to_sign", self._lang, asked.terminal, asked.action))
-        self._show(say("whole_line", self._lang, line))
+        self._show(say("whole_line", self._lang, asked.line))
         if self._beforehand:
             if self._beforehand != asked.action:
-                raise Refusal("not_signed", f"agreed to: {self._beforehand}; to be signed: {asked.action}")
+                raise self._refused("agreed_to", self._beforehand, asked.action)
         else:
             answer = self._ask(say("sign_it", self._lang))
             if answer is None:
-                raise Refusal("not_signed", f"nobody to ask here; agree to it with --sign {asked.action!r}")
+                raise self._refused("nobody_to_ask", asked.action)
             if answer.strip().lower() not in YES:
-                raise Refusal("not_signed", asked.action)
-        self.touch()
-        return self._engineer.sign_challenge(line)
+                raise self._refused("declined", asked.action)
+        return self.unlock(asked.line)
 
-    def unlocking(self, line: str) -> str:
+    def unlock(self, line: str) -> str:
         """The signature of a challenge that only unlocks. Raises PosagentError `engineer_key`."""
-        self.touch()
-        return self._engineer.sign_challenge(line)
-
-    def touch(self) -> None:
         if self._engineer.certificate.needs_touch:
             self._show(say("touch", self._lang))
+        return self._engineer.sign_challenge(line)
+
+    @staticmethod
+    def _refused(name: str, *values: str) -> Refusal:
+        return Refusal("not_signed", say(name, "en", *values), detail_zh=say(name, "zh", *values))

@@ -24,6 +24,7 @@ __all__ = ["Line", "LineLost", "Terminal"]
 Answer = dict[str, Any]
 OnProgress = Callable[[Answer], None]
 Sign = Callable[[str], str]
+Agree = Callable[[challenge.Challenge], str]
 Made = TypeVar("Made")
 
 LOOKS = frozenset({"hello", "status", "why", "estimate", "help", "check", "history", "slots", "power", "log", "audit"})
@@ -116,7 +117,7 @@ class Terminal:
         """Prove an engineer's key: `sign` makes the armored signature of the challenge line. It is kept, to be asked
         again when the terminal has forgotten the session. `{name, role, session_s}`. Raises PosagentError."""
         line = str(self.call("unlock", {"role": role})["challenge"])
-        challenge.check(line, terminal=self.terminal_id, role=role)
+        challenge.checked(line, terminal=self.terminal_id, role=role)
         found = self.call("answer", {"signature": sign(line)})
         self._signer = role, sign
         self._on_state("unlocked")
@@ -134,17 +135,17 @@ class Terminal:
                     raise
                 self.tend(wait_s)
 
-    def call_signed(self, verb: str, args: Mapping[str, Any] | None = None, *, sign: Sign) -> Answer:
-        """The result of a verb that is signed for once more, in the role that was unlocked: `sign` is given the line
-        that ends with exactly what is done then. Nothing else is. Raises PosagentError."""
+    def call_signed(self, verb: str, args: Mapping[str, Any] | None = None, *, agree: Agree) -> Answer:
+        """The result of a verb that is signed for once more, in the role that was unlocked: `agree` makes the signature
+        of the challenge, which names exactly what is done then. Nothing else is. Raises PosagentError."""
         try:
             return self.call(verb, args)
         except PosagentError as error:
             if error.code != "sign_again" or self._signer is None:
                 raise
             line = str(error.facts.get("challenge", ""))
-        challenge.check(line, terminal=self.terminal_id, role=self._signer[0], verb=verb)
-        self.call("answer", {"signature": sign(line)})
+        asked = challenge.checked(line, terminal=self.terminal_id, role=self._signer[0], verb=verb)
+        self.call("answer", {"signature": agree(asked)})
         return self.call(verb, args)
 
     def upload(self, path: Path, *, name: str = "", on_progress: OnProgress | None = None) -> Answer:

@@ -69,6 +69,9 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "to_sign": ("{} does this once it is signed:\n  {}", "签名后 {} 将执行：\n  {}"),
     "whole_line": ("the line that is signed:\n  {}", "被签名的整行：\n  {}"),
     "sign_it": ("Sign it? Type yes: ", "是否签名？请输入 yes："),
+    "agreed_to": ("agreed to: {}; to be signed: {}", "已同意：{}；待签名：{}"),
+    "nobody_to_ask": ("nobody to ask here; agree to it with --sign '{}'", "无人可询问；请用 --sign '{}' 表示同意"),
+    "declined": ("not signed: {}", "未签名：{}"),
     "allowed": (
         "{} is allowed on {} until a version was confirmed; now: posagent-field run",
         "已允许 {} 在 {} 上安装，直至下一版本确认；现在请执行 posagent-field run",

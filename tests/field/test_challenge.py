@@ -12,9 +12,11 @@ GO_BACK = f"{UNLOCK} rollback b 1.0.0"
 
 
 def test_the_action_is_all_that_stands_behind_the_role() -> None:
-    assert challenge.read(GO_BACK) == challenge.Challenge(terminal="pos-1", role="rollback", action="rollback b 1.0.0")
-    assert challenge.check(UNLOCK, terminal="pos-1", role="rollback").action == ""
-    assert challenge.check(GO_BACK, terminal="pos-1", role="rollback", verb="rollback").action == "rollback b 1.0.0"
+    assert challenge.checked(UNLOCK, terminal="pos-1", role="rollback").action == ""
+    found = challenge.checked(GO_BACK, terminal="pos-1", role="rollback", verb="rollback")
+    assert (found.line, found.action) == (GO_BACK, "rollback b 1.0.0")
+    spaced = GO_BACK.replace("pos-1", "shop 1 2")
+    assert challenge.checked(spaced, terminal="shop 1 2", role="rollback", verb="rollback").action == found.action
 
 
 @pytest.mark.parametrize(
@@ -38,4 +40,4 @@ def test_the_action_is_all_that_stands_behind_the_role() -> None:
 )
 def test_what_was_not_asked_for_is_not_to_be_signed(line: str, how: dict[str, str]) -> None:
     with pytest.raises(PosagentError, match="challenge_differs"):
-        challenge.check(line, **how)
+        challenge.checked(line, **how)

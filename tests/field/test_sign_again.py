@@ -19,6 +19,7 @@ import pytest
 
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Message
+from posagent.field.challenge import Challenge
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.lab import Lab, SimulatedTerminal
 from tests.console.engineers import certify, make_key
@@ -52,14 +53,13 @@ class Lying:
 def test_the_link_signs_for_exactly_what_was_asked(visit: Visit) -> None:
     shown: list[str] = []
 
-    def sign(line: str) -> str:
-        shown.append(line)
-        return visit.sign()(line)
+    def agree(asked: Challenge) -> str:
+        shown.append(asked.action)
+        return visit.sign()(asked.line)
 
     visit.unlock()
-    assert visit.laptop.call_signed("allow", {"bundle": DIGEST}, sign=sign) == {"allowed": DIGEST}
-    (line,) = shown
-    assert line.endswith(f" update allow {DIGEST}")
+    assert visit.laptop.call_signed("allow", {"bundle": DIGEST}, agree=agree) == {"allowed": DIGEST}
+    assert shown == [f"allow {DIGEST}"]
     assert visit.code("allow", bundle=DIGEST) == "sign_again", "once"
 
 
@@ -71,13 +71,13 @@ def test_a_terminal_that_wants_something_else_signed_gets_nothing(visits: Callab
     for action in ("update rollback b 1.0.0", "rollback check", "update"):
         api.challenge = f"posagent-console-v1 {visit.laptop.terminal_id} boot 2 00ff {action}"
         with pytest.raises(PosagentError, match="challenge_differs"):
-            visit.laptop.call_signed("check", sign=lambda line: pytest.fail(f"signed: {line}"))
+            visit.laptop.call_signed("check", agree=lambda asked: pytest.fail(f"signed: {asked}"))
 
 
 def test_what_needs_no_second_signature_is_answered_as_ever(visit: Visit) -> None:
-    assert visit.laptop.call_signed("status", sign=lambda _: pytest.fail("signed"))["state"] == "idle"
+    assert visit.laptop.call_signed("status", agree=lambda _: pytest.fail("signed"))["state"] == "idle"
     with pytest.raises(PosagentError, match="not_allowed"):
-        visit.laptop.call_signed("rollback", sign=lambda _: pytest.fail("signed"))
+        visit.laptop.call_signed("rollback", agree=lambda _: pytest.fail("signed"))
 
 
 # the program itself
