@@ -91,11 +91,6 @@ def usual(name: str, usb: bool, system: str = sys.platform) -> bool:
     return usb
 
 
-def sees_hang_ups(system: str = sys.platform) -> bool:
-    """Whether poll tells that a terminal has gone: that of macOS knows no terminals, Windows has none."""
-    return system not in (MAC, WINDOWS)
-
-
 def replace(path: Path, data: bytes, system: str = sys.platform) -> None:
     """The file has the old or the new content whatever happens. Raises PosagentError `laptop_io`."""
     temporary = path.with_name(path.name + ".new")

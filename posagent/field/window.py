@@ -8,15 +8,12 @@ that has gone can be read for ever, and what is read is nothing: whoever draws o
 from __future__ import annotations
 
 import os
-import select
 import signal
-import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from posagent.field import laptop
 
-LOOK_MS = 500
 STANDARD = (0, 1, 2)
 """Input, output and errors."""
 
@@ -25,44 +22,35 @@ class Window:
     """Of this process, while it is entered. Only the main thread may enter it."""
 
     def __init__(self) -> None:
-        self._gone = threading.Event()
-        self._over = threading.Event()
+        self._gone = False
         self._before: dict[int, Any] = {}
         self._terminals = [one for one in STANDARD if os.isatty(one)]
 
     def gone(self) -> bool:
-        """Whether it was closed, or the process was asked to end."""
-        return self._gone.is_set()
+        """Whether it was closed, or the process was asked to end. To be asked again and again: nobody tells a process
+        that does not belong to the window's session."""
+        if not self._gone and not all(map(os.isatty, self._terminals)):
+            self._closed()
+        return self._gone
 
     def __enter__(self) -> Self:
         for number, handler in ((laptop.HANG_UP, self._closed), (signal.SIGTERM, self._asked)):
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 self._before[number] = signal.signal(number, handler)
-        if self._terminals and laptop.sees_hang_ups():
-            threading.Thread(target=self._watch, name="window", daemon=True).start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()
-        if self.gone():
+        if self._gone:
             return  # what is told twice must not end the report
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _watch(self) -> None:
-        poll = select.poll()
-        poll.register(self._terminals[0], 0)  # nothing but that it has gone
-        while not self._over.is_set():
-            if poll.poll(LOOK_MS):
-                self._closed()
-                return
-
     def _asked(self, *_: int | FrameType | None) -> None:
-        self._gone.set()
+        self._gone = True
 
     def _closed(self, *_: int | FrameType | None) -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for one in self._terminals:
             os.dup2(nowhere, one)
         os.close(nowhere)
-        self._gone.set()
+        self._gone = True

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from posagent.field import laptop
 from posagent.sim import layout
 from posagent.sim.lab import Lab, SimulatedTerminal
 from tests.console.engineers import certify, make_key
@@ -88,11 +87,6 @@ def outcome(out: Path) -> str:
     (path,) = out.glob("visit-*.json")
     assert path.with_name(path.name + ".sig").exists()
     return str(json.loads(path.read_text())["terminals"][0]["outcome"])
-
-
-def test_poll_is_asked_where_it_knows_terminals() -> None:
-    assert laptop.sees_hang_ups("linux")
-    assert not laptop.sees_hang_ups("darwin") and not laptop.sees_hang_ups("win32")
 
 
 @pytest.mark.parametrize("controlling", [True, False], ids=["told", "not told"])
