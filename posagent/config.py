@@ -6,25 +6,18 @@ naming the key, its line and the remedy. Names end in units. There is no "unlimi
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from posagent import config_rules
+from posagent.config_data import DataConfig
 from posagent.core.errors import ConfigError
 from posagent.tables import Reader
+from posagent.tables import between as _between
+from posagent.tables import one_of as _one_of
 
 DEFAULT_PATH = "/etc/posagent/posagent.toml"
-
-
-def _between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
-    return field(default=default, metadata={"range": (low, high)})
-
-
-def _one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
-    return field(default=default, metadata={"values": values})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,13 +269,14 @@ class Config:
     payment: PaymentConfig = PaymentConfig()
     window: WindowConfig = WindowConfig()
     support: SupportConfig = SupportConfig()
+    data: DataConfig = field(default=DataConfig())
 
     @property
     def api_socket(self) -> str:
         return f"{self.terminal.run_dir}/api.sock"
 
     def worker_socket(self, worker: str) -> str:
-        """Socket of `installer`, `fetcher`, `selftest` or `support`."""
+        """Socket of `installer`, `fetcher`, `selftest`, `support` or `data`."""
         return f"{self.terminal.run_dir}/{worker}.sock"
 
     @property
@@ -327,6 +321,7 @@ def _cross_check(config: Config, reader: Reader) -> None:
     if url and not url.startswith(schemes):
         must = "must begin with https:// (or set allow_http)"
         raise reader.complain("config_bad_value", "fetch.repository_url", must)
+    config_rules.check_data(reader, config.data)
 
 
 def parse(text: str, where: str = "configuration") -> Config:

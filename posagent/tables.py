@@ -13,6 +13,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 from posagent.core.errors import ConfigError
 
 
+def between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"values": values})
+
+
 class Reader:
     """Turns TOML tables into structs and knows the line of each key for its complaints."""
 

@@ -43,6 +43,8 @@ class Update:
     `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took. The
     `steps` of help that were tried (core.ladder), and what was `found` to be wrong with the network.
 
+    Of the merchant's data: the name of the `backup`, and the formats between which it was `migrated`, as in "1>2".
+
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
@@ -74,6 +76,8 @@ class Update:
     requested_at: float = 0.0
     requested_by: str = ""
     goes_back: bool = False
+    backup: str = ""
+    migrated: str = ""
     bytes_done: int = 0
     bytes_total: int = 0
     conditions: tuple[str, ...] = ()

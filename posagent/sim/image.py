@@ -1,7 +1,8 @@
 """Builds small system images that the simulated terminal can boot: real ext4 with a real (simulated) payment program.
 
 An image carries /etc/os-release and /opt/pos: `payment.py`, which the terminal runs after booting the slot, and
-optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or "agent-dead", the service manager.
+optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or "agent-dead", the service manager. Its
+`data-format` is that of the shop's data; later ones have a step in `migrate.d`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from posagent.sim import till
 
 PAYMENT = '''\
 """The payment program of this image: answers one line a connection on a loopback port."""
@@ -36,7 +39,9 @@ with socket.create_server(("127.0.0.1", port), backlog=0) as server:
 '''
 
 
-def fill(root: Path, version: str, *, broken: str = "", hangs: bool = False, boot_fault: str = "") -> None:
+def fill(
+    root: Path, version: str, *, broken: str = "", hangs: bool = False, boot_fault: str = "", data_format: int = 1
+) -> None:
     """Write what makes a directory tree bootable here."""
     (root / "etc").mkdir(parents=True, exist_ok=True)
     (root / "etc/os-release").write_text(f'ID=simpos\nNAME="Simulated POS"\nIMAGE_VERSION={version}\n')
@@ -44,6 +49,13 @@ def fill(root: Path, version: str, *, broken: str = "", hangs: bool = False, boo
     pos.mkdir(parents=True, exist_ok=True)
     (pos / "payment.py").write_text(PAYMENT.format(version=version, broken=broken, hangs=hangs))
     (pos / "boot-fault").write_text(boot_fault)
+    (pos / "data-format").write_text(f"{data_format}\n")
+    steps = pos / "migrate.d"
+    shutil.rmtree(steps, ignore_errors=True)
+    steps.mkdir()
+    if data_format > 1:
+        (steps / "10-tips").write_text(till.STEP)
+        (steps / "10-tips").chmod(0o755)
 
 
 def build(
@@ -55,6 +67,7 @@ def build(
     broken: str = "",
     hangs: bool = False,
     boot_fault: str = "",
+    data_format: int = 1,
 ) -> Path:
     """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
 
@@ -66,7 +79,7 @@ def build(
         if root is None:
             root = Path(scratch) / "root"
             root.mkdir()
-        fill(root, version, broken=broken, hangs=hangs, boot_fault=boot_fault)
+        fill(root, version, broken=broken, hangs=hangs, boot_fault=boot_fault, data_format=data_format)
         image.unlink(missing_ok=True)
         with image.open("wb") as stream:
             stream.truncate(size_mib << 20)

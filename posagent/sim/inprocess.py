@@ -235,7 +235,12 @@ class VirtualTerminal:
                 {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
             ),
             support=self._worker({"make": self._make_bundle}),
+            data=self._data(),
         )
+
+    def _data(self) -> Worker | None:
+        """The worker for merchants' data, where there is any."""
+        return None
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)

@@ -16,6 +16,7 @@ from pathlib import Path
 from posagent.core.errors import PosagentError
 from posagent.release import keys
 from posagent.sim import image as images
+from posagent.sim import till
 
 SOCKET_PATH_MAX = 100
 VENDOR_KEY = "vendor.pub.pem"
@@ -66,6 +67,18 @@ class Layout:
     def slot(self, name: str) -> Path:
         return self.root / "slots" / f"{name}.img"
 
+    @property
+    def data_format(self) -> int:
+        """Of the booted image's payment application; 0 where no shop takes payments."""
+        known = self.booted_root / "pos/data-format"
+        return int(known.read_text()) if self.settings.shop and known.exists() else 0
+
+    def configure_data(self) -> None:
+        """What the booted image says of the data: the configuration is part of an image on real terminals."""
+        text = self.config.read_text().partition(DATA_BEGINS)[0]
+        said = till.config(self.root, self.data_link, form) if (form := self.data_format) else ""
+        self.config.write_text(f"{text}{DATA_BEGINS}{said}")
+
 
 _PATHS = {
     "config": "etc/posagent.toml",
@@ -90,8 +103,10 @@ _PATHS = {
     "control": "host.sock",
     "clock": "clock",
     "api": "run/api.sock",
+    "data_link": "run/data/current",
 }
 
+DATA_BEGINS = "# The merchant's data, as the booted image declares it.\n"
 CONFIG = """\
 # A simulated terminal. Every path lies inside its directory; the rest is what a real terminal would have.
 [terminal]
@@ -210,6 +225,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
         "vendor_key_file": vendor if (vendor := layout.root / "etc" / VENDOR_KEY).exists() else "",
     }
     layout.config.write_text(CONFIG.format(**values))
+    layout.configure_data()
     return layout
 
 
