@@ -20,18 +20,7 @@ from posagent.core import drift, estimate, packing
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Forecast, Running
 from posagent.core.machine import decide
-from posagent.core.model import (
-    Command,
-    Decision,
-    Event,
-    Facts,
-    Gate,
-    Limits,
-    Observation,
-    Occurrence,
-    Situation,
-    State,
-)
+from posagent.core.model import Command, Decision, Event, Facts, Gate, Limits, Observation, Occurrence, Situation, State
 from posagent.core.ports import Clock, PowerReading
 from posagent.core.recovery import recover
 from posagent.core.states import SPECS

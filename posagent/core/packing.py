@@ -1,4 +1,4 @@
-"""Small operations or large ones of an image: what takes the fewest seconds in all (docs/adr/0015). Pure.
+"""Small operations or large ones of an image: what takes the fewest seconds in all (docs/adr/0017). Pure.
 
 A bundle may hold an image twice. Its large operations are fewer bytes and take several times longer to unpack, which is
 done twice: when the bundle is checked, and when it is written. So a large one pays where the bytes that it saves would
