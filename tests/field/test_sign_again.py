@@ -63,6 +63,13 @@ def test_the_link_signs_for_exactly_what_was_asked(visit: Visit) -> None:
     assert visit.code("allow", bundle=DIGEST) == "sign_again", "once"
 
 
+def test_challenges_that_are_paced_are_waited_for(visit: Visit) -> None:
+    visit.unlock()
+    for _ in range(8):
+        told = visit.laptop.call_signed("allow", {"bundle": DIGEST}, agree=lambda asked: visit.sign()(asked.line))
+        assert told == {"allowed": DIGEST}
+
+
 def test_a_terminal_that_wants_something_else_signed_gets_nothing(visits: Callable[..., Visit]) -> None:
     visit = visits(api=Lying)
     visit.unlock()
