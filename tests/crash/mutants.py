@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from posagent.agent import actors, answers, api, engine, journal, support
+from posagent.agent import actors, answers, api, engine, journal, merchant_data, support
 from posagent.core import durable, machine, model, recovery, states
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -30,6 +30,7 @@ from posagent.crash.explorer import Bounds, Explorer, Found
 from posagent.crash.medium import MediumBoot
 from posagent.crash.scenarios import SCENARIOS
 from posagent.crash.units import PROFILES, Unit
+from posagent.data import copying, generations, place, record
 from posagent.fetcher import download, spool
 from posagent.installer import slots, writer
 
@@ -589,6 +590,47 @@ def _() -> list[Patch]:
         return None  # what was good once is good
 
     return [(slots.Slots, "arm", arm), (answers, "_RESULTS", {**answers._RESULTS, "run": tested})]
+
+
+@mutant(
+    "data-named-before-it-is-durable", "the record names a copy of the data before that is flushed", ("money", "raw")
+)
+def _() -> list[Patch]:
+    return [(copying, "settle", lambda trees, top: iter(()))]
+
+
+@mutant("counters-go-back", "trace numbers that a failed version used are used again", ("money-back", "raw"))
+def _() -> list[Patch]:
+    return [(generations.Generations, "_raise_counters", lambda self, found: "")]
+
+
+@mutant("migrated-in-place", "the version on trial works on the old data", ("money-back", "raw"))
+def _() -> list[Patch]:
+    def inside(self: place.Place, name: str) -> str:
+        return f"{self._root}/g-1/data"
+
+    return [(place.Place, "inside", inside)]
+
+
+@mutant("outcome-without-the-switch", "the update ends before its data is the terminal's", ("money", "raw"))
+def _() -> list[Patch]:
+    def switch(self: Any, then: Callable[[object], None], failed: object) -> None:
+        then(None)
+
+    return [(merchant_data.MerchantData, "switch", switch)]
+
+
+@mutant("switched-before-it-is-good", "payments move to the copy before the slot is confirmed", ("money", "raw"))
+def _() -> list[Patch]:
+    def returned(self: Any, found: record.Record) -> record.Record:
+        return found
+
+    real = actors.UpdateActors._mark_good
+
+    def mark_good(self: Any, update: Any) -> None:
+        self._data.switch(lambda _: real(self, update), self._failing(Event.MARK_FAILED))
+
+    return [(actors.UpdateActors, "_mark_good", mark_good), (generations.Generations, "_returned", returned)]
 
 
 def judge(name: str) -> Verdict:
