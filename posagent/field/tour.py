@@ -72,7 +72,7 @@ class Tour:
             return False
         title = f"{self._label['file']} {self._label['version']}" if self._label else "posagent-field"
         Screen(crew.rows, title, self._lang, self._window.gone).run()
-        self.interrupted = self._window.gone()
+        self.interrupted = self._window.gone() and not all(row.ended for row in crew.rows())
         return True
 
     def plain(self, crew: Crew, *, count: int, minutes: float, show: Callable[[str], None] | None) -> None:
