@@ -94,7 +94,7 @@ class TrustConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchConfig:
     """The repository and the limits of a download. `bytes_per_s_max` leaves room for payments, 0 is no limit; on a
-    `metered` link at most `metered_bytes_max` are fetched for one update. Sticks are mounted in `media_dir`."""
+    `metered` link as few as can be, at most `metered_bytes_max` for one update. Sticks are mounted in `media_dir`."""
 
     repository_url: str = ""
     channel: str = "stable"

@@ -97,6 +97,7 @@ class Resident:
                 floor_s=float(config.trust.image_built_at),
                 quiet_hours=config.window.quiet_hours,
                 up_s=up_s,
+                metered=config.fetch.metered,
             ),
             clock=self._clock,
             limits=limits_of(config),

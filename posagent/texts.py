@@ -11,7 +11,7 @@ from typing import Any
 
 from posagent.core.ladder import step_names
 from posagent.core.manifest import REASONS
-from posagent.texts_words import WORDS
+from posagent.texts_words import PHASES_ZH, WORDS
 
 Answer = Mapping[str, Any]
 
@@ -188,13 +188,17 @@ def moment(at_s: float) -> str:
     return f"{datetime.datetime.fromtimestamp(at_s, datetime.UTC):%Y-%m-%d %H:%M}"
 
 
+def _phase(name: str, lang: str) -> str:
+    return PHASES_ZH.get(name, name) if lang == "zh" else name
+
+
 def span(name: str, seconds: Answer, lang: str, *before: object) -> str:
     """A text with how long it takes in half of all cases, and in nine of ten."""
     return say(name, lang, *before, *(duration(seconds[key], lang) for key in ("p50", "p90")))
 
 
 def estimate_lines(estimate: Answer, lang: str, *, short: bool = False) -> list[str]:
-    lines = [] if short else [span("phase", one, lang, name) for name, one in estimate["phases"].items()]
+    lines = [] if short else [span("phase", one, lang, _phase(name, lang)) for name, one in estimate["phases"].items()]
     lines += [span("total", estimate["total"], lang), span("outage", estimate["outage"], lang)]
     if estimate.get("begins_at") is not None:
         lines.append(say("begins", lang, moment(estimate["begins_at"])))
@@ -210,7 +214,12 @@ def estimates_lines(answer: Answer, lang: str) -> list[str]:
         if outcome.get("estimates"):
             lines.append(outcome_line(outcome, lang))
             lines += [
-                say("foretold", lang, name, *(duration(one[key], lang) for key in ("p50", "p90", "took_s")))
+                say(
+                    "foretold",
+                    lang,
+                    _phase(name, lang),
+                    *(duration(one[key], lang) for key in ("p50", "p90", "took_s")),
+                )
                 for name, one in outcome["estimates"].items()
             ]
     return lines or [say("no_estimates", lang)]
@@ -246,6 +255,8 @@ def check_lines(answer: Answer, lang: str) -> list[str]:
     if offer["contents"]:
         lines.append(say("contains", lang, ", ".join(offer["contents"])))
     lines.append(say("bytes", lang, f"{answer['bytes'] / 1e6:.2f}"))
+    if packing := answer.get("packing"):
+        lines.append(say(f"packed_{packing}", lang))
     lines.append(say("staged" if offer["staged"] else "streamed", lang))
     if answer["estimate"] is not None:
         lines += estimate_lines(answer["estimate"], lang)

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+PHASES_ZH: Mapping[str, str] = {
+    "download": "下载",
+    "verify": "校验",
+    "install": "安装",
+    "activate": "重启",
+    "selftest": "自检",
+    "commit": "确认",
+    "rollback": "回退",
+    "outage": "停止收款",
+}
+"""In English they are called as they are."""
 WORDS: Mapping[str, tuple[str, str]] = {
     "terminal": ("terminal", "终端"),
     "state": ("state", "状态"),
@@ -45,6 +56,18 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "next_step": ("next step", "下一步"),
     "problem": ("problem", "问题"),
     "offer": ("offered: version {} ({} MB)", "可升级版本：{}（{} MB）"),
+    "packed_large": (
+        "the smallest download, which installs slower: on this link that is sooner",
+        "下载量最小但安装较慢：在当前链路上总用时更短",
+    ),
+    "packed_small": (
+        "a larger download, which installs faster: on this link that is sooner",
+        "下载量较大但安装较快：在当前链路上总用时更短",
+    ),
+    "packed_metered": (
+        "the smallest download, which installs slower: this link is metered",
+        "下载量最小但安装较慢：链路按流量计费",
+    ),
     "staged": ("it is fetched first, then installed", "先完整下载，再安装"),
     "streamed": (
         "there is no room for all of it: parts are put into the spare slot while the rest is fetched",

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import settings
 
 from posagent.core.ports import Files
+from posagent.fetcher.http import Client
 from posagent.release import bundle, keys
 from posagent.sim import image, layout
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.layout import Settings
+from posagent.sim.virtual import VirtualTime
 
 HARDWARE = "sim-pos"
 # What CI says of a commit must not depend on luck; at a desk, luck finds more.
@@ -81,14 +83,16 @@ def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[..., InProcess
     """Makes terminals that run 1.0.0, switched on, in this process."""
     terminals: list[InProcessTerminal] = []
 
-    def make(files: Files | None = None, group_key_file: str = "") -> InProcessTerminal:
+    def make(
+        files: Files | None = None, group_key_file: str = "", server: Callable[[VirtualTime], Client] | None = None
+    ) -> InProcessTerminal:
         made = layout.create(
             short_path / f"t{len(terminals)}",
             image=desk.images["1.0.0"],
             keys_dir=desk.keys,
             settings=Settings(hardware=HARDWARE, group_key_file=group_key_file),
         )
-        terminal = InProcessTerminal(made, files)
+        terminal = InProcessTerminal(made, files, server)
         terminals.append(terminal)
         terminal.boot()
         terminal.run_until(lambda one: one.boots == 1)

@@ -66,6 +66,7 @@ def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
         | {"running", "on_trial", "good", "bad", "writing", "complete"}
         | {"delta", "full", "rollback", "go", "wait"}
         | {"started", "back_started"}
+        | {"packed_large", "packed_small", "packed_metered"}
         | set(REASONS)
     )
     causes = {texts._CAUSES.get(cause.value, cause.value) for cause in ResetCause}

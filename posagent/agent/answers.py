@@ -283,7 +283,7 @@ def _planned(data: Mapping[str, Any]) -> Plan:
     wanted, tables, complete = pieces.of(data["wanted"]), pieces.of(data["tables"]), data["complete"]
     if wanted is None or tables is None or type(complete) is not bool:
         raise ValueError("wanted")
-    return Plan(wanted, tables, complete, _text(data, "refused"))
+    return Plan(wanted, tables, complete, _text(data, "refused"), _number(data["large"]), _number(data["small"]))
 
 
 def _offer(data: Mapping[str, Any]) -> dict[str, Any] | None:

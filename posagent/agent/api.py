@@ -232,7 +232,9 @@ class AgentApi:
     def _beginning(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
         seen = self._seen()
         source, sha256 = str(offer["url"]), str(offer.get("sha256", ""))
-        expected = assessment.sizes(offer, seen.slots[seen.booted].digest)[0] if "payloads" in offer else 0
+        expected = (
+            assessment.sizes(self._engine, offer, seen.slots[seen.booted].digest)[0] if "payloads" in offer else 0
+        )
         return {
             "id": self._new_id(),
             "source": source,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from posagent.agent.habits import Habits
 from posagent.agent.payment import Payments
 from posagent.agent.waits import Waits
-from posagent.core import energy, estimate, policy, schedule
+from posagent.core import energy, estimate, packing, policy, schedule
 from posagent.core.energy import Budget, EnergyLimits
-from posagent.core.estimate import ACTIVATE, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
+from posagent.core.estimate import ACTIVATE, BYTES_UNKNOWN, INSTALL, ROLLBACK, SELFTEST, Forecast, Running
 from posagent.core.hours import Calendar, parse_window
 from posagent.core.link import LinkRate
 from posagent.core.model import Gate, Observation, Situation, State, Update
@@ -32,6 +32,9 @@ PLAN_S = 20.0
 """A plan is good for so long, unless the update changes."""
 
 
+LOCAL = ("/", "usb:")
+LOCAL_BYTES_PER_S = 10e6
+"""Of a stick, as a slow one reads."""
 SILENT_S, MOMENT_S = 2.0, 0.9
 """After so long without a byte, those that come have come in a moment."""
 
@@ -60,7 +63,8 @@ class Supply:
 
 class Conditions:
     """Asked by the engine. `calendar` is None where updates need no window; `terminal` spreads the fleet. `up_s`, how
-    long the terminal has run, is the agent's own time where it starts with the terminal."""
+    long the terminal has run, is its own time where it starts with the terminal. On a `metered` link bytes count
+    more than time."""
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Conditions:
         floor_s: float = 0.0,
         quiet_hours: bool = False,
         up_s: Callable[[], float] | None = None,
+        metered: bool = False,
     ) -> None:
         self._clock = clock
         self.waits = Waits(clock)
@@ -88,6 +93,7 @@ class Conditions:
         self._terminal = terminal
         self._floor_s = floor_s
         self._quiet_hours = quiet_hours
+        self._metered = metered
         self.reading = PowerReading()
         self._trend = Trend()
         self._were_open: frozenset[str] | None = None
@@ -204,6 +210,17 @@ class Conditions:
             link=self._link_of(situation),
             at_s=self._clock.monotonic(),
         )
+
+    def price(self, situation: Situation, source: str) -> float:
+        """What a large operation of a bundle from there has to save (core.packing)."""
+        rate = LOCAL_BYTES_PER_S
+        if not source.startswith(LOCAL):
+            if self._metered:
+                return packing.FEWEST
+            link = self._link_of(situation) or estimate.link_of(situation)
+            # before it has shown itself, the installer's reading between small pieces would look like a slow link
+            rate = BYTES_UNKNOWN / link.remaining(BYTES_UNKNOWN).p50 if link.shown else link.usual_bytes_per_s
+        return packing.price(situation.measurements, rate)
 
     def _link_of(self, situation: Situation) -> LinkRate | None:
         update = situation.update

@@ -20,12 +20,15 @@ TABLES_MAX = 128
 
 class Plan(NamedTuple):
     """The parts of the bundle that are needed; `complete` if these and the `tables`, by which they are known, are all;
-    `refused` is why there is a delta that cannot be used here, or nothing. See the installer's verb `plan`."""
+    `refused` is why there is a delta that cannot be used here, or nothing; so many bytes of the image are made of
+    `large` and of `small` operations. See the installer's verb `plan`."""
 
     wanted: list[Piece]
     tables: list[Piece]
     complete: bool
     refused: str
+    large: int = 0
+    small: int = 0
 
 
 class Fetched(NamedTuple):
@@ -46,7 +49,8 @@ class Ask(Protocol):
 
 class Download:
     """The download of one update. `post` raises events with what is known of it then; `failed` gets the trouble;
-    `probe` to have the network looked at before it begins."""
+    `price` is what a large operation has to save now (core.packing); `probe` to have the network looked at before it
+    begins."""
 
     def __init__(
         self,
@@ -55,10 +59,11 @@ class Download:
         ask: Ask,
         post: Callable[..., None],
         failed: Callable[[PosagentError], None],
+        price: Callable[[], float],
         probe: bool = False,
     ) -> None:
         self._update, self._ask, self._post, self._failed = update, ask, post, failed
-        self._probe = probe
+        self._price, self._probe = price, probe
         self._args: dict[str, Any] = {"id": update.spool, "source": update.source}
         if update.length is not None:
             self._args |= {"length": update.length, "sha256": update.sha256}
@@ -67,6 +72,7 @@ class Download:
         """Bytes that were missing when parts were last put into the slot: fewer must be now."""
         self._tables = 0
         self._refused = bool(update.refused)
+        self._made: dict[str, int] = {}
         self._whole = True
         """Whether large operations may be planned: they may not fit where parts are put into the slot."""
 
@@ -84,7 +90,7 @@ class Download:
 
     def _look(self, fetched: Fetched) -> None:
         self._bundle = fetched.bundle
-        self._ask("plan", {"bundle": fetched.bundle, "whole": self._whole}, self._planned)
+        self._ask("plan", {"bundle": fetched.bundle, "whole": self._whole, "price": self._price()}, self._planned)
 
     def _planned(self, plan: Plan) -> None:
         missing = sum(length for _, length in plan.wanted)
@@ -103,6 +109,7 @@ class Download:
             return
         if plan.complete and self._streamed:
             self._left = missing
+        self._made = {"bytes_large": plan.large, "bytes_small": plan.small}
         args = {**self._args, "pieces": plan.wanted}
         if plan.complete:
             self._ask("fetch", {**args, "tables": plan.tables, "make_room": self._streamed}, self._arrived)
@@ -113,7 +120,7 @@ class Download:
         if fetched.complete:
             twice = fetched.bytes_refetched + self._update.bytes_lost
             known = {"bundle": fetched.bundle, "bytes_fetched": fetched.length, "bytes_refetched": twice}
-            self._post(Event.FETCHED, update=known)
+            self._post(Event.FETCHED, update={**known, **self._made})
             return
         if not (self._streamed or self._update.streamed):
             self._post(Event.PROGRESSED, update={"streamed": True})

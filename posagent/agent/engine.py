@@ -16,22 +16,11 @@ from posagent.agent import foretelling
 from posagent.agent.conditions import Conditions, Supply
 from posagent.agent.conditions import Progress as Progress
 from posagent.agent.journal import Journal
-from posagent.core import drift, estimate
+from posagent.core import drift, estimate, packing
 from posagent.core.errors import PosagentError
 from posagent.core.estimate import Forecast, Running
 from posagent.core.machine import decide
-from posagent.core.model import (
-    Command,
-    Decision,
-    Event,
-    Facts,
-    Gate,
-    Limits,
-    Observation,
-    Occurrence,
-    Situation,
-    State,
-)
+from posagent.core.model import Command, Decision, Event, Facts, Gate, Limits, Observation, Occurrence, Situation, State
 from posagent.core.ports import Clock, PowerReading
 from posagent.core.recovery import recover
 from posagent.core.states import SPECS
@@ -167,6 +156,10 @@ class Engine:
     def forecast(self, work: Mapping[str, float] | None = None) -> Forecast:
         """How long the update still takes; in `idle`, one with so much `work` (bytes) would."""
         return self._conditions.forecast(self.situation, self._running(), work)
+
+    def price(self, source: str) -> float:
+        """What a large operation of a bundle from there has to save (core.packing)."""
+        return self._conditions.price(self.situation, source)
 
     def forecast_back(self) -> Forecast:
         """How long going back to the other slot's version would take."""
@@ -334,7 +327,8 @@ class Engine:
     def _with_time(self, occurrence: Occurrence, state: State, seconds: float, size: float = 0.0) -> Occurrence:
         """With what the phase took, for the next estimate and to be held against the last one."""
         update, data = self.situation.update, dict(occurrence.data)
-        data["measured"] = {state.value: {"seconds": seconds, "bytes": size}}
+        took = {state.value: {"seconds": seconds, "bytes": size}}
+        data["measured"] = {**took, **packing.measured(update, occurrence, seconds)}
         if update is not None:
             data["update"] = {**data.get("update", {}), "took_s": {**update.took_s, state.value: seconds}}
         return Occurrence(event=occurrence.event, data=data)

@@ -26,6 +26,10 @@ WRONG = frozenset({"unlock_refused", "unlock_expired"})
 """Codes of answers that count as failed tries."""
 
 
+Granted = tuple[str, ...]
+"""Name, role and minutes of whoever unlocked; name and action of whoever signed again."""
+
+
 class Hears(Protocol):
     """agent.evidence.Evidence.hear: the audit log."""
 
@@ -148,7 +152,7 @@ class Access:
     def sign(self, action: str) -> str:
         """A line to sign for one `action` of the session. Raises Refusal."""
         if self._unlocked is None:
-            raise Refusal("not_allowed", "locked")
+            raise Refusal("not_allowed", "locked", detail_zh="未解锁")
         return self._challenge("sign", self._unlocked.role, action)
 
     def signed(self, action: str) -> bool:
@@ -159,7 +163,7 @@ class Access:
         (what, until), unlocked.signed = unlocked.signed, None
         return what == action and self._clock.monotonic() <= until
 
-    def answer(self, answer: str, then: Callable[[PosagentError | str], None]) -> None:
+    def answer(self, answer: str, then: Callable[[PosagentError | Granted], None]) -> None:
         """Look at a signature; `then` hears the trouble, or who unlocked as what, or signed for what. It may be called
         before this returns, and is not called when the line is locked meanwhile."""
         try:
@@ -179,7 +183,12 @@ class Access:
         def too_late() -> None:
             if self._job is job:
                 job.cancel()
-                checked({"error": Refusal("busy", "the installer is at work; unlock when it has ended").as_dict()})
+                busy = Refusal(
+                    "busy",
+                    "the installer is at work; unlock when it has ended",
+                    detail_zh="安装程序正在工作；请待其结束后解锁",
+                )
+                checked({"error": busy.as_dict()})
 
         if self._job is not None:
             self._job.cancel()
@@ -205,16 +214,28 @@ class Access:
         if verb in OPEN_VERBS:
             return
         if not any(verb in verbs for verbs in ROLES.values()):
-            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}")
+            raise PosagentError("unknown_verb", f"no command {verb[:40]!r}", detail_zh=f"没有命令 {verb[:40]!r}")
         unlocked = self._unlocked
         if unlocked is None:
-            raise Refusal("not_allowed", "locked; unlock with an engineer's key first (see help)")
+            raise Refusal(
+                "not_allowed",
+                "locked; unlock with an engineer's key first (see help)",
+                detail_zh="未解锁；请先用工程师密钥解锁（见 help）",
+            )
         if verb not in ROLES[unlocked.role]:
-            raise Refusal("not_allowed", f"the role {unlocked.role} may not {verb}")
+            raise Refusal(
+                "not_allowed",
+                f"the role {unlocked.role} may not {verb}",
+                detail_zh=f"角色 {unlocked.role} 无权执行 {verb}",
+            )
         unlocked.actions -= 1
         if unlocked.actions < 0:
             self.lock("number of commands")
-            raise Refusal("not_allowed", "the session's number of commands is used up; unlock again")
+            raise Refusal(
+                "not_allowed",
+                "the session's number of commands is used up; unlock again",
+                detail_zh="本次会话的命令次数已用完；请重新解锁",
+            )
 
     def _challenge(self, verb: str, role: str, action: str = "") -> str:
         args = {"role": role, "action": action} if action else {"role": role}
@@ -226,13 +247,17 @@ class Access:
         self.hear(verb, args, "ok")
         return line
 
-    def _checked(self, challenge: Challenge, message: Message) -> PosagentError | str:
+    def _checked(self, challenge: Challenge, message: Message) -> PosagentError | Granted:
         """What an answer is worth, by what the installer says of it."""
         try:
             proof = proven(message)
             unlocked = self._unlocked
             if challenge.action and (unlocked is None or unlocked.proof != proof):
-                raise Refusal("unlock_refused", "signed by another key than the one that unlocked")
+                raise Refusal(
+                    "unlock_refused",
+                    "signed by another key than the one that unlocked",
+                    detail_zh="签名密钥与解锁时的密钥不同",
+                )
         except PosagentError as error:
             if error.code in WRONG:
                 self._gatekeeper.failed()
@@ -244,7 +269,7 @@ class Access:
         self._hear_answer(challenge, proof, "ok")
         if challenge.action and unlocked is not None:
             unlocked.signed = (challenge.action, self._clock.monotonic() + CHALLENGE_S)
-            return f"{proof.name} for: {challenge.action}"
+            return proof.name, challenge.action
         return self._unlock(challenge.role, proof)
 
     def _hear_answer(self, challenge: Challenge, proof: Proof | None, code: str) -> None:
@@ -252,12 +277,12 @@ class Access:
         told = {"role": challenge.role, "action": challenge.action, "code": code}
         self._hears("signed" if challenge.action else "unlock", stranger=proof is None, **who, **told)
 
-    def _unlock(self, role: str, proof: Proof) -> str:
+    def _unlock(self, role: str, proof: Proof) -> Granted:
         self.lock("unlocked again")
         until = self._clock.monotonic() + self.limits.session_s_max
         self._unlocked = _Unlocked(role=role, proof=proof, until=until, actions=self.limits.actions_max)
         self.touch()
-        return f"{proof.name} as {role}, {self.limits.session_s_max / 60:.0f} min"
+        return proof.name, role, f"{self.limits.session_s_max / 60:.0f}"
 
     def _time_over(self) -> None:
         over = self._unlocked is not None and self._clock.monotonic() >= self._unlocked.until

@@ -70,14 +70,19 @@ class Gatekeeper:
         Raises Refusal `bad_request` or `unlock_wait`.
         """
         if role not in ROLES:
-            raise Refusal("bad_request", f"roles are {', '.join(ROLES)}")
+            raise Refusal("bad_request", f"roles are {', '.join(ROLES)}", detail_zh=f"角色为 {'、'.join(ROLES)}")
         if len(action) > ACTION_CHARACTERS_MAX or not action.isprintable():
-            raise Refusal("bad_request", "the action cannot be written in a line")
+            raise Refusal("bad_request", "the action cannot be written in a line", detail_zh="该操作无法写成一行")
         now = self._clock.monotonic()
         paced_to = max(self._paced_to, now)
         wait_s = max(self._not_before, paced_to - PACE_AHEAD_S) - now
         if wait_s > 0:
-            raise Refusal("unlock_wait", f"too many tries; wait {math.ceil(wait_s)} s", expected_s=round(wait_s, 1))
+            raise Refusal(
+                "unlock_wait",
+                f"too many tries; wait {math.ceil(wait_s)} s",
+                detail_zh=f"尝试过多；请等待 {math.ceil(wait_s)} 秒",
+                expected_s=round(wait_s, 1),
+            )
         self._paced_to = paced_to + PACE_S
         self._counter += 1
         self._keep()
@@ -93,7 +98,7 @@ class Gatekeeper:
         """
         outstanding, self._outstanding = self._outstanding, None
         if outstanding is None or self._clock.monotonic() > outstanding[1]:
-            raise Refusal("unlock_expired", "there is no challenge outstanding")
+            raise Refusal("unlock_expired", "there is no challenge outstanding", detail_zh="没有待签名的挑战")
         self._before_try = self._not_before
         self._failures += 1
         self._keep()

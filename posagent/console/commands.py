@@ -59,7 +59,11 @@ class LineApi:
         and remembers: nothing is left to do."""
         bundle = args.get("bundle")
         if not isinstance(bundle, str) or not _BUNDLE.fullmatch(bundle):
-            error = PosagentError("bad_request", "allow sha256:DIGEST; the digest is told where the bundle is refused")
+            error = PosagentError(
+                "bad_request",
+                "allow sha256:DIGEST; the digest is told where the bundle is refused",
+                detail_zh="allow sha256:摘要；拒绝升级包时会显示该摘要",
+            )
             reply({"error": error.as_dict()})
         elif self._signed_for(f"allow {bundle}", reply):
             reply({"result": {"allowed": bundle}})
@@ -97,7 +101,10 @@ class LineApi:
         except PosagentError as error:
             reply({"error": error.as_dict()})
         else:
-            reply({"error": Refusal("sign_again", f"to be signed: {action}", challenge=challenge).as_dict()})
+            wanted = Refusal(
+                "sign_again", f"to be signed: {action}", detail_zh=f"待签名：{action}", challenge=challenge
+            )
+            reply({"error": wanted.as_dict()})
         return False
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from posagent.console.access import OPEN_VERBS, Access
+from posagent.console.access import OPEN_VERBS, Access, Granted
 from posagent.console.question import Api, Question
 from posagent.console.transfer import Receiving, Sending
 from posagent.console.upload import Announced, Inbox
@@ -206,7 +206,7 @@ class Conversation:
         self._end_proof(PosagentError("unlock_expired", "another answer came"))
         self._proving = number
 
-        def looked_at(found: PosagentError | str) -> None:
+        def looked_at(found: PosagentError | Granted) -> None:
             self._proving = None
             session = self._access.session
             if isinstance(found, PosagentError):

@@ -42,7 +42,7 @@ class Paste:
         self._answer += line + "\n"
         if len(self._answer) > ANSWER_BYTES_MAX:
             self.give_up()
-            self._on_trouble(PosagentError("line_too_long", "the signature is too long"))
+            self._on_trouble(PosagentError("line_too_long", "the signature is too long", detail_zh="签名过长"))
         elif line == _END:
             self._on_whole(self.give_up())
 
@@ -55,4 +55,6 @@ class Paste:
     def _too_late(self) -> None:
         """The end of the signature was lost on the line: without this the next engineer would type unheard."""
         self.give_up()
-        self._on_trouble(PosagentError("unlock_expired", "the end of the signature did not come"))
+        self._on_trouble(
+            PosagentError("unlock_expired", "the end of the signature did not come", detail_zh="签名不完整")
+        )

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 
 from posagent import texts
-from posagent.console.access import Access
+from posagent.console.access import Access, Granted
 from posagent.console.auth import ROLES
 from posagent.console.display import Display
 from posagent.console.following import Following
@@ -87,7 +87,9 @@ class Session:
                 case Key.TOO_LONG:
                     self._error(PosagentError("line_too_long"))
                 case Key.GARBAGE:
-                    self._error(PosagentError("bad_request", "not readable: is the speed right?"))
+                    self._error(
+                        PosagentError("bad_request", "not readable: is the speed right?", detail_zh="请检查波特率")
+                    )
 
     def hang_up(self) -> None:
         """The line is gone; the next who comes finds it locked and clean."""
@@ -285,14 +287,14 @@ class Session:
         self._prompt()
 
     def _check(self, answer: str) -> None:
-        def checked(found: PosagentError | str) -> None:
+        def checked(found: PosagentError | Granted) -> None:
             if isinstance(found, PosagentError):
                 self._error(found)
             elif unsigned is not None:
-                self._display.text([say("signed", self._lang, found)])
+                self._display.text([say("signed", self._lang, *found)])
                 self._run(unsigned)
             else:
-                self._display.text([say("unlocked", self._lang, found)])
+                self._display.text([say("unlocked", self._lang, *found)])
                 self._prompt()
 
         unsigned, self._unsigned = self._unsigned, None

@@ -66,8 +66,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "roles": ("with role {}", "需要角色 {}"),
     "example": ("example: {}", "示例：{}"),
     # the session
-    "unlocked": ("unlocked: {}", "已解锁：{}"),
-    "signed": ("signed: {}", "已签名：{}"),
+    "unlocked": ("unlocked: {} as {}, {} min", "已解锁：{}，角色 {}，{} 分钟"),
+    "signed": ("signed: {} for: {}", "已签名：{}：{}"),
     "locked": ("locked: {}", "已锁定：{}"),
     "logged out": ("logged out", "已退出"),
     "session over": ("session over", "会话时间已到"),

@@ -101,6 +101,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("upload_failed", _F, _B, "The file did not arrive whole.", "Check the cable, then `upload --resume` and send the same file again: it goes on from what has come.", "请检查线缆，然后输入 upload --resume 并重新发送同一文件，将从已收到处继续。"),
     # the engineer's laptop
     ("engineer_key", _F, _O, "The engineer's key or certificate cannot be used.", "Get a certificate for this role from the office; a key with a passphrase has to be in the SSH agent (ssh-add).", "请向办公室申请该角色的证书；带口令的密钥需先加入 SSH 代理（ssh-add）。"),
+    ("challenge_differs", _F, _N, "What the terminal wants signed is not what was asked of it; nothing was signed.", "Check which terminal this cable leads to, and that nothing is between; if this stays, tell the release desk.", "请确认线缆连接的终端，且中间无其他设备；如仍有问题请通知发布部门。"),
+    ("not_signed", _R, _N, "The engineer did not sign for it; nothing was done.", "Ask for it again when it is what you want.", "未执行任何操作；确认无误后请重新发起。"),
     ("no_terminal", _X, _B, "No terminal answers on this port.", "Check the cable, its plug and the speed of the line; `posagent-field ports` shows what is there.", "请检查线缆、插头和串口速率；可用 posagent-field ports 查看。"),
     ("report_altered", _F, _N, "The visit report is not what was signed.", "Ask the engineer for the report as it was written, with its .sig file.", "请向工程师索取原始报告及其 .sig 文件。"),
     ("report_signer", _F, _N, "The visit report is not signed by an engineer of this authority.", "Check --ca, and ask the engineer who signed it.", "请检查 --ca，并向工程师确认签名人。"),

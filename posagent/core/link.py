@@ -186,6 +186,11 @@ class LinkRate:
         return self._usual.median
 
     @property
+    def shown(self) -> bool:
+        """Whether enough has come to go by."""
+        return self._moved[0] > 0
+
+    @property
     def bytes_per_s(self) -> float:
         """As it is now."""
         seconds, size = self._now if self._now[0] else self._begun

@@ -35,7 +35,8 @@ class Update:
     `kind` is of the payload that is used, `delta` or `full`; `refused` is why a delta cannot be used here; `streamed`
     says that there was no room to fetch all of it before parts were put into the slot; `downloads` counts those given
     up because they were corrupt, in which `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came
-    more than once in all.
+    more than once in all. Of the image, `bytes_large` and `bytes_small` are made of large and of small operations
+    (core.packing).
 
     From the signed metadata: `conditions`, `not_after`, `contents`, `reason`, `profile` (core.manifest). What people
     said: `at_once` asks for no window, `consent_by` agreed, `deferred_until` is when it may go on, after so many
@@ -71,6 +72,8 @@ class Update:
     bytes_fetched: int = 0
     bytes_lost: int = 0
     bytes_refetched: int = 0
+    bytes_large: int = 0
+    bytes_small: int = 0
     digest: str = ""
     image_size: int = 0
     requested_at: float = 0.0

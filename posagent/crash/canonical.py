@@ -169,6 +169,7 @@ def _said(record: Mapping[str, Any]) -> str:
 
 _ONLY_TOLD = (
     *("boot_id", "armed_at", "requested_at", "bytes_refetched", "bytes_fetched", "bytes_lost"),
+    *("bytes_large", "bytes_small"),
     *("predicted", "took_s", "steps", "found", "phases", "entered_at", "waited", "measures", "deferred_by"),
 )
 """Of an update: people hear of it, and nothing is decided by it. The boot id is, but only by being another one."""
@@ -177,7 +178,7 @@ _ONLY_TOLD = (
 def _situation(situation: Situation) -> str:
     value: dict[str, Any] = model.snapshot(situation)["snapshot"]
     counted = _COUNTS[situation.state]
-    value.pop("measured")  # for the estimate only
+    value.pop("measured")  # for the estimate, and for the kind of operations; these images have one kind
     value.pop("measurements")
     value.pop("failure")  # as the reason in an outcome, it is told, and decides nothing
     value["outcomes"] = [[one["id"], one["outcome"], one["version"], "ticket" in one] for one in value["outcomes"]]

@@ -224,7 +224,7 @@ class Fetcher:
     def _local(self, entry: Entry, wanted: Wanted, asked: Sequence[Piece]) -> Iterator[Message]:
         path, in_inbox = wanted.source, local.in_inbox(self._config, wanted.source)
         try:
-            source = self._open_local(path)
+            source = self._open(wanted)
         except OSError as error:
             if in_inbox and entry.whole:
                 return  # it was moved into the spool
@@ -238,7 +238,8 @@ class Fetcher:
             if in_inbox and entry.take(path, length=source.size):
                 return
             mtime_ns, known = getattr(source, "mtime_ns", 0), entry.record
-            if entry.done and not (known.length == source.size and (wanted.sha256 or known.mtime_ns == mtime_ns)):
+            same = wanted.sha256 or wanted.on_stick or known.mtime_ns == mtime_ns
+            if entry.done and not (known.length == source.size and same):
                 entry.restart(earlier=entry.whole)
             entry.expect(0, length=source.size, mtime_ns=mtime_ns)
             missing = entry.missing(asked)
@@ -248,6 +249,10 @@ class Fetcher:
                 yield from self._receive(entry, (offset, offset + length), data, missing)
         finally:
             source.close()
+
+    def _open(self, wanted: Wanted) -> ClosableSource:
+        find = self._media.open if wanted.on_stick and self._media is not None else self._open_local
+        return find(wanted.source)
 
     def _receive(
         self, entry: Entry, body: tuple[int, int | None], chunks: Iterator[bytes], missing: Sequence[Piece]

@@ -3,10 +3,15 @@
 Rules: like an announcement it is advice, as unsigned as it comes: the installer judges the bundle when it is fetched.
 Newest is the one whose metadata was signed last, as the bundles themselves count (TUF's timestamp version): an older
 one would be refused as a rollback of the repository. What cannot be read is passed over.
+
+A bundle is called by what its metadata says, not by its path: a stick that is put back may get another name, and the
+download goes on from it, or from another stick with a copy.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -18,6 +23,8 @@ from posagent.core.manifest import Manifest
 from posagent.core.ports import ByteSource
 
 USB = "usb"
+CONTENT = USB + ":"
+"""Before the digest, in the source of an update from a stick."""
 TARGETS_MAX = 64
 
 
@@ -40,13 +47,29 @@ class Media:
         self._hardware, self._revision = hardware, revision
 
     def newest(self) -> dict[str, Any]:
-        """An offer as fetcher.announcement makes it, with the path as its `url`. Raises FetchError `fetch_no_stick`."""
+        """An offer as fetcher.announcement makes it; its `url` is what `open` takes. Raises FetchError
+        `fetch_no_stick`."""
         paths = self._paths()
         fitting = [one for one in map(self._offer, paths) if one is not None]
         if not fitting:
             seen = f"{len(paths)} bundles are there, none for {self._hardware}" if paths else "no bundle is there"
             raise FetchError("fetch_no_stick", seen)
         return max(fitting, key=lambda one: one[0])[1]
+
+    def open(self, content: str) -> Opened:
+        """The bundle that was offered so, on whatever stick it is now. Raises OSError."""
+        for path in self._paths():
+            try:
+                source = self._open_local(path)
+            except OSError:
+                continue
+            try:
+                if _content(Bundle(source), source.size) == content:
+                    return source
+            except (OSError, BundleError):
+                pass
+            source.close()
+        raise OSError(errno.ENOENT, "no stick has this bundle")
 
     def _offer(self, path: str) -> tuple[int, dict[str, Any]] | None:
         """How new it is, and what it offers; None where it is not for this terminal, or nothing that can be read."""
@@ -62,7 +85,7 @@ class Media:
             images = [one for one in _images(_signed(bundle, targets)) if self._fits(one)]
             if not images:
                 return None
-            return int(timestamp["version"]), _told(images, path, source.size)
+            return int(timestamp["version"]), _told(images, _content(bundle, source.size), source.size)
         except (OSError, BundleError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         finally:
@@ -70,6 +93,11 @@ class Media:
 
     def _fits(self, image: Manifest) -> bool:
         return self._hardware in image.hw_ids and image.min_hw_rev <= self._revision
+
+
+def _content(bundle: Bundle, size: int) -> str:
+    """Each build signs a timestamp of its own, over all that is in it; the size tells a part of it from the whole."""
+    return CONTENT + hashlib.sha256((bundle.metadata("timestamp.json") or b"") + b"%d" % size).hexdigest()
 
 
 def _signed(bundle: Bundle, name: str) -> dict[str, Any]:
@@ -87,7 +115,7 @@ def _images(signed: dict[str, Any]) -> Iterator[Manifest]:
             yield manifest.from_custom(name, length=target["length"], sha256=sha256, custom=target["custom"])
 
 
-def _told(images: Sequence[Manifest], path: str, size: int) -> dict[str, Any]:
+def _told(images: Sequence[Manifest], content: str, size: int) -> dict[str, Any]:
     payloads = [{"from": one.source_sha256, "bytes": one.length, "image_bytes": one.image_size} for one in images]
-    told = {"version": images[0].version, "url": path, "length": size, "sha256": "", "payloads": payloads}
+    told = {"version": images[0].version, "url": content, "length": size, "sha256": "", "payloads": payloads}
     return told | images[0].terms

@@ -13,6 +13,7 @@ from typing import Any
 from posagent.core import pieces
 from posagent.core.errors import FetchError
 from posagent.core.pieces import Piece
+from posagent.fetcher.media import CONTENT
 
 HEAD_BYTES = 64 << 10
 """Enough for a bundle's metadata, mostly."""
@@ -38,8 +39,13 @@ class Wanted:
 
     @property
     def is_local(self) -> bool:
-        """A file of this terminal, such as one on a USB stick."""
-        return self.source.startswith("/")
+        """A file of this terminal, or on a USB stick."""
+        return self.source.startswith("/") or self.on_stick
+
+    @property
+    def on_stick(self) -> bool:
+        """A bundle that is called by its content (fetcher.media)."""
+        return self.source.startswith(CONTENT)
 
     @property
     def needed(self) -> Sequence[Piece]:

@@ -7,89 +7,43 @@ update: it goes on without the laptop.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import posagent
 from posagent import texts
 from posagent.core.errors import EXIT_CODES, PosagentError
-from posagent.field import laptop, passage, ports, report
+from posagent.field import arguments, laptop, passage, ports, report
+from posagent.field.consent import Consent
 from posagent.field.crew import exit_code
-from posagent.field.link import LineLost, Terminal
+from posagent.field.link import Agree, LineLost, Terminal
 from posagent.field.places import Berth, Places
 from posagent.field.signing import Engineer
 from posagent.field.tour import Tour
 from posagent.field.visit import PATIENCE_S, SUPPORT, collect
 from posagent.field.words import say, word
 
-BAUD = 115200
 ANSWER_S = 4.0
 """A port where no terminal answered for so long leads to none."""
-SHOW_S = 1.0
+READY_S = 60.0
+"""A terminal may be at something that ends soon when it is to be unlocked, such as sealing its log."""
 TRIAL = "posagent-trial"
 INTERRUPTED = 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="posagent-field", description=__doc__.partition(".")[0] + ".")
-    parser.add_argument("--lang", choices=("en", "zh"), help="language of texts (default from LANG)")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.add_argument("--json", action="store_true", help="answer in JSON")
-        return sub
-
-    def line(sub: argparse.ArgumentParser, several: bool) -> argparse.ArgumentParser:
-        sub.add_argument("--baud", type=int, default=BAUD, help="speed of the line (%(default)s)")
-        if several:
-            sub.add_argument("--ports", nargs="+", metavar="PORT", help="these ports; * and ? stand for several")
-            sub.add_argument("--all", action="store_true", help="built-in ports as well, not only USB adapters")
-        else:
-            sub.add_argument("port", metavar="PORT")
-        return sub
-
-    line(verb("ports", "which ports there are, and which terminal answers at each"), True)
-    line(verb("status", "what a terminal runs and does"), False)
-    line(verb("watch", "its status after every change, until interrupted"), False)
-    run = line(verb("run", "update every terminal that is found, and follow each to the end"), True)
-    run.add_argument("--bundle", type=Path, help="send this bundle (default: terminals fetch from their repository)")
-    run.add_argument("--key", type=Path, required=True, help="the engineer's certificate, KEY-cert.pub")
-    run.add_argument("--role", default="update", help="role to unlock (%(default)s)")
-    run.add_argument("--now", action="store_true", help="do not wait for maintenance windows")
-    run.add_argument("--count", type=int, default=0, help="wait until so many terminals are done")
-    run.add_argument("--minutes", type=float, default=240.0, help="without the live screen: leave then (%(default)s)")
-    run.add_argument("--plain", action="store_true", help="lines instead of the live screen")
-    run.add_argument("--out", type=Path, default=Path("posagent-visits"), help="directory of reports (%(default)s)")
-    support = line(verb("support", "have a terminal make a support bundle, and fetch it"), False)
-    support.add_argument("--key", type=Path, required=True, help="the engineer's certificate, KEY-cert.pub")
-    support.add_argument("--out", type=Path, default=Path(), help="directory to put it into (%(default)s)")
-    line(verb("console", "the terminal's own prompt; Ctrl-] leaves"), False)
-    reports = verb("report", "read visit reports")
-    what = reports.add_subparsers(dest="what", required=True)
-    for name, text in (("show", "show a report"), ("verify", "who signed it, and whether it was changed")):
-        sub = what.add_parser(name, help=text, description=text)
-        sub.add_argument("file", type=Path)
-        sub.add_argument("--json", action="store_true", help="answer in JSON")
-        if name == "verify":
-            sub.add_argument("--ca", type=Path, help="public key of the engineers' authority, engineer-ca.pub")
-    verb("version", "version of this program")
-    return parser
 
 
 class Command:
     """One call of the program."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self._arguments = arguments
-        self._json: bool = arguments.json
-        self._lang: str = arguments.lang or texts.language(laptop.language())
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._arguments = given
+        self._json: bool = given.json
+        self._lang: str = given.lang or texts.language(laptop.language())
         self._plain = self._json or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
 
     def run(self) -> int:
@@ -127,7 +81,7 @@ class Command:
         try:
             self._open(port).close()
         except OSError as error:
-            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+            raise self._closed(port, error) from None
         terminal = self._terminal(port)
         try:
             terminal.connect(ANSWER_S)
@@ -135,6 +89,12 @@ class Command:
             terminal.close()
             raise PosagentError("no_terminal", say("silent", self._lang, port)) from None
         return terminal
+
+    def _closed(self, port: str, error: OSError) -> PosagentError:
+        """Why the port does not open."""
+        if error.errno == errno.EACCES:
+            return PosagentError("no_terminal", say("denied", self._lang, port))
+        return PosagentError("no_terminal", f"{port}: {os.strerror(error.errno) if error.errno else error}")
 
     def _ask(self, port: str) -> str:
         """The id of the terminal at a port, "" for none."""
@@ -190,16 +150,7 @@ class Command:
         return self._print(status, texts.status_lines(status, self._lang))
 
     def _watch(self) -> int:
-        terminal = self._reached(self._arguments.port)
-        shown = ""
-
-        def show(status: dict[str, Any]) -> None:
-            nonlocal shown
-            line = json.dumps(status) if self._json else texts.progress_line(status, self._lang)
-            if line != shown:
-                print(line, flush=True)
-                shown = line
-
+        terminal, show = self._reached(self._arguments.port), self._progress()
         try:
             while True:
                 try:
@@ -210,17 +161,57 @@ class Command:
         finally:
             terminal.close()
 
+    def _progress(self) -> Callable[[dict[str, Any]], None]:
+        """Prints a status wherever it is another than the last."""
+        shown = ""
+
+        def show(status: dict[str, Any]) -> None:
+            nonlocal shown
+            line = json.dumps(status) if self._json else texts.progress_line(status, self._lang)
+            if line != shown:
+                print(line, flush=True)
+                shown = line
+
+        return show
+
     def _support(self) -> int:
         given = self._arguments
-        engineer = self._engineer(SUPPORT)
+        consent = self._consent(SUPPORT)
         terminal = self._reached(given.port)
         try:
             terminal.keep()
-            terminal.unlock(SUPPORT, engineer.sign_challenge)
+            terminal.unlock_soon(SUPPORT, consent.unlock, patience_s=READY_S)
             made = collect(terminal, terminal.terminal_id, given.out)
         finally:
             terminal.close()
         return self._print(made, [say("support_made", self._lang, given.out / made["file"], made["code"])])
+
+    def _rollback(self) -> int:
+        def going_back(terminal: Terminal, agree: Agree) -> int:
+            started = terminal.call_signed("rollback", agree=agree)
+            outcome = terminal.follow(started["id"], self._progress())["outcome"]
+            self._print({**started, "outcome": outcome}, [texts.outcome_line(outcome, self._lang)])
+            return exit_code([outcome["outcome"]])
+
+        return self._signed("rollback", going_back)
+
+    def _allow(self) -> int:
+        def allowing(terminal: Terminal, agree: Agree) -> int:
+            allowed = terminal.call_signed("allow", {"bundle": self._arguments.bundle}, agree=agree)
+            return self._print(allowed, [say("allowed", self._lang, self._arguments.bundle, terminal.terminal_id)])
+
+        return self._signed(self._arguments.role, allowing)
+
+    def _signed(self, role: str, work: Callable[[Terminal, Agree], int]) -> int:
+        """Something that is signed for once more, by an engineer who is shown what."""
+        consent = self._consent(role, beforehand=self._arguments.sign)
+        terminal = self._reached(self._arguments.port)
+        try:
+            terminal.keep()
+            terminal.unlock_soon(role, consent.unlock, patience_s=READY_S)
+            return work(terminal, consent.agree)
+        finally:
+            terminal.close()
 
     def _console(self) -> int:
         if not sys.stdin.isatty():
@@ -229,12 +220,21 @@ class Command:
         try:
             line = self._open(port)
         except OSError as error:
-            raise PosagentError("no_terminal", f"{port}: {error.strerror or error}") from None
+            raise self._closed(port, error) from None
         print(say("console", self._lang, port), file=sys.stderr)
         gone = say("console_over", self._lang)
         well = passage.pass_through(line, passage.keyboard(), lambda: print(f"\r\n{gone}\r", file=sys.stderr))
         line.close()
         return 0 if well else EXIT_CODES[PosagentError("line_lost").spec.kind]
+
+    def _consent(self, role: str, *, beforehand: str = "") -> Consent:
+        return Consent(
+            self._engineer(role),
+            show=lambda line: print(line, file=sys.stderr, flush=True),
+            ask=_typed if sys.stdin.isatty() else lambda _: None,
+            lang=self._lang,
+            beforehand=beforehand,
+        )
 
     # a whole visit
 
@@ -297,6 +297,11 @@ class Command:
         return self._print({"version": posagent.__version__}, [posagent.__version__])
 
 
+def _typed(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
 def _short(status: dict[str, Any] | None) -> dict[str, str]:
     if status is None:
         return {"terminal": "", "version": "", "state": ""}
@@ -305,12 +310,14 @@ def _short(status: dict[str, Any] | None) -> dict[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    given = arguments.parser().parse_args(argv)
     try:
-        return Command(arguments).run()
+        return Command(given).run()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is left is not written at exit
         return EXIT_CODES[PosagentError("internal").spec.kind]
 

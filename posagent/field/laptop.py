@@ -11,6 +11,7 @@ import glob
 import locale
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from posagent.core.errors import PosagentError
 
 WINDOWS = "win32"
 MAC = "darwin"
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)
+"""What a process is told when its window is closed; Windows ends it instead."""
 
 
 def ssh_keygen(

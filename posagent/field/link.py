@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from posagent.core.errors import PosagentError
 from posagent.core.talk import BULK_BYTES, VERSIONS, Opened, bulk_message, json_message, read
+from posagent.field import challenge
 from posagent.field.cable import READ_S, Cable, LaptopClock, Line, LineLost, SystemClock
 
 __all__ = ["Line", "LineLost", "Terminal"]
@@ -23,13 +24,14 @@ __all__ = ["Line", "LineLost", "Terminal"]
 Answer = dict[str, Any]
 OnProgress = Callable[[Answer], None]
 Sign = Callable[[str], str]
+Agree = Callable[[challenge.Challenge], str]
 Made = TypeVar("Made")
 
 LOOKS = frozenset({"hello", "status", "why", "estimate", "help", "check", "history", "slots", "power", "log", "audit"})
 """Asked again when nobody knows whether they were answered."""
 QUIET_S = 900.0
 """A transfer or an update that nothing was heard of for so long is given up."""
-AGAIN_S = 2.0
+AGAIN_S, PACED_S = 2.0, 10.0
 AHEAD_BYTES = 2 * BULK_BYTES
 DEFAULT_BYTES_PER_S = 11_520.0
 OF_A_LINE = 0.9
@@ -114,11 +116,41 @@ class Terminal:
     def unlock(self, role: str, sign: Sign) -> Answer:
         """Prove an engineer's key: `sign` makes the armored signature of the challenge line. It is kept, to be asked
         again when the terminal has forgotten the session. `{name, role, session_s}`. Raises PosagentError."""
-        challenge = self.call("unlock", {"role": role})["challenge"]
-        found = self.call("answer", {"signature": sign(challenge)})
+        line = str(self.call("unlock", {"role": role})["challenge"])
+        challenge.checked(line, terminal=self.terminal_id, role=role)
+        found = self.call("answer", {"signature": sign(line)})
         self._signer = role, sign
         self._on_state("unlocked")
         return found
+
+    def unlock_soon(self, role: str, sign: Sign, *, patience_s: float) -> Answer:
+        """As soon as the terminal is ready for it: its installer may be at work, or it wants us to wait."""
+        return self._soon(lambda: self.unlock(role, sign), ("busy", "unlock_wait", "line_lost"), patience_s)
+
+    def call_signed(self, verb: str, args: Mapping[str, Any] | None = None, *, agree: Agree) -> Answer:
+        """The result of a verb that is signed for once more, in the role that was unlocked: `agree` makes the signature
+        of the challenge, which names exactly what is done then. Nothing else is. Raises PosagentError."""
+        try:  # challenges are paced
+            return self._soon(lambda: self.call(verb, args), ("unlock_wait",), PACED_S)
+        except PosagentError as error:
+            if error.code != "sign_again" or self._signer is None:
+                raise
+            line = str(error.facts.get("challenge", ""))
+        asked = challenge.checked(line, terminal=self.terminal_id, role=self._signer[0], verb=verb)
+        self.call("answer", {"signature": agree(asked)})
+        return self.call(verb, args)
+
+    def _soon(self, ask: Callable[[], Answer], codes: Collection[str], patience_s: float) -> Answer:
+        """Again while it is refused for one of those reasons."""
+        until = self._clock.monotonic() + patience_s
+        while True:
+            try:
+                return ask()
+            except PosagentError as error:
+                wait_s = min(float(error.facts.get("expected_s") or AGAIN_S), 60.0)
+                if error.code not in codes or self._clock.monotonic() + wait_s > until:
+                    raise
+                self.tend(wait_s)
 
     def upload(self, path: Path, *, name: str = "", on_progress: OnProgress | None = None) -> Answer:
         """Put a file into the terminal's inbox: `{path, sha256}`, the path being a source for `update`. Goes on where
@@ -254,19 +286,7 @@ class Terminal:
                 if error.code != "not_allowed" or self._signer is None or refused:
                     raise
                 refused = True
-                self._unlock_again(*self._signer)
-
-    def _unlock_again(self, role: str, sign: Sign) -> None:
-        """As soon as the terminal is ready for it: its installer may be at work, or it wants us to wait."""
-        until = self._clock.monotonic() + QUIET_S
-        while True:
-            try:
-                self.unlock(role, sign)
-                return
-            except PosagentError as error:
-                if error.code not in ("busy", "unlock_wait", "line_lost") or self._clock.monotonic() > until:
-                    raise
-                self.tend(min(float(error.facts.get("expected_s") or AGAIN_S), 60.0))
+                self.unlock_soon(*self._signer, patience_s=QUIET_S)
 
     # files
 

@@ -23,7 +23,7 @@ LAST = "waits"
 
 
 class Screen(App[None]):
-    """`rows` gives the terminals as they are now."""
+    """`rows` gives the terminals as they are now; the screen ends when its window is `gone`."""
 
     CSS = """
     #head { height: 1; background: $primary; color: $text; padding: 0 1; text-style: bold; }
@@ -38,9 +38,11 @@ class Screen(App[None]):
         Binding("l", "language", "中文 English"),
     ]
 
-    def __init__(self, rows: Callable[[], list[Row]], title: str, lang: str) -> None:
+    def __init__(
+        self, rows: Callable[[], list[Row]], title: str, lang: str, gone: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows, self._gone = rows, gone
         self._name = title
         self._lang = lang
         self._asked = False
@@ -72,6 +74,9 @@ class Screen(App[None]):
 
     def refresh_rows(self) -> None:
         """Draw what changed, and nothing else."""
+        if self._gone():
+            self.exit()
+            return
         rows = self._rows()
         for row in rows:
             self._row(row)

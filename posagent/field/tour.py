@@ -21,6 +21,7 @@ from posagent.field.parcel import Parcels
 from posagent.field.places import Places
 from posagent.field.signing import Engineer
 from posagent.field.visit import Plan
+from posagent.field.window import Window
 
 SHOW_S = 1.0
 
@@ -42,7 +43,8 @@ class Tour:
         self._keeping = threading.Lock()
         self._over = False
         self.interrupted = False
-        """Whether the engineer, or the time given, ended it before all was done."""
+        """Whether the engineer, a closed window, or the time given ended it before all was done."""
+        self._window = Window()
 
     @contextlib.contextmanager
     def crew(self, places: Places, connect: Connect, ask: Callable[[str], str]) -> Iterator[Crew]:
@@ -53,7 +55,8 @@ class Tour:
         crew = Crew(places=places, connect=connect, ask=ask, plan=plan, on_ended=lambda: self._keep(crew.records()))
         crew.start()
         try:
-            yield crew
+            with self._window:
+                yield crew
         finally:
             with self._keeping:
                 self._over = True
@@ -68,21 +71,22 @@ class Tour:
             print("for the live screen: pip install 'posagent[field]'", file=sys.stderr)
             return False
         title = f"{self._label['file']} {self._label['version']}" if self._label else "posagent-field"
-        Screen(crew.rows, title, self._lang).run()
+        Screen(crew.rows, title, self._lang, self._window.gone).run()
+        self.interrupted = self._window.gone() and not all(row.ended for row in crew.rows())
         return True
 
     def plain(self, crew: Crew, *, count: int, minutes: float, show: Callable[[str], None] | None) -> None:
         """Lines, until so many terminals are done (0: all that are found), or so many minutes are over."""
         lines, until, over = view.Plain(self._lang), time.monotonic() + 60 * minutes, False
         try:
-            while not over and time.monotonic() < until:
+            while not over and not self._window.gone() and time.monotonic() < until:
                 over = crew.done(count)
                 for line in lines.lines(crew.rows()):
                     if show is not None:
                         show(line)
                 if not over:
                     crew.wait(SHOW_S)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):  # the second: nobody reads the lines any more
             over = False
         self.interrupted = not over
 

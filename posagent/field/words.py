@@ -56,12 +56,26 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "not_signed": ("the visit report is not signed: {}", "上门报告未签名：{}"),
     "answers": ("{}: {} {}, {}", "{}：{} {}，{}"),
     "silent": ("{}: no terminal answers", "{}：无终端应答"),
+    "denied": (
+        "{}: not allowed; add the user to the group that owns the port (Linux: mostly dialout), then log in anew",
+        "{}：无权限；请将用户加入串口所属的组（Linux 多为 dialout）后重新登录",
+    ),
     "no_ports": (
         "no ports here; plug an adapter in, or name one with --ports",
         "没有串口；请插入转换器或用 --ports 指定",
     ),
     "console": ("{}: Ctrl-] leaves", "{}：Ctrl-] 退出"),
     "console_over": ("the line is gone", "线路已断开"),
+    "to_sign": ("{} does this once it is signed:\n  {}", "签名后 {} 将执行：\n  {}"),
+    "whole_line": ("the line that is signed:\n  {}", "被签名的整行：\n  {}"),
+    "sign_it": ("Sign it? Type yes: ", "是否签名？请输入 yes："),
+    "agreed_to": ("agreed to: {}; to be signed: {}", "已同意：{}；待签名：{}"),
+    "nobody_to_ask": ("nobody to ask here; agree to it with --sign '{}'", "无人可询问；请用 --sign '{}' 表示同意"),
+    "declined": ("not signed: {}", "未签名：{}"),
+    "allowed": (
+        "{} is allowed on {} until a version was confirmed; now: posagent-field run",
+        "已允许 {} 在 {} 上安装，直至下一版本确认；现在请执行 posagent-field run",
+    ),
     "support_made": ("support bundle {}, code {}", "支持包 {}，代码 {}"),
     # the visit report
     "report": ("Visit report", "上门服务报告"),

@@ -40,8 +40,17 @@ VERIFY_REQUIRED = b"verify-required"
 """The one critical option that is known here."""
 
 
-def refused(detail: str) -> TrustError:
-    return TrustError("unlock_refused", detail)
+_UNTOUCHED = ("the security key was not touched", "未触摸安全密钥")
+_NO_PIN = ("the security key asked for no PIN", "安全密钥未要求 PIN")
+_KINDS = (
+    "use an Ed25519 or ECDSA P-256 key, also on a security key",
+    "请使用 Ed25519 或 ECDSA P-256 密钥，也可在安全密钥中",
+)
+
+
+def refused(detail: str, detail_zh: str = "") -> TrustError:
+    """In Chinese as well where somebody can do something about it, not for bytes that nobody made by hand."""
+    return TrustError("unlock_refused", detail, **({"detail_zh": detail_zh} if detail_zh else {}))
 
 
 class Reader:
@@ -133,7 +142,7 @@ def certificate(blob: bytes) -> Certificate:
     reader = Reader(blob)
     kind = CERTIFIED.get(reader.string())
     if kind is None:
-        raise refused("use an Ed25519 or ECDSA P-256 key, also on a security key")
+        raise refused(*_KINDS)
     reader.string()  # a nonce
     key = _fields(reader, kind)
     serial, user = reader.number(8), reader.number(4) == USER
@@ -171,9 +180,7 @@ def holds(key: PublicKey, signature: bytes, data: bytes, flags: int = PRESENT) -
     if key.hardware:
         told = reader.take(1)
         if told[0] & flags != flags:
-            raise refused(
-                "the security key was not touched" if flags == PRESENT else "the security key asked for no PIN"
-            )
+            raise refused(*(_UNTOUCHED if flags == PRESENT else _NO_PIN))
         data = hashlib.sha256(key.application).digest() + told + reader.take(4) + hashlib.sha256(data).digest()
     reader.end()
     try:
@@ -199,7 +206,7 @@ def _der(value: bytes) -> bytes:
 def _fields(reader: Reader, kind: bytes) -> PublicKey:
     """What follows a key's kind; its wire form is the same with the kind before it."""
     if kind not in CERTIFIED.values():
-        raise refused("use an Ed25519 or ECDSA P-256 key, also on a security key")
+        raise refused(*_KINDS)
     parts = [kind]
     if kind in (P256, SK_P256):
         parts.append(reader.string())

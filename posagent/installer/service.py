@@ -7,6 +7,7 @@ and the decompressor are imported by the verbs that use them.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from posagent import worker
 from posagent.config import Config
-from posagent.core import audit, pieces
+from posagent.core import audit, packing, pieces
 from posagent.core.codec import Codec, CodecKind
 from posagent.core.errors import BundleError, PosagentError, Refusal
 from posagent.core.ports import Message, Verb
@@ -110,9 +111,10 @@ class Installer:
         yield {"result": {**self._slots.observe(), **reset}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
-        """`{bundle, whole?}`: which parts of it are needed here, only small ones if not `whole`; result `{wanted:
-        [[offset, length], …], tables, complete, refused}`: the last is the code of why there is a delta that cannot be
-        used here, or nothing.
+        """`{bundle, whole?, price?}`: which parts of it are needed here, only small ones if not `whole`, large ones
+        where they save the `price` (core.packing); result `{wanted: [[offset, length], …], tables, complete, refused,
+        large, small}`: why there is a delta that cannot be used here, or nothing; and so many bytes of the image are
+        made of operations of either kind.
 
         Until it is `complete`, it wants what it needs to know more; then `tables` are the parts by which it knows.
         """
@@ -120,19 +122,20 @@ class Installer:
 
         wanted: list[pieces.Piece] = []
         tables: list[pieces.Piece] = []
-        refused = ""
+        refused, large, small = "", 0, 0
         try:
             with self._work(args) as work:
                 done, total = 0, work.manifest.image_size
-                for looked_at in work.plan(wanted):
+                for looked_at in work.plan(wanted, _price(args)):
                     done = min(done + looked_at, total)
                     yield {"progress": {"bytes_done": done, "bytes_total": total, "step": "plan"}}
-                tables, refused = work.tables, work.refused
+                tables, refused, large, small = work.tables, work.refused, work.large, work.small
             complete = True
         except Missing as missing:  # first the tables, alone: then plan again
             wanted, complete = [(missing.offset, missing.length)], False
         wanted, tables = pieces.joined(wanted, 0, PLAN_MAX), pieces.joined(tables, 0)
-        yield {"result": {"wanted": wanted, "tables": tables, "complete": complete, "refused": refused}}
+        made = {"large": large, "small": small}
+        yield {"result": {"wanted": wanted, "tables": tables, "complete": complete, "refused": refused, **made}}
 
     def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{bundle}`: whether it may be installed here: everything is made once, without touching a slot."""
@@ -221,6 +224,13 @@ def _complete(verb: Iterator[Message]) -> Iterator[Message]:
 def _done(action: Callable[..., None], *args: str) -> Iterator[Message]:
     action(*args)
     yield {"result": {}}
+
+
+def _price(args: Mapping[str, Any]) -> float:
+    value = args.get("price", packing.FEWEST)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise Refusal("bad_request", "price must be a number")
+    return float(value)
 
 
 def _word(args: Mapping[str, Any], name: str) -> str:

@@ -3,7 +3,8 @@
 A delta for the running image is preferred; where blocks of the running slot are not what it was made from, the full
 payload fills in for those extents only. A delta whose codec packs into other bytes here is not used. Without a delta,
 operations of the full payload are copied from the running slot where their bytes lie in it anywhere; where most of what
-one large operation of the whole payload makes is in neither slot, that is fewer bytes than the small ones.
+one large operation of the whole payload makes is in neither slot, that is fewer bytes than the small ones, and taken
+where it saves enough of them (core.packing).
 Rules: the slots' content is the truth, nothing else is remembered: what an earlier attempt left in the spare slot is
 found by its digests, so that a write can be interrupted anywhere and planned again at any time.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from posagent.core import packing
 from posagent.core.bundle import Bundle, Missing
 from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
@@ -34,7 +36,7 @@ from posagent.core.payload import (
 )
 from posagent.core.pieces import Piece
 from posagent.core.ports import ByteSource, Medium
-from posagent.installer.groups import Group, Payload, grouped, missing
+from posagent.installer.groups import Group, Member, Payload, grouped, missing
 from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ class Work:
         self._opened: list[Payload] = []
         self.refused = ""
         """The code of why a delta that was made from the running image is not used."""
+        self.large = self.small = 0
+        """Bytes of the image that the planned operations of either kind make."""
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
         alone = sorted((one for one in manifests if not one.source_sha256), key=lambda one: one.whole)
@@ -108,14 +112,17 @@ class Work:
         """How the image comes here: `delta` or `full`."""
         return "full" if self._delta is None else "delta"
 
-    def plan(self, wanted: list[Piece]) -> Iterator[int]:
+    def plan(self, wanted: list[Piece], price: float = packing.FEWEST) -> Iterator[int]:
         """Add to `wanted` the parts of the bundle that are needed, whether they are there or not; yields bytes of the
-        image looked at."""
+        image looked at. A large operation has to save the `price`, unless it is there."""
         bad: list[Extent] = []
         for small, large in self._groups(bad, planned=True):
             needed = [one for one in small if self._is_needed(*one, bad)]
-            if large is not None and missing(large) < sum(map(missing, needed)):
+            if large is not None and _pays(large, needed, price):
                 needed = [large]
+                self.large += large[0].header.size(large[1])
+            elif self._delta is None:
+                self.small += sum(payload.header.size(operation) for payload, operation in needed)
             wanted += [(payload.data.start + operation.offset, operation.length) for payload, operation in needed]
             yield sum(payload.header.size(operation) for payload, operation in small)
 
@@ -290,6 +297,13 @@ class Work:
                 if anchor in wanted and len(places[anchor]) < PLACES_MAX:
                     places[anchor].append((at + start) // BLOCK_BYTES)
         return places
+
+
+def _pays(large: Member, small: Sequence[Member], price: float) -> bool:
+    payload, operation = large
+    left = missing(large)
+    image_bytes = payload.header.size(operation) if left else 0  # one that is there is not fetched again as small ones
+    return packing.pays(sum(map(missing, small)) - left, image_bytes, price)
 
 
 def _anchor(block: bytes | memoryview) -> bytes:

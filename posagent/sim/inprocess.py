@@ -195,7 +195,8 @@ class VirtualTerminal:
 
     def _conditions(self) -> Conditions:
         """What the agent sees of its surroundings."""
-        return Conditions(clock=self.time, power=self._parts.power, limits=EnergyLimits())
+        metered = self._parts.config.fetch.metered
+        return Conditions(clock=self.time, power=self._parts.power, limits=EnergyLimits(), metered=metered)
 
     def _new_id(self) -> str:
         """One more than any the journal knows: never the same twice, and the same in every repetition."""
@@ -291,9 +292,11 @@ class VirtualTerminal:
 
 
 class InProcessTerminal(VirtualTerminal):
-    """On the files of a simulated terminal and the real boot environment."""
+    """On the files of a simulated terminal and the real boot environment. `server` makes a client in its time."""
 
-    def __init__(self, layout: Layout, files: Files | None = None) -> None:
+    def __init__(
+        self, layout: Layout, files: Files | None = None, server: Callable[[VirtualTime], Client] | None = None
+    ) -> None:
         self.layout = layout
         time = VirtualTime()
         config = configuration.load(str(layout.config))
@@ -306,6 +309,7 @@ class InProcessTerminal(VirtualTerminal):
             probes=SimulatedProbes(layout, time),
             open_local=lambda path: open_inside("/", path),
             limits=Limits(gate_recheck_s=2.0, fetch_backoff_s=1.0, install_backoff_s=1.0, reboot_timeout_s=30.0),
+            client=server(time) if server is not None else None,
         )
         super().__init__(parts, time)
 

@@ -41,11 +41,7 @@ def test_what_a_stick_offers_is_told_like_what_the_repository_does(
     assert asked(terminal, "check", source="usb")["error"]["code"] == "fetch_no_stick"
     shutil.copy(desk.bundles["2.0.0"], stick / "x.bundle")
     answer = asked(terminal, "check", source="usb")["result"]
-    assert (answer["verdict"], answer["offer"]["version"], answer["offer"]["url"]) == (
-        "go",
-        "2.0.0",
-        str(stick / "x.bundle"),
-    )
+    assert (answer["verdict"], answer["offer"]["version"]) == ("go", "2.0.0")
     assert 0 < answer["bytes"] <= (stick / "x.bundle").stat().st_size and answer["estimate"]["outage"]
     assert answer["offer"]["staged"] is True
 
@@ -71,6 +67,31 @@ def test_a_stick_that_is_pulled_out_too_early_and_put_back_is_gone_on_with(
     terminal.run_until(lambda one: one.situation.failure is not None or one.state is State.IDLE)
     assert terminal.state is State.DOWNLOAD, terminal.situation.last_outcome
     (stick / "away").rename(path)
+    assert terminal.run_to_idle()["outcome"] == "committed"
+
+
+@pytest.mark.parametrize("asked_again", [False, True], ids=["by itself", "asked for again"])
+def test_a_stick_that_comes_back_under_another_name_is_gone_on_with(
+    terminal: InProcessTerminal, stick: Path, desk: Desk, asked_again: bool
+) -> None:
+    shutil.copy(desk.bundles["2.0.0"], stick / "x.bundle")
+    asked(terminal, "update", source="usb")
+    terminal.run_until(lambda one: any(path.stat().st_size for path in one.layout.spool.glob("*.bundle")))
+    stick.rename(terminal.layout.root / "away")
+    terminal.run_until(lambda one: one.situation.failure is not None)
+    assert terminal.state is State.DOWNLOAD
+    there = next(terminal.layout.spool.glob("*.bundle")).stat().st_size
+    if asked_again:
+        terminal.ask("cancel")
+        terminal.run_to_idle()
+    (terminal.layout.root / "away").rename(stick.with_name("sdb1"))
+    (stick.with_name("sdb1") / "x.bundle").rename(stick.with_name("sdb1") / "renamed.bundle")
+    if asked_again:
+        asked(terminal, "update", source="usb")
+    terminal.run_until(lambda one: one.state is State.VERIFY)
+    update = terminal.situation.update
+    assert update is not None and update.bytes_refetched == 0 < there
+    assert len(list(terminal.layout.spool.glob("*.bundle"))) == 1
     assert terminal.run_to_idle()["outcome"] == "committed"
 
 

@@ -17,6 +17,7 @@ from posagent.platform.storage import LinuxFiles
 from posagent.release import bundle
 from posagent.sim import image
 from posagent.sim.inprocess import InProcessTerminal
+from tests.agent.slow_server import URL, SlowServer
 from tests.conftest import HARDWARE, Desk
 
 ROOM = 700_000
@@ -95,12 +96,13 @@ def test_where_there_is_room_nothing_touches_the_slot_before_the_installation(in
 
 @pytest.mark.parametrize(("room", "is_whole"), [(1 << 30, True), (900_000, True), (400_000, False)])
 def test_large_operations_are_fetched_where_one_fits_into_the_spool(
-    in_process: Make, dense: Path, room: int, is_whole: bool
+    in_process: Callable[..., InProcessTerminal], dense: Path, room: int, is_whole: bool
 ) -> None:
+    """Over a link that is slow enough for them."""
     files = SmallSpool()
     files.room = room
-    terminal = in_process(files)
-    terminal.ask("update", source=str(dense))
+    terminal = in_process(files, server=SlowServer(dense.parent, 5_000.0).at)
+    terminal.ask("update", source=f"{URL}/{dense.name}")
     terminal.run_until(lambda one: one.state is State.READY)
     update = terminal.situation.update
     assert update is not None and update.streamed is (room < 1 << 30)

@@ -88,6 +88,19 @@ def test_a_key_that_ends_the_progress_is_the_first_of_a_command(laptop: Laptop, 
 # languages
 
 
+def test_why_somebody_may_not_is_said_in_chinese(laptop: Laptop) -> None:
+    laptop.ask("lang zh")
+    assert "未解锁" in laptop.ask("check")
+    assert "角色为 look、update" in laptop.ask("unlock nobody")
+    assert "证书不含角色 rollback" in laptop.unlock("rollback", who="update")
+    assert "尝试过多；请等待" in laptop.ask("unlock update")
+    laptop.terminal.time.let_pass(10)
+    assert "已解锁：Li Wei，角色 update，15 分钟" in laptop.unlock()
+    assert "角色 update 无权执行 rollback" in laptop.ask("rollback")
+    shown = laptop.ask("allow sha256:" + "5a" * 32)
+    assert "待签名：allow" in shown
+
+
 def test_the_line_speaks_chinese_until_it_is_hung_up(laptop: Laptop) -> None:
     assert laptop.ask("lang zh") == "本串口现使用中文"
     assert "终端：" in laptop.ask("status").replace(": ", "：")

@@ -24,6 +24,17 @@ def test_every_word_has_both_languages(name: str) -> None:
     assert english.count("{}") == chinese.count("{}"), "both are filled in with the same values"
 
 
+@pytest.mark.parametrize("name", ["access", "auth", "commands", "paste"])
+def test_why_somebody_may_not_is_said_in_both_languages(name: str) -> None:
+    for node in ast.walk(ast.parse((CONSOLE / f"{name}.py").read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or ast.unparse(node.func) not in ("Refusal", "PosagentError"):
+            continue
+        code = node.args[0]
+        assert isinstance(code, ast.Constant)
+        if code.value != "internal":
+            assert "detail_zh" in {keyword.arg for keyword in node.keywords}, ast.unparse(node)
+
+
 def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
     asked = {
         str(node.args[0].value)

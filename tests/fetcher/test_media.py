@@ -30,9 +30,12 @@ def stick(tmp_path: Path) -> Path:
 
 
 def offered(directory: Path, hardware: str = HARDWARE, revision: int = 0) -> dict[str, Any]:
+    return media(directory, hardware, revision).newest()
+
+
+def media(directory: Path, hardware: str = HARDWARE, revision: int = 0) -> Media:
     place = str(directory.parent)
-    found = Media(lambda: bundles(place), lambda path: open_inside("/", path), hardware=hardware, revision=revision)
-    return found.newest()
+    return Media(lambda: bundles(place), lambda path: open_inside("/", path), hardware=hardware, revision=revision)
 
 
 def nothing(directory: Path, **how: Any) -> str:
@@ -46,11 +49,27 @@ def test_a_bundle_is_offered_with_what_it_would_cost(stick: Path, desk: Desk) ->
     path = shutil.copy(desk.bundles["2.0.0"], stick / "update.bundle")
     offer = offered(stick)
     shown = bundle.show(desk.bundles["2.0.0"])
-    assert (offer["version"], offer["url"], offer["length"]) == ("2.0.0", str(path), Path(path).stat().st_size)
+    assert (offer["version"], offer["length"]) == ("2.0.0", Path(path).stat().st_size)
     assert offer["payloads"] == [
         {"from": "", "bytes": one["length"], "image_bytes": one["image_size"]} for one in shown["manifests"]
     ]
     assert offer["sha256"] == "" and offer["conditions"] == []
+
+
+def test_a_bundle_is_found_by_its_content_wherever_it_is_now(stick: Path, desk: Desk) -> None:
+    whole = desk.bundles["2.0.0"].read_bytes()
+    path = Path(shutil.copy(desk.bundles["2.0.0"], stick / "update.bundle"))
+    url = offered(stick)["url"]
+    other = stick.parent / "sdb1"
+    other.mkdir()
+    path.rename(other / "copy.bundle")
+    shutil.copy(desk.bundles["3.0.0"], stick / "update.bundle")
+    source = media(stick).open(url)
+    assert source.pread(0, len(whole) + 1) == whole
+    source.close()
+    (other / "copy.bundle").write_bytes(whole + bytes(512))
+    with pytest.raises(OSError, match="no stick has this bundle"):
+        media(stick).open(url)
 
 
 def test_the_newest_of_all_sticks_is_the_one_that_was_signed_last(stick: Path, desk: Desk) -> None:
@@ -95,7 +114,9 @@ def test_what_only_looks_like_a_bundle_is_passed_over(stick: Path, desk: Desk) -
     os.mkfifo(stick / "pipe.bundle")
     assert "none for" in nothing(stick)
     (stick / "good.bundle").write_bytes(whole)
-    assert offered(stick)["url"].endswith("/good.bundle")
+    source = media(stick).open(offered(stick)["url"])
+    assert source.size == len(whole)
+    source.close()
 
 
 def test_no_link_is_followed(stick: Path, desk: Desk, tmp_path: Path) -> None:
@@ -168,6 +189,6 @@ def test_no_flipped_byte_can_hurt(good: bytes, data: st.DataObject) -> None:
     source: ByteSource = Bytes(bytes(spoiled))
     found = Media(lambda: ["/x"], lambda _: source, hardware=HARDWARE, revision=0)  # type: ignore[arg-type,return-value]
     try:
-        assert found.newest()["url"] == "/x"
+        assert found.open(found.newest()["url"]) is source
     except FetchError as error:
         assert error.code == "fetch_no_stick"

@@ -44,9 +44,9 @@ class Terminal:
             whole=whole,
         )
 
-    def wanted(self, whole: bool = True) -> list[Piece]:
+    def wanted(self, whole: bool = True, price: float = 0.0) -> list[Piece]:
         wanted: list[Piece] = []
-        assert sum(self.work(whole).plan(wanted)) >= len(self.new)
+        assert sum(self.work(whole).plan(wanted, price)) >= len(self.new)
         return wanted
 
     def within(self, pieces: list[Piece], made: tuple[bytes, Manifest]) -> int:
@@ -246,6 +246,34 @@ def test_large_and_small_operations_are_mixed_as_it_costs_least() -> None:
     assert sum(length for _, length in wanted) < sum(length for _, length in small)
     one.hide(wanted)
     assert one.made() == TEXT
+
+
+def test_large_operations_are_taken_where_they_save_their_price() -> None:
+    one = with_whole()
+    saved = one.within(one.wanted(whole=False), SMALL) - one.within(one.wanted(), LARGE)
+    assert saved > 0
+    assert one.within(one.wanted(price=saved / len(TEXT) / 4), SMALL) == 0
+    dear = one.wanted(price=4 * saved / len(TEXT))
+    assert one.within(dear, LARGE) == 0
+    one.hide(dear)
+    assert one.made() == TEXT
+
+
+def test_a_large_operation_that_is_there_is_taken_at_any_price() -> None:
+    one = with_whole()
+    one.hide(one.wanted())
+    assert one.within(one.wanted(price=1000.0), SMALL) == 0
+
+
+def test_the_plan_says_how_much_either_kind_makes() -> None:
+    one = with_whole()
+    made = []
+    for price in (0.0, 1000.0):
+        work = one.work()
+        assert list(work.plan([], price))
+        made.append((work.large, work.small))
+    zeros = TEXT.count(bytes(BLOCK)) * BLOCK
+    assert made == [(len(TEXT) - zeros, 0), (0, len(TEXT) - zeros)]
 
 
 def test_what_was_fetched_of_the_whole_payload_is_found_again() -> None:
