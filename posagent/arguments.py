@@ -57,7 +57,12 @@ def parser() -> argparse.ArgumentParser:
     verb("power", "battery and charger, and what an update needs of them")
     verb("network", "try the way to the update server, step by step")
     selftest = verb("selftest", "run the self-tests now, on the version that runs")
-    selftest.add_argument("suite", nargs="?", default="", help="only those of this kind, such as tcp (default: all)")
+    selftest.add_argument(
+        "suite",
+        nargs="?",
+        default="",
+        help="functional, performance or security, or one kind of checks, such as tcp (default: all)",
+    )
     log = verb("log", "the last things that the agent did")
     log.add_argument("count", nargs="?", type=int, default=20, help="lines (%(default)s)")
     verb("watch", "status after every change, until interrupted")

@@ -13,6 +13,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 from posagent.core.errors import ConfigError
 
 
+def between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    """A field whose number is from `low` to `high`."""
+    return dataclasses.field(default=default, metadata={"range": (low, high)})
+
+
+def one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field that has one of these words, or a list of them."""
+    return dataclasses.field(default=default, metadata={"values": values})
+
+
 class Reader:
     """Turns TOML tables into structs and knows the line of each key for its complaints."""
 

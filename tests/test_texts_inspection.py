@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from posagent import texts, texts_inspection
+from posagent import texts, texts_inspection, texts_selftest
 from posagent.core.errors import CATALOGUE
 from posagent.core.model import State
 from posagent.sim.inprocess import InProcessTerminal
@@ -107,11 +107,11 @@ def test_each_step_of_the_network_is_shown_and_a_failing_one_with_its_remedy(ste
 
 def test_self_tests_are_summed_up_with_what_failed() -> None:
     checks = [{"name": "payment", "passed": False, "detail": "refused"}, {"name": "room", "passed": True, "detail": ""}]
-    text = shown(texts_inspection.selftest_lines, {"passed": False, "checks": checks})
+    text = shown(texts_selftest.lines, {"passed": False, "checks": checks})
     assert text == "FAILED: payment: refused\n1 of 2 self-tests failed"
-    assert shown(texts_inspection.selftest_lines, {"passed": True, "checks": checks[1:]}) == "all 1 self-tests passed"
+    assert shown(texts_selftest.lines, {"passed": True, "checks": checks[1:]}) == "all 1 self-tests passed"
     step = {"check": "payment", "passed": True, "done": 1, "total": 2}
-    assert texts_inspection.selftest_step_line(step, "en") == "1/2 payment: passed"
+    assert texts_selftest.step_line(step, "en") == "1/2 payment: passed"
 
 
 def test_log_lines_have_their_time_first() -> None:

@@ -26,7 +26,7 @@ GRACE_S = 30.0
 
 class UpdateActors:
     """Carries out the table's commands. `jitter` lengthens each wait by a part from 0 to 1, so that terminals that lost
-    the same server do not come back together."""
+    the same server do not come back together; `measures`: the old version is measured before it is replaced."""
 
     def __init__(
         self,
@@ -39,13 +39,14 @@ class UpdateActors:
         deadlines: Deadlines,
         on_restart: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = lambda: 0.0,
+        measures: bool = False,
     ) -> None:
         self._engine = engine
         self._workers = workers
         self._timers = timers
         self._clock = clock
         self._inhibitor, self._deadlines = inhibitor, deadlines
-        self._on_restart, self._jitter = on_restart, jitter
+        self._on_restart, self._jitter, self._measures = on_restart, jitter, measures
         self._errand: Errand | None = None
         self._first_look: Errand | None = None
         self._due: Timer | None = None
@@ -176,14 +177,20 @@ class UpdateActors:
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
 
     def _install(self, update: Any) -> None:
-        self._installer(
-            "write",
-            {"bundle": update.bundle, "slot": update.target, "update_id": update.id},
-            lambda _: self._post(Event.SLOT_COMPLETE),
-            self._failing(Event.WRITE_FAILED),
-            self._deadlines.install_s,
-            Command.INSTALL,
-        )
+        def write(_: object) -> None:
+            args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
+            complete, failed = lambda _: self._post(Event.SLOT_COMPLETE), self._failing(Event.WRITE_FAILED)
+            self._installer("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
+
+        def measured(figures: Mapping[str, float]) -> None:
+            self._post(Event.PROGRESSED, update={"baseline": figures})
+            write(figures)
+
+        if self._measures and not update.baseline:  # whatever comes of it: what is missing is said by the tests
+            deadline_s = self._deadlines.selftest_s
+            self._start(self._workers.selftest, "baseline", {}, measured, write, deadline_s, whole=True)
+        else:
+            write(update)
 
     def _arm(self, update: Any) -> None:
         self._installer(
@@ -220,7 +227,8 @@ class UpdateActors:
 
     def _run_tests(self, update: Any) -> None:
         def begin(_: object) -> None:
-            self._start(self._workers.selftest, "run", {}, tested, lost, self._deadlines.selftest_s, whole=True)
+            args = {"baseline": dict(update.baseline)}
+            self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
         def tested(failure: Mapping[str, Any] | None) -> None:
             if failure is None:
@@ -274,15 +282,11 @@ class UpdateActors:
         command: Command | None = None,
     ) -> None:
         """A verb that changes slots, then a new look at them."""
-        self._start(
-            self._workers.installer,
-            verb,
-            args,
-            lambda _: self.observe(then, failed, first=False),
-            failed,
-            deadline_s,
-            command,
-        )
+
+        def changed(_: object) -> None:
+            self.observe(then, failed, first=False)
+
+        self._start(self._workers.installer, verb, args, changed, failed, deadline_s, command)
 
     def _start(
         self,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from posagent.config_selftest import SUITES
 from posagent.console.access import OPEN_VERBS
 from posagent.console.auth import ROLES
 from posagent.console.wording import say
@@ -119,7 +120,7 @@ VERBS: Mapping[str, Verb] = {
     "confirm": Verb(),
     "upload": Verb(words="[SIZE] [--resume]", words_max=2, example="upload 2.5M", choices=("--resume",)),
     "allow": Verb(words="sha256:DIGEST", words_max=1, example="allow sha256:DIGEST", args=_allow),
-    "selftest": Verb(words="[SUITE]", words_max=1, args=_selftest),
+    "selftest": Verb(words="[SUITE]", words_max=1, example="selftest security", choices=SUITES, args=_selftest),
     "rollback": Verb(words="[--plain]", words_max=1, choices=(PLAIN,), args=_followed),
     "support": Verb(),
     "machine": Verb(words="1", words_max=1, example="machine 1", listed=False),

@@ -42,6 +42,8 @@ class Update:
     `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took. The
     `steps` of help that were tried (core.ladder), and what was `found` to be wrong with the network.
 
+    `baseline` has figures of the old version, taken just before it was replaced: what the new one is held against.
+
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
@@ -87,6 +89,7 @@ class Update:
     took_s: Mapping[str, float] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
     found: str = ""
+    baseline: Mapping[str, float] = field(default_factory=dict)
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False

@@ -18,6 +18,7 @@ from posagent.core.errors import PosagentError
 from posagent.platform.health import LinuxProbes
 from posagent.platform.host import LinuxClock
 from posagent.selftest import checks
+from tests.selftest.test_checks import unasked
 
 GONE_S = 10.0
 
@@ -111,7 +112,8 @@ class Scripted:
 
 def outcome(world: Scripted, number: int = 1, deadline_s: int = 60, **changes: Any) -> dict[str, Any]:
     configured = tuple(CheckConfig(name=f"check {n}", kind="command", command=("x",), **changes) for n in range(number))
-    *_, last = checks.run(SelftestConfig(checks=configured, deadline_s=deadline_s), world, world)
+    config = SelftestConfig(checks=configured, deadline_s=deadline_s)
+    *_, last = checks.run(config, world, world, look=unasked)
     result: dict[str, Any] = last["result"]
     return result
 
