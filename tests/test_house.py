@@ -61,7 +61,7 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
-    "serial": {"console.port", "field.ports", "field.passage"},
+    "serial": {"console.port", "platform.peripherals", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},

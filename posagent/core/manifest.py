@@ -210,9 +210,9 @@ def _sealed(value: Any) -> dict[str, str]:
 def _approved(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > APPROVED_MAX:
         raise _unreadable("approved", f"must be a table of at most {APPROVED_MAX} digests")
-    for name in value:
+    for name, digest in value.items():
         _text({"approved": name}, "approved", _WORD)
-        _text(value, name, DIGEST_PATTERN)
+        _text({"approved": digest}, "approved", DIGEST_PATTERN)
     return dict(value)
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from posagent.core.ports import Clock
-from posagent.platform import peripherals
 from posagent.platform.commands import CommandFailed, run
 
 TEXT_BYTES_MAX = 1 << 20
@@ -99,6 +98,8 @@ class LinuxSystem:
     def handshake(
         self, device: str, baud: int, send: bytes, enough: Callable[[bytes], bool], timeout_s: float
     ) -> bytes:
+        from posagent.platform import peripherals  # pyserial only where a check needs it
+
         return peripherals.handshake(self._clock, device, baud, send, enough, timeout_s)
 
     def write_s(self, directory: str, size: int) -> float:
