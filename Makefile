@@ -5,11 +5,11 @@ BIN := .venv/bin
 TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-keygen:openssh-client \
          systemd-analyze:systemd faketime:faketime openssl:openssl strace:strace \
          grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils \
-         rz:lrzsz picocom:picocom tmux:tmux
+         rz:lrzsz picocom:picocom tmux:tmux softhsm2-util:softhsm2
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console fuzz docs screens format clean
+.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days money demo bench bench-payload bench-console fuzz docs screens format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -24,6 +24,7 @@ help:
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
 	@echo "make sim-days  weeks of terminals in shops, DAYS=1000 terminal-days -> build/days.json, days.html"
+	@echo "make money  batches of payments through updates that lose their power, BATCHES=10000 -> build/money.json"
 	@echo "make fuzz   readers of bundles and payloads on bytes of every kind, FUZZ_S=600 seconds"
 	@echo "make docs   write the generated pages of docs/"
 	@echo "make screens  record the screens of docs/console.md in tmux and picocom, then make docs"
@@ -92,6 +93,11 @@ mutants: venv
 DAYS ?= 1000
 sim-days: venv
 	$(BIN)/python -m tests.days --days $(DAYS)
+
+# Batches of money through updates whose power is cut at every operation on the data -> build/money.json.
+BATCHES ?= 10000
+money: venv
+	$(BIN)/python -m tests.money --batches $(BATCHES)
 
 # Coverage-guided inputs for whatever reads a bundle. What it finds stands in build/fuzz/crash-*.
 FUZZ_S ?= 600

@@ -19,6 +19,7 @@ from posagent.console.auth import ROLES
 from posagent.console.verbs import VERBS
 from posagent.core.errors import CATALOGUE, EXIT_CODES
 from posagent.core.guards import Guard
+from posagent.core.ledger import CounterSource, LedgerSource
 from posagent.core.model import Event, State
 from posagent.core.recovery import RECOVERY
 from posagent.core.states import SPECS, TABLE, Row
@@ -174,6 +175,8 @@ def _type_name(kind: Any) -> str:
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return "**must be given**"
+    if dataclasses.is_dataclass(field.default):
+        return "its own"
     value = list(field.default) if isinstance(field.default, tuple) else field.default
     return f"`{json.dumps(value)}`"
 
@@ -209,7 +212,7 @@ def configuration_page() -> str:
         "# Configuration",
         "",
         GENERATED,
-        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all five processes. It belongs into the signed image.",
+        f"One TOML file, `{configuration.DEFAULT_PATH}`, read by all six processes. It belongs into the signed image.",
         "An unknown key, a missing one, a wrong type or a value out of range refuses to start and names the line;",
         "`posagent config FILE` checks a file without starting anything. A small one:",
         "",
@@ -225,6 +228,9 @@ def configuration_page() -> str:
             lines += _config_table(f"[{field.name}]", hints[field.name])
         if field.name == "selftest":
             lines += _config_table("[[selftest.checks]]", configuration.CheckConfig)
+        if field.name == "data":
+            lines += _config_table("[data.ledger]", LedgerSource)
+            lines += _config_table("[[data.counters]]", CounterSource)
     return "\n".join(lines) + "\n"
 
 

@@ -63,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="functional, performance or security, or one kind of checks, such as tcp (default: all)",
     )
+    data = verb("data", "is the merchant's data whole, and what would a backup bring back")
+    data.add_argument("what", nargs="?", choices=("verify", "restore"), default="verify", help="default: verify")
+    data.add_argument("name", nargs="?", default="", help="of the backup to restore")
+    data.add_argument("--dry-run", action="store_true", help="only say what a restore would change")
     log = verb("log", "the last things that the agent did")
     log.add_argument("count", nargs="?", type=int, default=20, help="lines (%(default)s)")
     verb("watch", "status after every change, until interrupted")

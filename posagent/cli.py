@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import posagent
-from posagent import audit_texts, texts, texts_inspection, texts_selftest, wire
+from posagent import audit_texts, texts, texts_data, texts_inspection, texts_selftest, wire
 from posagent import config as configuration
 from posagent.arguments import SOCKET, parser
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
@@ -140,7 +140,19 @@ class Command:
         self._print(answer, texts_selftest.lines(answer, self._lang))
         return 0 if answer["passed"] else EXIT_CODES[Kind.FAILED]
 
-    def _step_by_step(self, verb: str, lines: Callable[[dict[str, Any]], list[str]], **args: str) -> dict[str, Any]:
+    def _data(self) -> int:
+        given = self._arguments
+        restores = given.what == "restore"
+        if restores and not given.name:
+            raise PosagentError("bad_request", "which backup? `posagent data verify` shows their names")
+        if restores and not given.dry_run:
+            self._sure(texts_data.say("restores", self._lang))
+        args = {"restore": given.name, "dry_run": given.dry_run} if restores else {}
+        answer = self._step_by_step("data", lambda step: [texts_data.step_line(step, self._lang)], **args)
+        self._print(answer, texts_data.lines(answer, self._lang))
+        return EXIT_CODES[Kind.FAILED] if answer.get("problems") else 0
+
+    def _step_by_step(self, verb: str, lines: Callable[[dict[str, Any]], list[str]], **args: Any) -> dict[str, Any]:
         """A verb that tells how far it is, for people as it goes."""
 
         def told(step: dict[str, Any]) -> None:

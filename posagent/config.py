@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from posagent import config_rules, config_selftest
+from posagent.config_data import DataConfig
 from posagent.config_selftest import CheckConfig as CheckConfig
 from posagent.config_selftest import SelftestConfig as SelftestConfig
 from posagent.core.errors import ConfigError
@@ -243,13 +244,14 @@ class Config:
     payment: PaymentConfig = PaymentConfig()
     window: WindowConfig = WindowConfig()
     support: SupportConfig = SupportConfig()
+    data: DataConfig = field(default=DataConfig())
 
     @property
     def api_socket(self) -> str:
         return f"{self.terminal.run_dir}/api.sock"
 
     def worker_socket(self, worker: str) -> str:
-        """Socket of `installer`, `fetcher`, `selftest` or `support`."""
+        """Socket of `installer`, `fetcher`, `selftest`, `support` or `data`."""
         return f"{self.terminal.run_dir}/{worker}.sock"
 
     @property
@@ -282,6 +284,7 @@ def _cross_check(config: Config, reader: Reader) -> None:
     if url and not url.startswith(schemes):
         must = "must begin with https:// (or set allow_http)"
         raise reader.complain("config_bad_value", "fetch.repository_url", must)
+    config_rules.check_data(reader, config.data)
 
 
 def parse(text: str, where: str = "configuration") -> Config:

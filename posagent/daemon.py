@@ -124,6 +124,7 @@ class Resident:
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
             selftest=self._tester(config),
             support=SocketWorker(config.worker_socket("support"), self._loop),
+            data=SocketWorker(config.worker_socket("data"), self._loop) if config.data.format else None,
         )
         deadlines = Deadlines(
             fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,

@@ -123,3 +123,43 @@ def test_what_is_not_toml_is_refused() -> None:
 def test_no_text_crashes_the_reader(text: str) -> None:
     with pytest.raises(ConfigError):
         parse(text)
+
+
+DATA = """\
+[data]
+format = 1
+sources = ["ledger.db"]
+[data.ledger]
+kind = "sqlite"
+path = "ledger.db"
+query = "SELECT 1"
+[[data.counters]]
+name = "stan"
+path = "counters/stan"
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "key"),
+    [
+        ('path = "ledger.db"', 'path = "../ledger.db"', "data.ledger.path"),
+        ('path = "ledger.db"', 'path = ""', "data.ledger.path"),
+        ('query = "SELECT 1"', 'query = ""', "data.ledger.query"),
+        ('"counters/stan"', '"/etc/stan"', "data.counters[0].path"),
+        ('"counters/stan"', '"counters//stan"', "data.counters[0].path"),
+        ('"counters/stan"', '"stan"\nread = "SELECT 1"', "data.counters[0].write"),
+        ('"counters/stan"', '"stan"\n[[data.counters]]\nname = "stan"\npath = "other"', "data.counters"),
+        ('["ledger.db"]', '["."]', "data.sources[0]"),
+        ("format = 1", 'format = 1\nroot_dir = "data"', "data.root_dir"),
+        ("format = 1", 'format = 1\nlink = "/var/lib/posagent-data/current"', "data.link"),
+        ("format = 1", 'format = 1\nkey = "pkcs11"', "data.pkcs11_module"),
+        ("format = 1", "format = 1\nbackup_keep_h = 0", "data.backup_keep_h"),
+    ],
+)
+def test_what_is_said_of_the_data_is_enough_and_stays_inside_it(right: str, wrong: str, key: str) -> None:
+    assert parse(GOOD + DATA).data.ledger.kind == "sqlite"
+    assert refused(GOOD + DATA.replace(right, wrong, 1)).facts["key"] == key
+
+
+def test_a_terminal_without_data_needs_to_say_nothing_of_it() -> None:
+    assert parse(GOOD).data.format == 0

@@ -31,10 +31,11 @@ ROOMS = (
     "payment",
     "field",
     "support",
+    "data",
 )
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
-    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service"),
+    *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service", "data.service"),
     *("release.cli", "doctor.service", "installer.auditor", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
@@ -61,6 +62,8 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
+    "sqlite3": {"platform.sqlite"},
+    "pkcs11": {"platform.pkcs11"},
     "serial": {"console.port", "platform.peripherals", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},

@@ -57,7 +57,7 @@ def test_every_start_makes_the_directories_and_complains_of_none(tmp_path: Path)
         assert "posagent-inbox" in groups
 
 
-@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support"])
+@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support", "data"])
 def test_a_worker_that_crashes_again_and_again_is_started_again_and_again_but_not_at_once(name: str) -> None:
     service = (UNITS / f"posagent-{name}.service").read_text().splitlines()
     listener = (UNITS / f"posagent-{name}.socket").read_text().splitlines()
@@ -76,7 +76,7 @@ def test_every_program_in_the_units_is_an_entry_point() -> None:
     for unit in UNITS.glob("posagent*.service"):
         for line in unit.read_text().splitlines():
             if line.startswith("ExecStart=/usr/bin/posagent"):
-                assert f"{line.removeprefix('ExecStart=/usr/bin/')} = posagent." in setup
+                assert f"{line.removeprefix('ExecStart=/usr/bin/').split()[0]} = posagent." in setup
 
 
 def _commands(unit: str, kind: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 Owns: the one place where a worker's trouble turns into an event, and the deadline by which a worker must get further.
 Rules: one worker job for the update at a time; a new one hangs up on the old. After every verb that may have changed
-the slots they are observed again before the event is raised. Nothing hangs up on the look at the hardware with which
-the agent starts: without it nothing would ever be decided again.
+the slots they are observed again before the event is raised.
+Long, because every command of the table is carried out here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import Any
 from posagent.agent import answers
 from posagent.agent.download import Download
 from posagent.agent.engine import Engine, Progress
-from posagent.agent.errand import Deadlines, Errand, Workers
+from posagent.agent.errand import Deadlines, Errands, Workers
+from posagent.agent.merchant_data import MerchantData
 from posagent.core import ladder, policy
-from posagent.core.deadline import Deadline
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
-from posagent.core.model import Command, Event, Observation, Occurrence, Situation, Update
-from posagent.core.ports import Clock, Inhibitor, Message, Timer, Timers, Worker
-
-GRACE_S = 30.0
+from posagent.core.model import Command, Event, Observation, Occurrence, Situation, State, Update
+from posagent.core.ports import Clock, Inhibitor, Timer, Timers, Worker
 
 
 class UpdateActors:
@@ -47,17 +45,16 @@ class UpdateActors:
         self._clock = clock
         self._inhibitor, self._deadlines = inhibitor, deadlines
         self._on_restart, self._jitter, self._measures = on_restart, jitter, measures
-        self._errand: Errand | None = None
-        self._first_look: Errand | None = None
+        self._errands = Errands(clock, timers)
         self._due: Timer | None = None
         self._refresh_trouble = ""
         self.restarting = False
+        self._data = None if workers.data is None else MerchantData(engine, workers.data, self._ask_data)
 
     @property
     def healthy(self) -> bool:
         """False when work is long past its deadline and nothing ended it: then the watchdog may bite."""
-        under_way = [errand for errand in (self._errand, self._first_look) if errand is not None and errand.open]
-        return all(self._clock.monotonic() < errand.overdue_at + GRACE_S for errand in under_way)
+        return self._errands.in_time
 
     def do(self, command: Command, after: Event, situation: Situation) -> None:
         update = situation.update
@@ -85,10 +82,8 @@ class UpdateActors:
 
     def stop(self) -> None:
         """Hang up on the worker and forget timers of the present work."""
-        errand, due = self._errand, self._due
-        self._errand = self._due = None
-        if errand is not None:
-            errand.end()
+        due, self._due = self._due, None
+        self._errands.end()
         if due is not None:
             due.cancel()
 
@@ -110,6 +105,8 @@ class UpdateActors:
             self._workers.fetcher.start("discard", {"id": update.spool}, lambda _: None)
         elif update is not None or not situation.resumable:
             self._workers.fetcher.start("discard", {"keep": None}, lambda _: None)
+        if self._data is not None and self._engine.situation.state is State.IDLE:
+            self._data.tidy()
 
     def _refresh(self) -> None:
         def go_on(_: object) -> None:
@@ -177,20 +174,33 @@ class UpdateActors:
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
 
     def _install(self, update: Any) -> None:
-        def write(_: object) -> None:
-            args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
-            complete, failed = lambda _: self._post(Event.SLOT_COMPLETE), self._failing(Event.WRITE_FAILED)
-            self._installer("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
+        failed, deadline_s = self._failing(Event.WRITE_FAILED), self._deadlines.selftest_s
 
         def measured(figures: Mapping[str, float]) -> None:
             self._post(Event.PROGRESSED, update={"baseline": figures})
-            write(figures)
+            back_up(figures)
+
+        def back_up(_: object) -> None:
+            if self._data is None or update.backup:
+                write()
+            else:
+                self._data.back_up(update, backed_up, failed)
+
+        def backed_up(name: str) -> None:
+            self._post(Event.PROGRESSED, update={"backup": name})
+            write()
+
+        def write() -> None:
+            args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
+            self._installer("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
+
+        def complete(_: object) -> None:
+            self._post(Event.SLOT_COMPLETE)
 
         if self._measures and not update.baseline:  # whatever comes of it: what is missing is said by the tests
-            deadline_s = self._deadlines.selftest_s
-            self._start(self._workers.selftest, "baseline", {}, measured, write, deadline_s, whole=True)
+            self._start(self._workers.selftest, "baseline", {}, measured, back_up, deadline_s, whole=True)
         else:
-            write(update)
+            back_up(update)
 
     def _arm(self, update: Any) -> None:
         self._installer(
@@ -226,13 +236,23 @@ class UpdateActors:
         self._start(self._workers.installer, "reboot", {}, asked, refused, self._deadlines.verb_s)
 
     def _run_tests(self, update: Any) -> None:
+        migrated = ""
+
         def begin(_: object) -> None:
-            args = {"baseline": dict(update.baseline)}
+            if self._data is None:
+                test("")
+            else:
+                self._data.take_over(test, self._failing(Event.TESTS_FAILED), self._failing(Event.TESTS_LOST))
+
+        def test(formats: str) -> None:
+            nonlocal migrated
+            migrated, args = formats, {"baseline": dict(update.baseline)}
             self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
         def tested(failure: Mapping[str, Any] | None) -> None:
             if failure is None:
-                self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value])
+                changes = {"update": {"migrated": migrated}} if migrated else {}
+                self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value], **changes)
             else:
                 self._post(Event.TESTS_FAILED, failure=failure)
 
@@ -249,7 +269,19 @@ class UpdateActors:
             begin(None)
 
     def _mark_good(self, _: Any) -> None:
-        self._confirm("mark_good", lambda _: self._post(Event.MARKED_GOOD), self._failing(Event.MARK_FAILED))
+        failed = self._failing(Event.MARK_FAILED)
+
+        def switch(seen: object) -> None:
+            """Marked first: before the switch the old data is still there for the old version."""
+            if self._data is None:
+                done(seen)
+            else:
+                self._data.switch(done, failed)
+
+        def done(_: object) -> None:
+            self._post(Event.MARKED_GOOD)
+
+        self._confirm("mark_good", switch, failed)
 
     def _mark_bad(self, update: Any) -> None:
         self._leave("mark_bad", update, Event.MARKED_BAD)
@@ -266,6 +298,17 @@ class UpdateActors:
         self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
 
     # how a worker is asked
+
+    def _ask_data(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        then: Callable[[Any], None],
+        failed: Callable[[PosagentError], None],
+        heard: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        assert self._workers.data is not None
+        self._start(self._workers.data, verb, args, then, failed, self._deadlines.data_s, heard=heard)
 
     def _watch(self, seconds: float) -> None:
         if self._due is not None:
@@ -300,45 +343,19 @@ class UpdateActors:
         known: bool = True,
         whole: bool = False,
         first: bool = False,
+        heard: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        """Ask a worker; `deadline_s` bounds each step, or the `whole` verb; `known`: it counts all there is to do. No
-        command hangs up on the `first` look."""
+        """Ask a worker; `known`: it counts all there is to do. No timer of the present work is left then, but by the
+        `first` look."""
 
-        def end() -> None:
-            errand.end()
-            if not first:
-                self.stop()
-
-        def stalled() -> None:
-            end()
-            failed(PosagentError("worker_stalled", f"{verb}: no progress for {deadline_s:.0f} s"))
-
-        def notify(message: Message) -> None:
-            if not errand.open:
-                return
-            try:
-                told = answers.read(verb, message)
-            except PosagentError as error:
-                end()
-                failed(error)
-                return
-            if not isinstance(told, Progress):
-                end()
-                then(told)
-                return
-            if not whole:
-                errand.put_off()
+        def told(progress: Progress) -> None:
+            heard(progress)
             if command is not None:
-                self._engine.report_progress(told, command, whole=known)
+                self._engine.report_progress(progress, command, whole=known)
 
         if not first:
             self.stop()
-        errand = Errand(self._clock, Deadline(self._timers, self._clock, stalled), deadline_s)
-        if first:
-            self._first_look = errand
-        else:
-            self._errand = errand
-        errand.given_to(worker.start(verb, args, notify))
+        self._errands.begin(worker, verb, args, then, failed, deadline_s, told, whole=whole, first=first)
 
     def _post(self, event: Event, **data: Any) -> None:
         self._engine.post(Occurrence(event=event, data=data))

@@ -71,7 +71,11 @@ def _number(value: object) -> int:
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:
-    done, total, step = data.get("bytes_done", 0), data.get("bytes_total") or 0, data.get("step", "")
+    done, total, step = (
+        data.get("bytes_done", 0),
+        data.get("bytes_total") or 0,
+        data.get("step") or data.get("phase", ""),
+    )
     return Progress(bytes_done=_number(done), bytes_total=_number(total), step=str(step))
 
 
@@ -87,6 +91,11 @@ def tested(message: Message) -> Message:
 def probed(message: Message) -> Message:
     """What the fetcher says of the network, with the remedies. Raises PosagentError as `read`."""
     return _passed_on("probe", message, _network_step, _network)
+
+
+def data_seen(message: Message) -> Message:
+    """What the data worker found, for people. Raises PosagentError as `read`."""
+    return _passed_on("data", message, _data_step, _data_found)
 
 
 def _passed_on(
@@ -161,6 +170,18 @@ def _network(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"ok": _flag(data, "ok"), "steps": steps, "bytes_per_s": None if rate is None else _number(rate)}
 
 
+def _data_step(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"step": _text(data, "phase")}
+
+
+def _data_found(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `verify` or `restore`: numbers, sums and codes; nothing of a card is in it, which is made sure of."""
+    found: dict[str, Any] = redact.clean({str(name): value for name, value in data.items()})
+    if not {*found.get("problems", ())} <= CATALOGUE.keys():
+        raise ValueError("problems")
+    return found
+
+
 def _observation(data: Mapping[str, Any]) -> Observation:
     slots = {
         name: SlotView(**{key: view[key] for key in SlotView.__dataclass_fields__ if key in view})
@@ -233,6 +254,25 @@ def _sealed(data: Mapping[str, Any]) -> Sealed:
     return Sealed(file=file, sha256=_text(data, "sha256"), code=code, redacted=_number(data["redacted"]))
 
 
+def _backed_up(data: Mapping[str, Any]) -> str:
+    """The name of the backup."""
+    return _text(data, "name")
+
+
+def _migrated(data: Mapping[str, Any]) -> str:
+    """From which format to which; nothing where it stays the same."""
+    formats = _number(data["format_from"]), _number(data["format_to"])
+    return "{}>{}".format(*formats) if formats[0] != formats[1] else ""
+
+
+def _tidied(data: Mapping[str, Any]) -> str:
+    """The code of what keeps the terminal from its data."""
+    problem = _text(data, "problem")
+    if problem and problem not in CATALOGUE:
+        raise ValueError("problem")
+    return problem
+
+
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": _text(data, "kind"),
@@ -280,4 +320,7 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "probe": _probed,
     "make": _sealed,
     "look": _offer,
+    "backup": _backed_up,
+    "migrate": _migrated,
+    "tidy": _tidied,
 }

@@ -10,8 +10,8 @@ from posagent.agent.engine import Engine
 from posagent.core.errors import Refusal
 from posagent.core.model import Event, Observation, Occurrence
 
-NO_VERSION, FLOOR = "rollback_no_version", "rollback_floor"
-REFUSALS = (NO_VERSION, FLOOR)
+NO_VERSION, FLOOR, DATA = "rollback_no_version", "rollback_floor", "rollback_data"
+REFUSALS = (NO_VERSION, FLOOR, DATA)
 SPOOL = "rollback"
 """Nothing is fetched: there is no such download."""
 
@@ -47,6 +47,12 @@ def refused(code: str, seen: Observation) -> Refusal:
             code,
             f"{other.version or 'slot ' + slot} has security counter {other.counter}, at least {floor} is required",
             detail_zh=f"{other.version or '分区 ' + slot} 的安全计数为 {other.counter}，至少需要 {floor}",
+        )
+    if code == DATA:
+        return Refusal(
+            code,
+            f"the data has another format since {running.version} was committed, which {other.version} does not read",
+            detail_zh=f"自 {running.version} 确认后数据格式已改变，{other.version} 无法读取",
         )
     return Refusal(code)
 

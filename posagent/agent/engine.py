@@ -98,6 +98,7 @@ class Engine:
         self.actors: Actors | None = None
         self.observation: Observation | None = None
         self.progress = Progress()
+        self.quiesced = False  # the data is being read for a backup: no payment may begin
 
     @property
     def situation(self) -> Situation:
@@ -137,6 +138,11 @@ class Engine:
     def report_problem(self, problem: PosagentError) -> None:
         """Trouble that belongs to no update; shown in the status until the process ends or it is solved."""
         self.problems[problem.code] = problem
+
+    def quiesce(self, quiesced: bool) -> None:
+        if quiesced is not self.quiesced:
+            self.quiesced = quiesced
+            self._on_progress()
 
     def now(self) -> float:
         return self._clock.wall()

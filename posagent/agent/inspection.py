@@ -115,9 +115,27 @@ class Inspection:
             deadline_s=deadlines.fetch_s,
         )
 
+        self.data = None if workers.data is None else self._of_data(workers.data, timers, clock, deadlines)
+
+    @staticmethod
+    def _of_data(worker: Worker, timers: Timers, clock: Clock, deadlines: Deadlines) -> Mapping[str, Aside]:
+        """By the worker's verb."""
+        return {
+            verb: Aside(
+                worker=worker,
+                verb=verb,
+                read=answers.data_seen,
+                timers=timers,
+                clock=clock,
+                deadline_s=deadlines.data_s,
+            )
+            for verb in ("verify", "restore")
+        }
+
     def give_way(self, *, critical: bool, fetching: bool) -> None:
         """The update has got to where it must not be disturbed. Cheap, call it as often as you like."""
         if critical:
-            self.tests.end(Refusal("critical_section", "the update has come to its critical section"))
+            for aside in (self.tests, *(self.data or {}).values()):
+                aside.end(Refusal("critical_section", "the update has come to its critical section"))
         if fetching:
             self.network.end(Refusal("busy", "the download goes on, and needs the fetcher"))

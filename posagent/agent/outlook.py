@@ -30,7 +30,7 @@ def of(engine: Engine, now_s: float) -> Outlook:
     settled = update is not None and "reconcile" in update.conditions and state in (State.INSTALL, State.ACTIVATE)
     return Outlook(
         state=state,
-        may_hold=holds.may_hold(state, waits=waits) and (waits or not settled),
+        may_hold=holds.may_hold(state, waits=waits) and (waits or not settled) and not engine.quiesced,
         expected_s=None if update is None or engine.waits_for else engine.forecast().total.p50,
         question=question,
     )

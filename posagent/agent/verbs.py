@@ -38,6 +38,7 @@ VERBS: Mapping[str, str] = {
     "why": "why nothing happens now, or why the last update ended as it did",
     "watch": "status after every change, until the caller hangs up",
     "follow": "status until the update with this id has ended, then its outcome",
+    "data": "the merchant's data: is all of it there, and what would a backup bring back",
     "support": "a sealed report for service, and the code that is read out over the phone",
     "payment": "for payment applications: what they hold (docs/payment.md)",
     "help": "this list",

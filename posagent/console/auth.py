@@ -20,12 +20,12 @@ from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ports import Clock, Files, Message
 
 _LOOK = frozenset({"check", "history", "slots", "power", "network", "log", "audit"})
-_UPDATE = _LOOK | {"update", "cancel", "defer", "confirm", "upload", "selftest", "allow"}
+_UPDATE = _LOOK | {"update", "cancel", "defer", "confirm", "upload", "selftest", "allow", "data"}
 ROLES: Mapping[str, frozenset[str]] = {
     "look": _LOOK,
     "update": _UPDATE,
     "rollback": _UPDATE | {"rollback"},
-    "support": _LOOK | {"support", "selftest"},
+    "support": _LOOK | {"support", "selftest", "data"},
 }
 """What a role may do besides what everybody may (access.OPEN_VERBS)."""
 

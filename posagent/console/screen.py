@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from posagent import audit_texts, texts, texts_inspection, texts_selftest
+from posagent import audit_texts, texts, texts_data, texts_inspection, texts_selftest
 from posagent.console.columns import COLUMNS, width
 from posagent.console.display import Display
 from posagent.core.ports import Clock, Message
@@ -32,6 +32,7 @@ _ANSWERS: Mapping[str, Lines] = {
     "version": texts_inspection.version_lines,
     "network": lambda answer, lang: [texts_inspection.say("network_ok" if answer["ok"] else "network_fault", lang)],
     "selftest": texts_selftest.lines,
+    "data": texts_data.lines,
     "audit": audit_texts.lines,
     "allow": lambda answer, lang: [audit_texts.allowed_line(answer, lang)],
     "support": texts.support_lines,
@@ -42,6 +43,7 @@ _ANSWERS: Mapping[str, Lines] = {
 _STEPS: Mapping[str, Lines] = {
     "network": texts_inspection.network_step_lines,
     "selftest": lambda step, lang: [texts_selftest.step_line(step, lang)],
+    "data": lambda step, lang: [texts_data.step_line(step, lang)],
 }
 
 

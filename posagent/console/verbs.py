@@ -73,6 +73,16 @@ def _selftest(words: Sequence[str]) -> dict[str, Any]:
     return {"suite": words[0]} if words else {}
 
 
+def _data(words: Sequence[str]) -> dict[str, Any]:
+    """On the line a restore is always a dry run."""
+    left = [word for word in words if word != "--dry-run"]
+    if left in ([], ["verify"]):
+        return {}
+    if len(left) != 2 or left[0] != "restore":
+        raise ValueError
+    return {"restore": left[1], "dry_run": True}
+
+
 def _number(word: str, most: int) -> int:
     if not (word.isascii() and word.isdecimal() and len(word) < 10):
         raise ValueError
@@ -121,6 +131,13 @@ VERBS: Mapping[str, Verb] = {
     "upload": Verb(words="[SIZE] [--resume]", words_max=2, example="upload 2.5M", choices=("--resume",)),
     "allow": Verb(words="sha256:DIGEST", words_max=1, example="allow sha256:DIGEST", args=_allow),
     "selftest": Verb(words="[SUITE]", words_max=1, example="selftest security", choices=SUITES, args=_selftest),
+    "data": Verb(
+        words="[restore BACKUP]",
+        words_max=3,
+        example="data verify",
+        choices=("verify", "restore", "--dry-run"),
+        args=_data,
+    ),
     "rollback": Verb(words="[--plain]", words_max=1, choices=(PLAIN,), args=_followed),
     "support": Verb(),
     "machine": Verb(words="1", words_max=1, example="machine 1", listed=False),

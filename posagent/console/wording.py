@@ -41,6 +41,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "go back to the version in the other slot (signed for again)",
         "恢复另一分区中的版本（须再次签名）",
     ),
+    "verb_data": ("is the merchant's data whole, what is in a backup", "检查商户数据与备份"),
     "verb_support": ("make an encrypted bundle for the vendor's support", "生成加密的支持信息包"),
     "verb_machine": (
         "frames for programs instead of lines (docs/console.md)",

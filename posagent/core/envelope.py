@@ -3,15 +3,16 @@
     posagent-support-1 GROUP WRAPPED\\n   the vendor's key by its name, and the file's key wrapped for it (core.seal)
     chunks                               16 KiB of the compressed text each, and 16 bytes more; the last is short
 
-A chunk's place is twice its number, and one more for the last: chunks that are missing, doubled or in another order do
-not open (STREAM, Hoang et al., 2015). That a bundle is of this terminal, nobody proves: its code, read out over the
-phone, says that it is the one that is talked about. Never imported by the resident: OpenSSL is large.
+Chunks that are missing, doubled or in another order do not open (core.chunks). That a bundle is of this terminal,
+nobody proves: its code, read out over the phone, says that it is the one that is talked about. Never imported by the
+resident: OpenSSL is large.
 """
 
 from __future__ import annotations
 
 import zlib
 
+from posagent.core.chunks import TAG_BYTES, Stream, split
 from posagent.core.errors import PosagentError
 from posagent.core.seal import Seal, unwrapped
 
@@ -19,7 +20,7 @@ PURPOSE = b"posagent support bundle key"
 MAGIC = b"posagent-support-1"
 HEADER_BYTES_MAX = 512
 CHUNK_BYTES = 16 << 10
-SEALED_BYTES = CHUNK_BYTES + 16
+SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
 TEXT_BYTES_MAX = 16 << 20
 """More is not taken out of any bundle, however well it was compressed."""
 
@@ -31,10 +32,9 @@ def sealed(text: bytes, vendor_pem: bytes) -> bytes:
         group, wrapped = seal.wrapped(vendor_pem, PURPOSE)
     except ValueError as error:
         raise PosagentError("support_no_key", f"support.vendor_key_file: {error}") from None
-    data = zlib.compress(text, 9)
-    parts = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-    chunks = (seal.close(2 * at + (at == len(parts) - 1), part) for at, part in enumerate(parts))
-    return b"%b %b %b\n" % (MAGIC, group.encode(), wrapped.encode()) + b"".join(chunks)
+    stream = Stream(seal)
+    parts = (stream.close(part, last) for part, last in split(zlib.compress(text, 9), CHUNK_BYTES))
+    return b"%b %b %b\n" % (MAGIC, group.encode(), wrapped.encode()) + b"".join(parts)
 
 
 def opened(file: bytes, vendor_pem: bytes) -> bytes:
@@ -49,9 +49,8 @@ def opened(file: bytes, vendor_pem: bytes) -> bytes:
     except ValueError:
         raise PosagentError("support_unreadable", "its header is damaged") from None
     try:
-        seal = unwrapped(wrapped, vendor_pem, PURPOSE)
-        chunks = [body[at : at + SEALED_BYTES] for at in range(0, len(body), SEALED_BYTES)]
-        data = b"".join(seal.open(2 * at + (at == len(chunks) - 1), chunk) for at, chunk in enumerate(chunks))
+        stream = Stream(unwrapped(wrapped, vendor_pem, PURPOSE))
+        data = b"".join(stream.open(chunk, last) for chunk, last in split(body, SEALED_BYTES))
     except PosagentError as error:
         raise PosagentError("support_unreadable", error.detail) from None
     return _inflated(data)

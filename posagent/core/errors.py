@@ -62,6 +62,7 @@ _U, _R, _F, _X = Kind.USAGE, Kind.REFUSED, Kind.FAILED, Kind.UNREACHABLE
 _GET_GOOD = ("Get the bundle again from the release desk.", "请向发布部门重新获取升级包。")
 _FREE_SPACE = ("Free space on the data partition, then try again.", "请清理数据分区空间后重试。")
 _SERVICE = ("Call service with this code; the old version keeps working.", "请将此代码告知服务商；旧版本可继续使用。")
+_DATA = ("Call service with this code; keep the terminal as it is: nothing of the data was removed.", "请将此代码告知服务商，并保持终端现状；数据未被删除。")
 _NETWORK = ("Check the network cable, SIM or Wi-Fi; the next try or request resumes what was fetched.", "请检查网线、SIM 卡或 Wi-Fi；下次重试或重新请求会从已下载处继续。")
 _FIX_CONFIG = ("Correct the named line of the configuration, then start again.", "请修正配置文件中指出的行后重新启动。")
 _WAIT_END = ("Wait until the update has ended; `posagent status` shows how long.", "请等待升级结束；可用 posagent status 查看剩余时间。")
@@ -79,6 +80,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("no_update", _R, _N, "The repository offers nothing newer than what runs here.", "Nothing to do.", "无需操作。"),
     ("rollback_no_version", _R, _N, "The other slot holds no version that was ever confirmed here.", "Install the wanted version as an update.", "请以升级方式安装所需版本。"),
     ("rollback_floor", _R, _N, "The version in the other slot is below this terminal's rollback floor: it has holes that a newer one closed.", "Install a newer release as an update.", "请以升级方式安装更新的版本。"),
+    ("data_none", _R, _N, "This terminal has no data of the merchant's to keep: `data.format` is not configured.", "Nothing is to be done; docs/data.md says what a payment application has to declare.", "无需操作；支付应用的声明方法见 docs/data.md。"),
+    ("rollback_data", _R, _N, "The merchant's data was migrated since the version in the other slot ran: that version cannot read it.", "Install a newer release as an update; the data stays as it is.", "请以升级方式安装更新的版本；数据保持不变。"),
     ("unknown_verb", _U, _N, "There is no such command.", "Type `help` for the list of commands.", "请输入 help 查看命令列表。"),
     ("bad_request", _U, _N, "The command or its words are not understood.", "Type `help` for how to write it.", "请输入 help 查看命令格式。"),
     ("line_too_long", _U, _N, "The line is longer than is accepted here.", "Send a shorter line.", "请发送较短的命令行。"),
@@ -182,6 +185,18 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("support_no_key", _R, _O, "No support bundle is made, because the vendor's public key is missing: it would be readable for whoever steals it.", "Put the vendor's key (`posagent-release keys init` makes it) into the signed image and name it in support.vendor_key_file.", "请将厂商公钥放入签名镜像，并在 support.vendor_key_file 中指定。"),
     ("support_failed", _F, _B, "The support bundle could not be made.", "Try again; if this stays, call service with this code.", "请重试；如仍有问题请将此代码告知服务商。"),
     ("support_unreadable", _F, _N, "This is no support bundle, or it is damaged, or made for another vendor's key.", "Fetch it from the terminal again, compare its code, and open it with the private key that belongs to that terminal's vendor_key_file.", "请重新从终端获取并核对代码，使用与终端 vendor_key_file 对应的私钥打开。"),
+    # the merchant's data
+    ("data_newer", _F, _N, "The merchant's data is of a newer form than this version's payment application reads.", "Install the newer version again, or a newer one: it reads the data; nothing of it is lost.", "请重新安装较新版本（或更新的版本），它可读取该数据；数据未丢失。"),
+    ("data_older", _F, _O, "The merchant's data is of an older form than this version's payment application reads, and was not brought to it.", *_DATA),
+    ("data_no_space", _F, _O, "There is no room for the copy of the merchant's data that the new version works on.", *_FREE_SPACE),
+    ("data_step_failed", _F, _N, "A migration step could not bring the merchant's data to the new form.", *_SERVICE),
+    ("data_money_differs", _F, _N, "After the migration the payments in the merchant's data are not the same as before.", *_SERVICE),
+    ("data_unreadable", _F, _O, "The merchant's data cannot be read.", *_DATA),
+    ("data_io", _F, _B, "The merchant's data cannot be copied or written.", *_FREE_SPACE),
+    ("data_key", _F, _O, "The key of the backups is missing or cannot be used.", "Bring the key or the secure element back; without it the old backups stay closed, and `posagent data` tells how to begin new ones.", "请恢复密钥或安全元件；否则旧备份无法打开，可用 posagent data 查看如何重新开始备份。"),
+    ("data_backup_corrupt", _F, _N, "This backup is damaged, or of another terminal.", "Keep the file for service; take another backup.", "请保留该文件供服务商检查，并使用其他备份。"),
+    ("data_secret_found", _F, _N, "There are keys or sensitive authentication data in the merchant's data: they must not get into a backup.", "Tell the vendor of the payment application which file it is; nothing was backed up or installed.", "请将所示文件告知支付应用厂商；未进行备份和安装。"),
+    ("data_restore_loses", _R, _N, "Payments that are in the data now are not in this backup: they would be lost.", "Settle the batch first, or call service: the present data stays in use.", "请先结算批次，或联系服务商；当前数据继续使用。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
     ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from posagent.core import ladder
 from posagent.core.errors import CATALOGUE, Retry
-from posagent.core.model import Command, Facts, Occurrence, Situation
+from posagent.core.model import Command, Facts, Occurrence, OutcomeKind, Situation
 
 Guard = Callable[[Situation, Occurrence, Facts], bool]
 
@@ -145,6 +145,12 @@ def other_below_floor(_: Situation, __: Occurrence, facts: Facts) -> bool:
         return True
     # what runs is confirmed: the floor is about to rise to it, or a power cut has kept it from rising
     return seen.slots[seen.spare].counter < max(seen.floor, seen.slots[seen.booted].counter)
+
+
+def data_moved_on(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """the merchant's data has another format since the other version ran"""
+    committed = [one for one in situation.outcomes if one["outcome"] == OutcomeKind.COMMITTED]
+    return bool(committed) and bool(committed[-1].get("migrated"))
 
 
 def goes_back(situation: Situation, _: Occurrence, __: Facts) -> bool:

@@ -174,6 +174,7 @@ def _outcome(situation: Situation, record: Mapping[str, Any], facts: Facts, kind
         "at": round(facts.now, 3),
         "started_at": update.requested_at,
         **({"kind": "rollback"} if update.goes_back else {}),
+        **({"migrated": migrated} if kind is OutcomeKind.COMMITTED and (migrated := update.migrated) else {}),
         **({"restarted": True} if update.armed or update.tried else {}),
         **({"estimates": estimates} if (estimates := _held_against(update)) else {}),
         **({"steps": list(update.steps)} if update.steps and kind is OutcomeKind.FAILED else {}),

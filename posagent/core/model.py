@@ -44,6 +44,8 @@ class Update:
 
     `baseline` has figures of the old version, taken just before it was replaced: what the new one is held against.
 
+    Of the merchant's data: the name of the `backup`, and the formats between which it was `migrated`, as in "1>2".
+
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
 
     From the trial on: `boot_id` is of the start that the journal last heard of, `power_cycles` counts starts that were
@@ -73,6 +75,8 @@ class Update:
     requested_at: float = 0.0
     requested_by: str = ""
     goes_back: bool = False
+    backup: str = ""
+    migrated: str = ""
     bytes_done: int = 0
     bytes_total: int = 0
     conditions: tuple[str, ...] = ()

@@ -49,6 +49,26 @@ class Files(Protocol):
     def free_bytes(self, path: str) -> int: ...
 
 
+class Trees(Files, Protocol):
+    """Whole directories of the data partition, that other users own parts of."""
+
+    def entries(self, path: str) -> list[tuple[str, str]]:
+        """Sorted (name, kind) of what is in the directory; kind is "file", "dir", "link", or "other": a socket, a pipe.
+        Empty where there is no such directory."""
+
+    def remove_tree(self, path: str) -> None:
+        """Remove the directory and all in it, durably; a missing one is no error. Cut short, some may stay."""
+
+    def like(self, source: str, target: str) -> None:
+        """Owner and mode of file or directory `target` become those of `source`; durable when `target` is synced."""
+
+    def adopt(self, path: str) -> None:
+        """Give a new directory or file to the owner of the data, and to nobody else."""
+
+    def protect(self, path: str, *, passable: bool) -> None:
+        """Let everybody pass through the directory to what is in it, or nobody; not durable."""
+
+
 class ByteSource(Protocol):
     """Random-access bytes of known size, such as one opened bundle."""
 
@@ -214,3 +234,56 @@ with one `{"result": …}`. It may be closed between any two; it raises Posagent
 
 class Lock(Protocol):
     def release(self) -> None: ...
+
+
+class Databases(Protocol):
+    """Databases in the data. Raises OSError where one cannot be read or written."""
+
+    def is_database(self, path: str) -> bool: ...
+
+    def copy(self, source: str, target: str) -> None:
+        """A consistent copy into a new file."""
+
+    def canonical(self, path: str) -> tuple[int, str]:
+        """Number of rows and a digest over what is in it, whatever the layout of the file."""
+
+    def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
+        """Every row, with its table and the names of its columns."""
+
+    def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
+        """What a query answers; changes nothing."""
+
+    def execute(self, path: str, sql: str, value: int) -> None:
+        """Do a statement with the parameter `:value`; durable when it returns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRun:
+    """A migration step, while it runs and when it has ended. `code` is its exit code, None where it was killed or still
+    runs; `said` the end of its output, `trouble` why it was killed."""
+
+    name: str
+    ended: bool
+    code: int | None = None
+    seconds: float = 0.0
+    said: str = ""
+    trouble: str = ""
+
+
+class Steps(Protocol):
+    """The migration steps of the image that runs."""
+
+    def run(self, directory: str, format_from: int, format_to: int) -> Iterator[StepRun]:
+        """Each in the order of their names: now and then while it runs, and once when it has `ended`. Closing it kills
+        what runs. Raises OSError where they cannot be listed."""
+
+
+class Publisher(Protocol):
+    """The one name by which the payment application finds its data; gone after a restart of the system."""
+
+    def published(self) -> str:
+        """The directory it leads to, or nothing."""
+
+    def publish(self, path: str) -> None: ...
+
+    def withhold(self) -> None: ...

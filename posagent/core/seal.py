@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from posagent.core.errors import BundleError
@@ -43,14 +44,14 @@ class Seal:
     def new() -> Seal:
         return Seal(AESGCM.generate_key(8 * KEY_BYTES))
 
-    def close(self, place: int, data: bytes) -> bytes:
-        """`data`, sealed for that place; no place may be used twice."""
-        return AESGCM(self.key).encrypt(place.to_bytes(_NONCE, "big"), data, None)
+    def close(self, place: int, data: bytes, head: bytes = b"") -> bytes:
+        """`data`, sealed for that place and bound to `head`; no place may be used twice."""
+        return AESGCM(self.key).encrypt(place.to_bytes(_NONCE, "big"), data, head)
 
-    def open(self, place: int, sealed: bytes) -> bytes:
+    def open(self, place: int, sealed: bytes, head: bytes = b"") -> bytes:
         """Raises BundleError `payload_corrupt`."""
         try:
-            return AESGCM(self.key).decrypt(place.to_bytes(_NONCE, "big"), sealed, None)
+            return AESGCM(self.key).decrypt(place.to_bytes(_NONCE, "big"), sealed, head)
         except (InvalidTag, ValueError):
             raise BundleError("payload_corrupt", f"the sealed bytes {place} behind the header are damaged") from None
 
@@ -63,6 +64,19 @@ class Seal:
         mine, theirs = ephemeral.public_key().public_bytes_raw(), public.public_bytes_raw()
         wrapping = _wrapping(ephemeral.exchange(public), mine, theirs, purpose)
         return _group(theirs), (mine + wrapping.encrypt(bytes(_NONCE), self.key, None)).hex()
+
+
+def locked(key: bytes, with_key: bytes) -> bytes:
+    """A key, wrapped with another that both sides have (RFC 3394)."""
+    return aes_key_wrap(with_key, key)
+
+
+def unlocked(locked_key: bytes, with_key: bytes) -> bytes:
+    """Raises ValueError where it was not wrapped with that key, or is damaged."""
+    try:
+        return aes_key_unwrap(with_key, locked_key)
+    except InvalidUnwrap as error:
+        raise ValueError(str(error)) from None
 
 
 def unwrapped(wrapped: Mapping[str, str], private_pem: bytes, purpose: bytes = PAYLOAD) -> Seal:

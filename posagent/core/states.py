@@ -140,6 +140,7 @@ TABLE: tuple[Row, ...] = (
     Row(on=_E.UPDATE_REQUESTED, source=_S.IDLE, to=_S.DOWNLOAD, do=(_C.REFRESH,)),
     _refuses(_E.ROLLBACK_REQUESTED, _S.IDLE, "rollback_no_version", guards.no_other_version),
     _refuses(_E.ROLLBACK_REQUESTED, _S.IDLE, "rollback_floor", guards.other_below_floor),
+    _refuses(_E.ROLLBACK_REQUESTED, _S.IDLE, "rollback_data", guards.data_moved_on),
     Row(on=_E.ROLLBACK_REQUESTED, source=_S.IDLE, to=_S.READY, do=(_C.REFRESH,)),
     _refuses(_E.CANCEL_REQUESTED, _S.IDLE, "nothing_to_cancel"),
     Row(on=_E.SETTLED, source=_S.IDLE, to=_S.IDLE, do=(_C.REFRESH, _C.DISCARD), when=guards.returned),

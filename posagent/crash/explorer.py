@@ -18,7 +18,7 @@ from posagent.crash import canonical
 from posagent.crash.medium import Crashed, Medium, MediumBoot, PowerCut, RuleBroken
 from posagent.crash.oracles import Life, Violated, Violation, World, need
 from posagent.crash.scenarios import Scenario
-from posagent.crash.stage import FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, STATE_DIR, Stage
+from posagent.crash.stage import DATA_DIR, FACTORY, INSTALLER_DIR, LIMITS, SLOT_BYTES, STATE_DIR, Stage
 from posagent.crash.terminal import CrashTerminal, Joined
 from posagent.crash.units import Profile
 
@@ -188,7 +188,7 @@ class Explorer:
         medium = self._medium(choices)
         medium.restore(crashed)
         medium.boot.determine()
-        for path in (STATE_DIR, INSTALLER_DIR):
+        for path in (STATE_DIR, INSTALLER_DIR, DATA_DIR):
             medium.files.determine(path)
         return medium
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from posagent.core.errors import BootControlError
 from posagent.core.ports import BootState
-from posagent.crash.files import Listing, MediumFiles
+from posagent.crash.files import Listing
+from posagent.crash.trees import MediumTrees
 from posagent.crash.units import EMMC_512, Chooser, Newest, Profile, Unit
 
 ALL = frozenset({"content", "size", "names", "slot"})
@@ -89,7 +90,7 @@ class Medium:
         self.over = False
         """Nobody looks any more; what generators do when they are thrown away does not matter."""
         self.on_step: Callable[[str], None] = lambda _: None
-        self.files = MediumFiles(self)
+        self.files = MediumTrees(self)
         self.slots: dict[str, MediumSlot] = {}
         self.boot = MediumBoot(self)
 

@@ -34,6 +34,7 @@ ORACLES: Mapping[str, str] = {
     "watchdog": "the watchdog is petted in time while all is well, and no hang is petted over",
     "quiet": "after the outcome, five more reboots move nothing",
     "damage": "a power cut alone is never reported as damage",
+    "money": "the payment application finds every acknowledged payment once, in its own format; no counter goes back",
     "crash": "no error of the programmer",
 }
 
@@ -45,7 +46,7 @@ STEPS = 2 + BLOCKS
 class World:
     """What happened for good: outcomes that were reported (update id, kind, version), answers that were given, tests
     that passed (update id, version), bytes that were delivered of the last source, how often the present
-    state's command was started since it last got further."""
+    state's command was started since it last got further. Payments that were acknowledged, the last trace number."""
 
     outcomes: tuple[tuple[str, str, str], ...] = ()
     acknowledged: frozenset[str] = frozenset()
@@ -55,6 +56,8 @@ class World:
     started: tuple[str, int] = ("", 0)
     cancel_asked: bool = False
     intruded: frozenset[str] = frozenset()
+    paid: int = 0
+    stan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,12 @@ class Life:
 
     def intruded(self, state: State) -> None:
         self._change(intruded=self.world.intruded | {state.value})
+
+    def paid(self, count: int) -> None:
+        self._change(paid=count)
+
+    def used(self, stan: int) -> None:
+        self._change(stan=stan)
 
     def delivering(self, source: str, offset: int) -> None:
         """The source is asked for bytes from here on."""

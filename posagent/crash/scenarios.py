@@ -18,7 +18,8 @@ class Scenario:
     power cuts is explored soonest; more tries repeat the step, which `three-tries` shows, and start a version once more
     that is being given up. A `small_spool` has no room for all of the payload. So many of the goals are reached
     `already`, before any power cut; BACK among them is an engineer's return to the version in the other slot, which
-    fails its test then where it `broke_since`. With `tickets` an update that failed gets a support bundle.
+    fails its test then where it `broke_since`. With `tickets` an update that failed gets a support bundle. With
+    `payments` there is a merchant, whose data is backed up and migrated.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scenario:
     already: int = 0
     broke_since: bool = False
     tickets: bool = False
+    payments: bool = False
 
 
 SCENARIOS = {
@@ -80,6 +82,8 @@ SCENARIOS = {
             broke_since=True,
         ),
         Scenario(name="ticket", goals=("3.0.0-test-fails",), ends=("rolled_back",), tickets=True),
+        Scenario(name="money", goals=("2.0.0",), ends=("committed",), payments=True),
+        Scenario(name="money-back", goals=("3.0.0-test-fails",), ends=("rolled_back",), payments=True),
         Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
     )
 }

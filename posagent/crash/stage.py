@@ -38,6 +38,7 @@ SLOT_BYTES = (BLOCKS + 1) * SLOT_BLOCK_BYTES
 NOW_S = 1_800_000_000
 CHECKPOINT_BYTES = 8192
 STATE_DIR, INSTALLER_DIR, SPOOL_DIR = "/data/agent", "/data/installer", "/data/spool"
+DATA_DIR = "/data/merchant"
 FACTORY = "1.0.0"
 WHOLE = "2.1.0"
 """The image whose bundle has a payload of large operations, too."""
@@ -70,11 +71,12 @@ KEPT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """`counter` is its security counter; `behaviour` is one of BEHAVIOURS."""
+    """`counter` is its security counter; `behaviour` is one of BEHAVIOURS; `format` is that of its merchants' data."""
 
     version: str
     behaviour: str
     counter: int
+    format: int = 2
 
     @property
     def content(self) -> bytes:
@@ -83,11 +85,11 @@ class Image:
 
 
 IMAGES = (
-    Image(version=FACTORY, behaviour="good", counter=1),
+    Image(version=FACTORY, behaviour="good", counter=1, format=1),
     Image(version="2.0.0", behaviour="good", counter=2),
     Image(version="2.1.0", behaviour="good", counter=3),
     *(Image(version=f"3.0.0-{one}", behaviour=one, counter=4) for one in BEHAVIOURS[1:]),
-    Image(version="1.1.0", behaviour="good", counter=1),  # the only one from which there is a way back
+    Image(version="1.1.0", behaviour="good", counter=1, format=1),  # the only one from which there is a way back
 )
 
 

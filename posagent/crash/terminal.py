@@ -2,6 +2,7 @@
 
 Owns: one execution, from power-on until the operator has what was asked for and nothing moves any more. What is
 replaced: time, the process boundary, the kernel, the network. Everything in memory is new at every start.
+Long, because the whole of an execution stands in one place.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from posagent.agent.support import KEPT_MAX
 from posagent.config import SupportConfig
 from posagent.core.errors import BootControlError, PosagentError
 from posagent.core.model import Decision, OutcomeKind, State
-from posagent.core.ports import Message, PowerReading, ResetCause
+from posagent.core.ports import Message, PowerReading, ResetCause, Worker
 from posagent.core.spoken import code_of
 from posagent.crash import bootloaders
 from posagent.crash.medium import Medium
+from posagent.crash.merchant import Merchant
 from posagent.crash.oracles import Life, Violated, need, need_ticket
 from posagent.crash.scenarios import BACK, Scenario
 from posagent.crash.stage import FACTORY, INSTALLER_DIR, KEPT, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
@@ -65,6 +67,7 @@ class CrashTerminal(VirtualTerminal):
         self._chooser, self._tell = chooser, tell
         self._power_questions, self._nothing_there = 0, False
         self._state_told: State | None = None
+        self._merchant: Merchant | None = None
         self._running = "bootloader"
         self.image = stage.images["1.0.0"]
         self.time = StandingClock()
@@ -126,6 +129,8 @@ class CrashTerminal(VirtualTerminal):
         return self._life.reading
 
     def _payment_answer(self) -> str | None:
+        if self._merchant is not None:
+            self._merchant.test()
         broke = self._scenario.broke_since and self.image.version == FACTORY
         return "Connection refused" if broke or self.image.behaviour == "test-fails" else None
 
@@ -183,8 +188,14 @@ class CrashTerminal(VirtualTerminal):
             return False
         if behaviour == "test-hangs":
             self.silent.add("run")
+        if self._scenario.payments:
+            self._running = "data is selected"
+            self._merchant = Merchant(self._medium, self._life, self.image, slot)
         self._running = "agent starts"
         return True
+
+    def _data(self) -> Worker | None:
+        return None if self._merchant is None else self._worker(self._merchant.verbs)
 
     def _reset(self) -> None:
         """What was not flushed is lost as in a power cut, but nobody pulled a plug."""
@@ -219,6 +230,8 @@ class CrashTerminal(VirtualTerminal):
 
     def _next_goal(self) -> bool:
         done = sum(not self._aside((one["id"], one["outcome"], "")) for one in self.situation.outcomes)
+        if self._merchant is not None and self._merchant.may_pay and self._life.world.paid <= done:
+            self._merchant.pay()
         if done >= len(self._scenario.goals):
             return False
         goal = self._scenario.goals[done]
@@ -317,6 +330,9 @@ class CrashTerminal(VirtualTerminal):
                 or (kind == OutcomeKind.CANCELLED and self._scenario.cancels)
             )
             need(kind == end or excused, "good-slot", f"{goal} {kind} after {cuts} power cuts, wanted {end}")
+        if self._merchant is not None:
+            older = "data_newer" in self._engine.problems and any(name.startswith("found") for name, _, _ in told)
+            need(self._merchant.may_pay or older, "money", f"{self.image.version} takes no payments at rest")
         if self._scenario.tickets:
             need_ticket(self.situation.last_outcome, self._medium.files.names(SUPPORT_DIR))
         runs = [FACTORY]

@@ -20,9 +20,10 @@ from posagent.doctor.catalogue import CATALOGUE
 from posagent.doctor.findings import CannotTell, Finding, Level, Verdict, fault, ok, one_line, skipped
 from posagent.doctor.site import Site
 from posagent.installer import engineer, trust
-from posagent.installer.service import linux_ports, running_version
+from posagent.installer.service import linux_ports
 from posagent.installer.slots import Slots
 from posagent.platform.board import LinuxBoard
+from posagent.platform.boot import running_version
 from posagent.platform.commands import CommandFailed
 
 Check = Callable[[Site], Verdict]

@@ -10,21 +10,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from posagent import worker
-from posagent.config import BootConfig, Config, SlotsConfig
+from posagent.config import Config
 from posagent.core import audit, pieces
 from posagent.core.codec import Codec, CodecKind
 from posagent.core.errors import BundleError, PosagentError, Refusal
-from posagent.core.ports import BootControl, Message, Verb
+from posagent.core.ports import Message, Verb
 from posagent.installer import opening
 from posagent.installer.opening import Ports
 from posagent.installer.permits import Permits
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
 from posagent.platform.blockdev import LinuxBlockDevice
+from posagent.platform.boot import boot_control, running_version
 from posagent.platform.commands import CommandFailed, run
 from posagent.platform.host import LinuxClock
 from posagent.platform.reset import LinuxResets
@@ -37,7 +37,6 @@ REBOOT_COMMAND_S = 60.0
 PLAN_MAX = 1024
 """Parts of a bundle that are asked for."""
 WORD_LENGTH_MAX = 4096
-OS_RELEASE_BYTES_MAX = 1 << 16
 
 
 def linux_ports(config: Config) -> Ports:
@@ -60,21 +59,6 @@ def linux_ports(config: Config) -> Ports:
         codecs=codec,
         open_log=lambda: open_inside(config.terminal.state_dir, f"{config.terminal.state_dir}/{audit.FILE}"),
     )
-
-
-def boot_control(boot: BootConfig, slots: SlotsConfig) -> BootControl:
-    """Only the one that is configured is imported."""
-    if boot.kind == "grub":
-        from posagent.platform.grub import GrubBootControl
-
-        return GrubBootControl(boot, slots)
-    if boot.kind == "custom":
-        from posagent.platform.vendor import VendorBootControl
-
-        return VendorBootControl(boot, slots)
-    from posagent.platform.uboot import UbootBootControl
-
-    return UbootBootControl(boot, slots)
 
 
 def codec(kind: CodecKind, level: int) -> Codec | None:
@@ -230,17 +214,6 @@ class Installer:
             run(self._config.boot.reboot_command, timeout_s=REBOOT_COMMAND_S)
         except CommandFailed as error:
             raise PosagentError("reboot_failed", str(error)) from None
-
-
-def running_version(path: str) -> str:
-    """What os-release says of the running system: IMAGE_VERSION, else VERSION_ID, else nothing (os-release(5))."""
-    try:
-        with Path(path).open(encoding="utf-8", errors="replace") as stream:
-            lines = stream.read(OS_RELEASE_BYTES_MAX).splitlines()
-    except OSError:
-        return ""
-    fields = {name: value.strip("\"'") for name, _, value in (line.partition("=") for line in lines)}
-    return fields.get("IMAGE_VERSION") or fields.get("VERSION_ID", "")
 
 
 def _complete(verb: Iterator[Message]) -> Iterator[Message]:

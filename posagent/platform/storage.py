@@ -116,6 +116,7 @@ class FileSource:
         found = os.fstat(descriptor)
         self.size = found.st_size
         self.mtime_ns = found.st_mtime_ns
+        self.identity = (found.st_dev, found.st_ino)
 
     def pread(self, offset: int, length: int) -> bytes:
         return _pread(self._descriptor, offset, min(length, max(0, self.size - offset)))

@@ -1,7 +1,8 @@
 """Builds small system images that the simulated terminal can boot: real ext4 with a real (simulated) payment program.
 
 An image carries /etc/os-release and /opt/pos: `payment.py`, which the terminal runs after booting the slot, and
-optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or "agent-dead", the service manager.
+optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or "agent-dead", the service manager. Its
+`data-format` is that of the shop's data; later ones have a step in `migrate.d`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from posagent.sim import till
 
 TRANSACTION_S = 0.03
 PAYMENT = '''\
@@ -62,6 +65,7 @@ def fill(
     hangs: bool = False,
     boot_fault: str = "",
     transaction_s: float = TRANSACTION_S,
+    data_format: int = 1,
 ) -> None:
     """Write what makes a directory tree bootable here."""
     (root / "etc").mkdir(parents=True, exist_ok=True)
@@ -71,6 +75,13 @@ def fill(
     program = PAYMENT.format(version=version, broken=broken, hangs=hangs, transaction_s=transaction_s)
     (pos / "payment.py").write_text(program)
     (pos / "boot-fault").write_text(boot_fault)
+    (pos / "data-format").write_text(f"{data_format}\n")
+    steps = pos / "migrate.d"
+    shutil.rmtree(steps, ignore_errors=True)
+    steps.mkdir()
+    if data_format > 1:
+        (steps / "10-tips").write_text(till.STEP)
+        (steps / "10-tips").chmod(0o755)
 
 
 def build(
@@ -83,6 +94,7 @@ def build(
     hangs: bool = False,
     boot_fault: str = "",
     transaction_s: float = TRANSACTION_S,
+    data_format: int = 1,
 ) -> Path:
     """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
 
@@ -95,7 +107,15 @@ def build(
         if root is None:
             root = Path(scratch) / "root"
             root.mkdir()
-        fill(root, version, broken=broken, hangs=hangs, boot_fault=boot_fault, transaction_s=transaction_s)
+        fill(
+            root,
+            version,
+            broken=broken,
+            hangs=hangs,
+            boot_fault=boot_fault,
+            transaction_s=transaction_s,
+            data_format=data_format,
+        )
         image.unlink(missing_ok=True)
         with image.open("wb") as stream:
             stream.truncate(size_mib << 20)

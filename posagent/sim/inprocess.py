@@ -244,7 +244,12 @@ class VirtualTerminal:
             ),
             selftest=ProvingTester(self._worker(installer.verbs), tester) if tests.asks_installer else tester,
             support=self._worker({"make": self._make_bundle}),
+            data=self._data(),
         )
+
+    def _data(self) -> Worker | None:
+        """The worker for merchants' data, where there is any."""
+        return None
 
     def _worker(self, verbs: Mapping[str, Verb]) -> Worker:
         return LocalWorker(verbs, self.time, self.silent, self._step_s)

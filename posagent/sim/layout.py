@@ -16,6 +16,7 @@ from pathlib import Path
 from posagent.core.errors import PosagentError
 from posagent.release import keys
 from posagent.sim import image as images
+from posagent.sim import till
 from posagent.sim.configuration import CONFIG
 
 SOCKET_PATH_MAX = 100
@@ -67,6 +68,18 @@ class Layout:
     def slot(self, name: str) -> Path:
         return self.root / "slots" / f"{name}.img"
 
+    @property
+    def data_format(self) -> int:
+        """Of the booted image's payment application; 0 where no shop takes payments."""
+        known = self.booted_root / "pos/data-format"
+        return int(known.read_text()) if self.settings.shop and known.exists() else 0
+
+    def configure_data(self) -> None:
+        """What the booted image says of the data: the configuration is part of an image on real terminals."""
+        text = self.config.read_text().partition(DATA_BEGINS)[0]
+        said = till.config(self.root, self.data_link, form) if (form := self.data_format) else ""
+        self.config.write_text(f"{text}{DATA_BEGINS}{said}")
+
 
 _PATHS = {
     "config": "etc/posagent.toml",
@@ -93,7 +106,10 @@ _PATHS = {
     "control": "host.sock",
     "clock": "clock",
     "api": "run/api.sock",
+    "data_link": "run/data/current",
 }
+
+DATA_BEGINS = "# The merchant's data, as the booted image declares it.\n"
 
 
 def _free_port() -> int:
@@ -140,6 +156,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
     }
     layout.config.write_text(CONFIG.format(**values))
     layout.config.chmod(0o644)
+    layout.configure_data()
     return layout
 
 

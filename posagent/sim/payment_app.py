@@ -15,14 +15,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from posagent.core.ports import Clock, Message, Timers
 from posagent.payment import Holds
 from posagent.sim import shops
 from posagent.sim.shops import Customer
+from posagent.sim.till import FORMATS, Till
 
 PRINTING_S = 2.0
+WAIT_S = 0.2
 DAY_S = 86400
 Call = Callable[[str, Mapping[str, Any], Callable[[Message], None], str], Callable[[], None]]
 """AgentApi.call."""
@@ -219,6 +222,10 @@ class _Pace:
     def now_s(self) -> float:
         return self._begin_s + (time.monotonic() - self._began) * self._speed
 
+    def wait(self, seconds: float) -> None:
+        """Seconds of the clock."""
+        self.until(self.now_s() + seconds * self._speed)
+
     def until(self, at_s: float) -> None:
         while (left_s := (at_s - self.now_s()) / self._speed) > 0:
             readable = [self._line] if self._line.connected else []
@@ -226,7 +233,14 @@ class _Pace:
             self._line.tick()
 
 
-def take_payments(line: Holds, pace: _Pace, coming: Iterator[Customer]) -> Iterator[str]:
+def _opened(line: Holds, pace: _Pace, link: Path, form: int) -> Till:
+    """The batch that belongs to this start of the terminal; what is on trial has to wait for it."""
+    while not link.exists():
+        pace.wait(WAIT_S)
+    return Till(link.resolve(), form)
+
+
+def take_payments(line: Holds, pace: _Pace, coming: Iterator[Customer], batch: Till | None = None) -> Iterator[str]:
     """One after the other: what became of each customer."""
     for customer in coming:
         pace.until(customer.at_s)
@@ -235,6 +249,8 @@ def take_payments(line: Holds, pace: _Pace, coming: Iterator[Customer]) -> Itera
                 yield "turned_away"
                 continue
             pace.until(pace.now_s() + customer.duration_s)
+            if batch is not None:
+                batch.take(int(customer.duration_s * 100))
             line.paid()
             printing = line.hold("printing")
         pace.until(pace.now_s() + PRINTING_S)
@@ -250,12 +266,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=1.0, help="simulated seconds a second")
     parser.add_argument("--begin-s", type=float, help="local seconds since 1970 to begin with (default: now, in UTC)")
     parser.add_argument("--customers", type=int, help="end after so many")
+    parser.add_argument("--data", type=Path, help="the link to its data; without one nothing is kept")
+    parser.add_argument("--format", type=int, choices=FORMATS, default=1, help="of the data")
     arguments = parser.parse_args(argv)
     line = Holds(arguments.socket, "sim-pay")
     begin_s = time.time() if arguments.begin_s is None else arguments.begin_s
-    coming = shops.customers(arguments.shop, arguments.seed, begin_s)
     pace = _Pace(line, arguments.speed, begin_s)
-    for what in take_payments(line, pace, itertools.islice(coming, arguments.customers)):
+    batch = _opened(line, pace, arguments.data, arguments.format) if arguments.data else None
+    coming = shops.customers(arguments.shop, arguments.seed, pace.now_s())  # who came before has gone
+    for what in take_payments(line, pace, itertools.islice(coming, arguments.customers), batch):
         print(json.dumps({"at_s": round(pace.now_s(), 1), "customer": what}), flush=True)
     line.tick()
     return 0

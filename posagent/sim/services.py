@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 from posagent.platform.loop import Loop
 from posagent.sim.layout import Layout
 
-WORKERS = ("installer", "fetcher", "selftest", "support")
+WORKERS = ("installer", "fetcher", "selftest", "support", "data")
+SELECT = "data-select"
 RESTART_S = 0.1
 PR_SET_PDEATHSIG = 1
 KEPT_ENVIRONMENT = ("PATH", "HOME", "PYTHONPATH", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START")
@@ -47,7 +49,7 @@ class Services:
         self._tell = tell
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._listeners: dict[str, socket.socket] = {}
-        self._up = False
+        self._up, self._with_agent = False, True
         self._petted_at = 0.0
         self._notify_path = layout.run / "notify"
         self._notify = self._open_notify()
@@ -57,18 +59,28 @@ class Services:
         return {name: child.pid for name, child in self._children.items()}
 
     def start(self, *, agent: bool = True) -> None:
-        """A freshly booted system: sockets first, then the payment program, the shop's payment application and the
-        agent, unless it cannot start."""
-        self._up = True
+        """A freshly booted system: sockets first, then the shop's data, the payment program, the shop's payment
+        application and the agent, unless it cannot start."""
+        self._up, self._with_agent = True, agent
         for leftover in self._layout.run.iterdir():
-            if leftover != self._notify_path:
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            elif leftover != self._notify_path:
                 leftover.unlink()
+        self._layout.configure_data()
         for name in WORKERS:
             self._listen(name)
+        if self._layout.data_format:
+            command = [sys.executable, "-m", "posagent.data.service", "--config", str(self._layout.config), "--select"]
+            self._spawn(SELECT, command, {})
+        else:
+            self._start_the_rest()
+
+    def _start_the_rest(self) -> None:
         port = str(self._settings.payment_port)
         self._spawn("payment", [sys.executable, str(self._layout.booted_root / "pos/payment.py"), port], {})
         self._start_shop()
-        if agent:
+        if self._with_agent:
             self._start_agent()
 
     def terminate(self) -> None:
@@ -100,7 +112,10 @@ class Services:
     def _ended(self, name: str, code: int) -> None:
         if code and self._up:
             self._tell(f"{name} ended with {code}")
-        if name == "agent":
+        if name == SELECT:
+            if self._up:
+                self._start_the_rest()
+        elif name == "agent":
             self._later(RESTART_S, self._start_agent)
         elif name == "shop":
             self._later(RESTART_S, self._start_shop)
@@ -111,7 +126,9 @@ class Services:
         if not self._up or not self._settings.shop or "shop" in self._children:
             return
         command = [sys.executable, "-m", "posagent.sim.payment_app", str(self._layout.api)]
-        self._spawn("shop", [*command, "--shop", self._settings.shop, "--speed", str(self._settings.shop_speed)], {})
+        command += ["--shop", self._settings.shop, "--speed", str(self._settings.shop_speed)]
+        command += ["--data", str(self._layout.data_link), "--format", str(self._layout.data_format)]
+        self._spawn("shop", command, {})
 
     def _start_agent(self) -> None:
         if not self._up or "agent" in self._children:

@@ -18,7 +18,8 @@ import pytest
 from posagent import config as configuration
 from posagent import wire
 from posagent.core.errors import PosagentError
-from posagent.installer.service import Installer, linux_ports, running_version
+from posagent.installer.service import Installer, linux_ports
+from posagent.platform.boot import running_version
 from tests.installer.store import WallClock
 from tests.platform import grub, vendor
 from tests.platform.uboot import make_environment

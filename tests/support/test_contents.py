@@ -121,7 +121,9 @@ def test_every_key_of_the_configuration_is_told_or_left_out_on_purpose(desk: Des
         *("api.admin_groups", "api.payment_groups"),
         *("boot.boot_id_file", "boot.cmdline_file", "boot.custom_command", "boot.fw_printenv", "boot.fw_setenv"),
         *("boot.grub_editenv", "boot.grub_files", "boot.reboot_command"),
-        *("console.engineer_ca_file", "console.revoked_file", "console.rz", "selftest.checks"),
+        *("console.engineer_ca_file", "console.revoked_file", "console.rz"),
+        *("data.counters", "data.key", "data.ledger", "data.pkcs11_key", "data.pkcs11_module"),
+        *("data.pkcs11_pin_file", "data.pkcs11_token", "selftest.checks"),
         *("terminal.agent_user", "trust.group_key_file"),
     ]
 

@@ -1,0 +1,96 @@
+"""What the data worker does for an update: a backup before the slot is written, the take-over on the trial boot, the
+switch at the commit, and what is left to clear away afterwards.
+
+Rules: the old data is the way back, so whatever fails here fails before payments are taken on the new version. A
+terminal without data of its own to keep has no such worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from posagent.agent import answers
+from posagent.agent.engine import Engine, Progress
+from posagent.core.errors import CATALOGUE, PosagentError, Retry
+from posagent.core.model import Update
+from posagent.core.ports import Message, Worker
+
+Failed = Callable[[PosagentError], None]
+SEALING = "seal"
+"""The step of a backup in which the data is read."""
+
+
+class Ask(Protocol):
+    """How the worker is asked (agent.actors): progress puts the deadline off."""
+
+    def __call__(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        then: Callable[[Any], None],
+        failed: Failed,
+        heard: Callable[[Progress], None] = ...,
+    ) -> None: ...
+
+
+class MerchantData:
+    """`ask` is for the update under way, `worker` is asked directly what belongs to none."""
+
+    def __init__(self, engine: Engine, worker: Worker, ask: Ask) -> None:
+        self._engine, self._worker, self._ask = engine, worker, ask
+        self._problem = ""
+
+    def back_up(self, update: Update, then: Callable[[str], None], failed: Failed) -> None:
+        """A sealed copy that was opened again; `then` gets its name. No payment may begin while the data is read."""
+
+        def over() -> None:
+            self._engine.quiesce(False)
+
+        def made(name: str) -> None:
+            over()
+            then(name)
+
+        def lost(error: PosagentError) -> None:
+            over()
+            failed(error)
+
+        def heard(told: Progress) -> None:
+            if told.step != SEALING:
+                over()
+
+        self._engine.quiesce(True)
+        self._ask("backup", {"update_id": update.id, "version": update.version}, made, lost, heard)
+
+    def take_over(self, then: Callable[[str], None], failed: Failed, lost: Failed) -> None:
+        """The running version gets a copy in its own format; `then` gets `1>2` where that is another one, else nothing.
+        `failed` is for what trying again cannot help, `lost` for the rest."""
+
+        def trouble(error: PosagentError) -> None:
+            (failed if CATALOGUE[error.code].retry is Retry.NEVER else lost)(error)
+
+        self._ask("migrate", {}, then, trouble)
+
+    def switch(self, then: Callable[[object], None], failed: Failed) -> None:
+        """From now on payments are taken on the copy."""
+        self._ask("switch", {"committed_at": int(self._engine.now())}, then, failed)
+
+    def tidy(self) -> None:
+        """Clear away what belongs to no update any more; the worker says whether the terminal has its data."""
+
+        def heard(message: Message) -> None:
+            try:
+                problem = answers.read("tidy", message)
+            except PosagentError as error:
+                self._report(error)
+            else:
+                if isinstance(problem, str):
+                    self._report(PosagentError(problem) if problem else None)
+
+        self._worker.start("tidy", {}, heard)
+
+    def _report(self, problem: PosagentError | None) -> None:
+        self._engine.problems.pop(self._problem, None)
+        self._problem = problem.code if problem is not None else ""
+        if problem is not None:
+            self._engine.report_problem(problem)

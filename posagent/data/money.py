@@ -1,0 +1,121 @@
+"""Reads the money and the counters out of a data directory, as the generation's declaration says, and raises counters.
+
+Rules: what is not there yet is no money and no counter: a new terminal has taken no payment. What is there and is not
+understood is trouble. A counter is raised so that a power cut leaves the old or the new number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from posagent.core import ledger
+from posagent.core.durable import parent
+from posagent.core.errors import PosagentError
+from posagent.core.ledger import CounterSource, LedgerSource, Payment, Summary
+from posagent.core.ports import Databases, Trees
+
+PIECE_BYTES = 1 << 16
+LINE_BYTES_MAX = 4096
+COUNTER_BYTES_MAX = 32
+TEMPORARY = "counter.new"
+"""Beside the data, not in it: what a power cut leaves there is nothing that the payment application meets."""
+
+
+class Money:
+    """Raises PosagentError `data_unreadable`; OSError where it writes."""
+
+    def __init__(self, trees: Trees, databases: Databases) -> None:
+        self._trees, self._databases = trees, databases
+
+    def summary(self, directory: str, source: LedgerSource) -> Summary | None:
+        """Of the payments in the directory; None where it is not declared how they are read."""
+        return None if source.kind == "none" else ledger.summary(self.payments(directory, source))
+
+    def payments(self, directory: str, source: LedgerSource) -> Iterator[Payment]:
+        """Oldest first."""
+        try:
+            for row in self._rows(f"{directory}/{source.path}", source):
+                yield ledger.payment(row)
+        except (ValueError, OSError) as error:
+            raise PosagentError("data_unreadable", f"{source.path}: {error}") from None
+
+    def counters(self, directory: str, sources: Sequence[CounterSource]) -> dict[str, int]:
+        """Those that are there."""
+        try:
+            found = {source.name: self._counter(directory, source) for source in sources}
+        except OSError as error:
+            raise PosagentError("data_unreadable", f"a counter: {error}") from None
+        return {name: number for name, number in found.items() if number is not None}
+
+    def raise_counters(self, directory: str, sources: Sequence[CounterSource], wanted: Mapping[str, int]) -> list[str]:
+        """Durably, those that are behind what is `wanted`; their names."""
+        raised = []
+        for source in sources:
+            number = wanted.get(source.name)
+            present = self._counter(directory, source)
+            if number is None or (present is not None and not source.ahead(number, present)):
+                continue
+            self._write(directory, source, number)
+            if self._counter(directory, source) != number:
+                raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} did not take {number}")
+            raised.append(source.name)
+        return raised
+
+    def _rows(self, path: str, source: LedgerSource) -> Iterator[Sequence[Any]]:
+        if source.kind == "none" or self._trees.size(path) is None:
+            return
+        if source.kind == "sqlite":
+            yield from self._databases.rows(path, source.query)
+            return
+        for number, line in enumerate(self._lines(path), 1):
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
+                raise ValueError(f"line {number} is no JSON") from None
+            if not isinstance(value, dict):
+                raise ValueError(f"line {number} is no object")
+            yield [value.get(name) for name in ledger.COLUMNS]
+
+    def _lines(self, path: str) -> Iterator[bytes]:
+        at, rest = 0, b""
+        while piece := self._trees.read(path, at, PIECE_BYTES):
+            at += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")
+            if len(rest) > LINE_BYTES_MAX:
+                raise ValueError("a line is too long")
+            yield from filter(None, lines)
+        if rest:
+            yield rest
+
+    def _counter(self, directory: str, source: CounterSource) -> int | None:
+        path = f"{directory}/{source.path}"
+        if self._trees.size(path) is None:
+            return None
+        found: Any
+        if source.read:
+            rows = self._databases.rows(path, source.read)
+            if not rows or rows[0][0] is None:
+                return None
+            found = rows[0][0]
+        else:
+            found = self._trees.read(path, 0, COUNTER_BYTES_MAX).decode("ascii", "replace").strip()
+            found = int(found) if found.isascii() and found.isdecimal() else found
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} is no whole number")
+        return found
+
+    def _write(self, directory: str, source: CounterSource, number: int) -> None:
+        path = f"{directory}/{source.path}"
+        if source.read:
+            self._databases.execute(path, source.write, number)
+            return
+        temporary = f"{parent(directory)}/{TEMPORARY}"
+        self._trees.unlink(temporary)
+        self._trees.write(temporary, 0, f"{number}\n".encode())
+        self._trees.like(path if self._trees.size(path) is not None else parent(path), temporary)
+        self._trees.sync(temporary)
+        self._trees.rename(temporary, path)
+        self._trees.sync_dir(parent(path))
+        self._trees.sync_dir(parent(directory))

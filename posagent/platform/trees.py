@@ -1,0 +1,185 @@
+"""Directories of the merchant's data on Linux, which other users own parts of, and the name they are published by.
+
+Rules: below the root directory no link is followed on the way to a file, because the owner of the data could put one
+there between two looks. Everything here raises OSError as the operating system does.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from posagent.core.durable import parent
+from posagent.platform.storage import DIR_MODE, LinuxFiles
+
+CLOSED, PASSABLE, OWNERS, OWNERS_FILE = 0o700, 0o711, 0o700, 0o600
+_WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class LinuxTrees(LinuxFiles):
+    """core.ports.Trees below `root`, for data of the user `owner`; "" is whoever runs this. Raises KeyError where there
+    is none of that name."""
+
+    def __init__(self, root: str, owner: str = "") -> None:
+        super().__init__()
+        self._root = root
+        self._user = pwd.getpwnam(owner) if owner else None
+
+    # core.ports.Files, with the way to each file held open
+
+    def size(self, path: str) -> int | None:
+        try:
+            with self._held(path) as held:
+                return super().size(held)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        with self._held(path) as held:
+            return super().read(held, offset, length)
+
+    def write(self, path: str, offset: int, data: bytes) -> None:
+        with self._held(path) as held:
+            super().write(held, offset, data)
+
+    def truncate(self, path: str, size: int) -> None:
+        with self._held(path) as held:
+            super().truncate(held, size)
+
+    def sync(self, path: str) -> None:
+        """Owner and mode too, which fdatasync leaves out."""
+        with self._held(path) as held, _opened(held) as descriptor:
+            os.fsync(descriptor)
+
+    def sync_dir(self, path: str) -> None:
+        self.sync(path)
+
+    def rename(self, source: str, target: str) -> None:
+        with self._held(source) as held, self._held(target) as there:
+            super().rename(held, there)
+
+    def unlink(self, path: str) -> None:
+        try:
+            with self._held(path) as held:
+                super().unlink(held)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # gone is what was asked for
+
+    def names(self, path: str) -> list[str]:
+        return [name for name, _ in self.entries(path)]
+
+    def make_dir(self, path: str) -> None:
+        if path == self._root or not path.startswith(f"{self._root}/"):
+            super().make_dir(path)
+            return
+        if self.size(path) is None:
+            self.make_dir(parent(path))
+            with self._held(path) as held:
+                os.mkdir(held, DIR_MODE)
+            self.sync_dir(parent(path))
+
+    # core.ports.Trees
+
+    def entries(self, path: str) -> list[tuple[str, str]]:
+        try:
+            with self._held(path) as held:
+                descriptor = os.open(held, _LOOK | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            with os.scandir(descriptor) as found:
+                return sorted((entry.name, _kind(entry)) for entry in found)
+        finally:
+            os.close(descriptor)
+
+    def remove_tree(self, path: str) -> None:
+        with self._held(path) as held:
+            if os.path.lexists(held):
+                shutil.rmtree(held)  # follows no link: Python does it by descriptors
+        self.sync_dir(parent(path))
+
+    def like(self, source: str, target: str) -> None:
+        with self._held(source) as old, _opened(old) as descriptor:
+            found = os.fstat(descriptor)
+        with self._held(target) as new, _opened(new) as descriptor:
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+            os.fchmod(descriptor, found.st_mode & 0o777)
+            os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def adopt(self, path: str) -> None:
+        with self._held(path) as held, _opened(held) as descriptor:
+            if self._user is not None:
+                os.fchown(descriptor, self._user.pw_uid, self._user.pw_gid)
+            is_dir = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            os.fchmod(descriptor, OWNERS if is_dir else OWNERS_FILE)
+
+    def protect(self, path: str, *, passable: bool) -> None:
+        with self._held(path) as held, _opened(held) as descriptor:
+            os.fchmod(descriptor, PASSABLE if passable else CLOSED)
+
+    @contextmanager
+    def _held(self, path: str) -> Iterator[str]:
+        """A name of the file that leads through no directory that somebody could exchange meanwhile."""
+        inside = path.removeprefix(f"{self._root}/")
+        if inside == path:
+            yield path
+            return
+        *way, name = inside.split("/")
+        if {"", ".", ".."} & {*way, name}:
+            raise PermissionError(1, "not a plain path", path)
+        here = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in way:
+                inner = os.open(part, _WAY, dir_fd=here)
+                os.close(here)
+                here = inner
+            yield f"/proc/self/fd/{here}/{name}"
+        except OSError as error:
+            error.filename = path
+            raise
+        finally:
+            os.close(here)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, _LOOK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+    return kinds.get(stat.S_IFMT(mode), "other")
+
+
+class LinkPublisher:
+    """core.ports.Publisher: a symbolic link, which must be on tmpfs."""
+
+    def __init__(self, link: str) -> None:
+        self._link = Path(link)
+
+    def published(self) -> str:
+        try:
+            return str(self._link.readlink())
+        except FileNotFoundError:
+            return ""
+
+    def publish(self, path: str) -> None:
+        self._link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        new = self._link.with_name(self._link.name + ".new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(path)
+        new.replace(self._link)
+
+    def withhold(self) -> None:
+        self._link.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Generated batches of money through updates that lose their power."""
