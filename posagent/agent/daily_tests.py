@@ -21,6 +21,8 @@ EVERY_S = 23 * 3600.0
 """Less than a day, so that it stays one although a run takes its time."""
 AGAIN_S = 600.0
 CODE = "selftest_daily"
+GIVES_WAY = "critical_section"
+"""The code with which tests end when an update needs the terminal."""
 
 
 class DailyTests:
@@ -44,8 +46,11 @@ class DailyTests:
     def _told(self, message: Message) -> None:
         if "progress" in message:
             return
-        if "result" not in message:  # a worker in trouble, or the update has come to its critical section
+        if "result" not in message:
             self._timers.call_later(AGAIN_S, self._run)
+            error = PosagentError.from_dict(message["error"])
+            if error.code != GIVES_WAY:
+                self._engine.report_problem(PosagentError(CODE, f"they could not be made: {error.detail}"))
             return
         self._timers.call_later(EVERY_S, self._run)
         wrong = _first_failure(message["result"])

@@ -19,6 +19,7 @@ from posagent.selftest.finding import FIGURES_MAX, Finding, Given, Look, Unmeasu
 
 RETRY_PAUSE_S = 0.2
 DETAIL_CHARACTERS_MAX = 2100
+VALUE_CHARACTERS_MAX = 80
 DETAILS_CHARACTERS_MAX = 6 * 1024
 """Of all checks together, the first failures first: JSON may need six bytes for one character, the agent repeats the
 first detail, and a record of its journal has 64 KiB."""
@@ -82,11 +83,13 @@ class _Run:
             self._suite = check.suite_name
             self._suite_until = self._clock.monotonic() + self._config.budget_s(self._suite)
         started = self._clock.monotonic()
-        found = self._found(check, started)
-        detail = _shortened(found.wrong or found.note, min(DETAIL_CHARACTERS_MAX, max(0, self._room) // 2))
-        self._room -= len(detail)
-        result = _result(check.name, check.kind, check.suite_name, found)
-        result |= {"seconds": round(self._clock.monotonic() - started, 3), "detail": detail}
+        result = _result(check.name, check.kind, check.suite_name, self._found(check, started))
+        result["seconds"] = round(self._clock.monotonic() - started, 3)
+        for key in ("detail", "value", "limit"):
+            if isinstance(result[key], str):
+                most = DETAIL_CHARACTERS_MAX if key == "detail" else VALUE_CHARACTERS_MAX
+                result[key] = _shortened(result[key], min(most, max(0, self._room) // 2))
+                self._room -= len(result[key])
         self._results.append(result)
         return result
 

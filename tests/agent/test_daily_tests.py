@@ -85,9 +85,10 @@ def test_a_failure_is_a_problem_until_the_tests_pass_again(daily: Round, lies: L
 def test_whoever_has_tests_run_comes_first_and_a_worker_in_trouble_is_asked_again(daily: Round, lies: Lies) -> None:
     lies["run"] = {"error": PosagentError("worker_lost").as_dict()}
     daily.terminal.run_until(lambda one: one.time.monotonic() - daily.began > AFTER_START_S + 1)
-    assert daily.ended == []
+    assert daily.ended == [] and daily.problem.startswith("they could not be made")
     lies.clear()
     assert AFTER_START_S + AGAIN_S <= daily.wait(1) < AFTER_START_S + 2 * AGAIN_S
+    assert not daily.problem
 
 
 def test_it_waits_while_an_update_is_in_its_critical_section(daily: Round, desk: Desk) -> None:

@@ -18,6 +18,7 @@ from posagent.core.errors import PosagentError
 from posagent.platform.health import LinuxProbes
 from posagent.platform.host import LinuxClock
 from posagent.selftest import checks
+from posagent.selftest.finding import Finding
 from tests.selftest.test_checks import unasked
 
 GONE_S = 10.0
@@ -153,6 +154,20 @@ def test_the_evidence_of_many_failures_fits_into_one_message_and_one_record(numb
     except PosagentError as error:
         raise AssertionError("the agent would not read the result") from error
     assert len(lines) == 1
+    failure = {"code": "selftest_failed", "detail": result["checks"][0]["detail"], "checks": result["checks"]}
+    line = journal.encode(1, journal.GENESIS, {"event": "tests_failed", "state": "rollback", "failure": failure})
+    assert len(line) < journal.RECORD_BYTES_MAX
+
+
+@pytest.mark.parametrize("number", [1, 10, 100])
+def test_long_values_and_limits_fit_as_well(number: int) -> None:
+    long = Finding(wrong="\ufffd" * 5000, measure="state", value="\ufffd" * 5000, limit="\ufffd" * 5000)
+    configured = tuple(CheckConfig(name=f"check {n}", kind="state", path="/x", expect="x") for n in range(number))
+    world = Scripted()
+    *_, last = checks.run(SelftestConfig(checks=configured), world, world, look=lambda *_: long)
+    result = last["result"]
+    assert len(result["checks"][0]["value"]) <= checks.VALUE_CHARACTERS_MAX and result["checks"][0]["value"]
+    assert len(wire.LineBuffer().feed(wire.encode(last))) == 1
     failure = {"code": "selftest_failed", "detail": result["checks"][0]["detail"], "checks": result["checks"]}
     line = journal.encode(1, journal.GENESIS, {"event": "tests_failed", "state": "rollback", "failure": failure})
     assert len(line) < journal.RECORD_BYTES_MAX
