@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from posagent.config import CheckConfig
 from posagent.selftest import payment, performance, security, units
 from posagent.selftest.checks import Probes
-from posagent.selftest.finding import Finding, Given, System, trouble
+from posagent.selftest.finding import Finding, Given, System, Unmeasured, Value, trouble
 
 RECEIVED_BYTES_SHOWN = 40
+
+
+_AIMS: Mapping[str, tuple[str, Value]] = {
+    "unit": ("unit_state", "active"),
+    "timer": ("unit_file", "enabled"),
+    "permissions": ("files_too_open", 0),
+    "ports": ("open_ports", 0),
+    "debug": ("debug_interfaces", 0),
+    "keys": ("keys_missing_or_changed", 0),
+}
+
+
+def _aim(check: CheckConfig) -> tuple[str, Value]:
+    """Measure and limit of a check that could not look."""
+    if check.kind in performance.MEASURES:
+        measure = performance.MEASURES[check.kind]
+        return measure.name, getattr(check, measure.limit_key) or ""
+    match check.kind:
+        case "payment":
+            return f"{check.test}_outcome", payment.expected(check)
+        case "serial":
+            return "handshake", check.expect
+        case "state":
+            return "state", check.expect
+        case "digest":
+            return f"{check.approved}_sha256" if check.approved else "sha256", check.sha256
+        case _:
+            return _AIMS[check.kind]
 
 
 class Looks:
@@ -23,9 +52,11 @@ class Looks:
         try:
             return self._found(check, given, timeout_s)
         except OSError as error:
-            return Finding(wrong=trouble(error))
-        except (payment.NoAnswer, units.NotUp) as error:
-            return Finding(wrong=str(error))
+            wrong = trouble(error)
+        except (payment.NoAnswer, units.NotUp, Unmeasured) as error:
+            wrong = str(error)
+        measure, limit = _aim(check)
+        return Finding(wrong=wrong, measure=measure, limit=limit)
 
     def _found(self, check: CheckConfig, given: Given, timeout_s: float) -> Finding:
         if check.kind in performance.MEASURES:

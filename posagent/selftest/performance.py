@@ -126,13 +126,8 @@ def take(system: System, check: CheckConfig, timeout_s: float) -> float:
 
 
 def look(system: System, check: CheckConfig, baseline: Mapping[str, float], timeout_s: float) -> Finding:
-    """Of every kind of this suite. Raises OSError."""
-    measure = MEASURES[check.kind]
-    try:
-        value = take(system, check, timeout_s)
-    except Unmeasured as error:
-        return Finding(wrong=str(error), measure=measure.name, limit=getattr(check, measure.limit_key) or "")
-    return judged(check, value, baseline.get(check.name))
+    """Of every kind of this suite. Raises Unmeasured, OSError."""
+    return judged(check, take(system, check, timeout_s), baseline.get(check.name))
 
 
 def judged(check: CheckConfig, value: float, before: float | None) -> Finding:

@@ -173,7 +173,7 @@ def test_long_values_and_limits_fit_as_well(number: int) -> None:
     assert len(line) < journal.RECORD_BYTES_MAX
 
 
-def suites(world: Scripted, *order: str, **budgets: int) -> dict[str, Any]:
+def suites(world: Scripted, *order: str, **budgets: Any) -> dict[str, Any]:
     """A check of each of these suites, in this order in the configuration."""
     configured = tuple(
         CheckConfig(name=f"{suite} {n}", kind="command", command=("x",), suite=suite) for n, suite in enumerate(order)

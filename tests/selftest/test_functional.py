@@ -46,6 +46,7 @@ def test_a_payment_application_that_says_nothing_or_is_not_there_fails_in_time(s
         assert "no answer within 1 s" in result(check("payment", path=str(short_path / "pay"), timeout_s=1))["detail"]
     found = result(check("payment", path=str(short_path / "none")))
     assert not found["passed"] and "No such file" in found["detail"]
+    assert (found["measure"], found["limit"]) == ("transaction_outcome", "approved"), "also of what cannot be asked"
 
 
 def test_the_protocol_is_spoken_over_a_port_and_to_a_command_as_well(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from posagent.config_selftest import KINDS
 from posagent.core.errors import PosagentError
 from tests.selftest.bench import check, figures, given, program, result
 
@@ -215,3 +216,14 @@ def test_a_pipe_in_place_of_a_file_does_not_hold_up_the_tests(machine: Path) -> 
     (machine / "sys").mkdir()
     os.mkfifo(machine / "sys/tamper")
     assert "not a regular file" in result(check("state", path="/sys/tamper", expect="0"), machine)["detail"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("command", "tcp", "free_space", "slot")])
+def test_whatever_cannot_be_looked_at_fails_with_its_measure(tmp_path: Path, kind: str) -> None:
+    keys: dict[str, Any] = {"path": "/none", "paths": ("/none",), "device": "/none", "send_hex": "05", "expect": "x"}
+    keys |= {"sha256": A, "worse_percent_max": 10, "owner": "root", "keys": ("TMK",), "unit": "none.service"}
+    keys |= {"command": ("/none",)} if kind == "keys" else {}
+    if kind in ("boot_time", "start_time"):
+        keys["unit"] = ""
+    found = result(check(kind, **keys), tmp_path)
+    assert not found["passed"] and found["measure"] and found["detail"]
