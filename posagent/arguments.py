@@ -67,7 +67,12 @@ def parser() -> argparse.ArgumentParser:
     verb("power", "battery and charger, and what an update needs of them")
     verb("network", "try the way to the update server, step by step")
     selftest = verb("selftest", "run the self-tests now, on the version that runs")
-    selftest.add_argument("suite", nargs="?", default="", help="only those of this kind, such as tcp (default: all)")
+    selftest.add_argument(
+        "suite",
+        nargs="?",
+        default="",
+        help="functional, performance or security, or one kind of checks, such as tcp (default: all)",
+    )
     data = verb("data", "is the merchant's data whole, and what would a backup bring back")
     data.add_argument("what", nargs="?", choices=("verify", "restore"), default="verify", help="default: verify")
     data.add_argument("name", nargs="?", default="", help="of the backup to restore")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import posagent
-from posagent import audit_texts, evidence, texts, texts_data, texts_inspection, wire
+from posagent import audit_texts, evidence, texts, texts_data, texts_inspection, texts_selftest, wire
 from posagent import config as configuration
 from posagent.arguments import SOCKET, parser
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
@@ -142,10 +142,8 @@ class Command:
 
     def _selftest(self) -> int:
         suite = self._arguments.suite
-        answer = self._step_by_step(
-            "selftest", lambda step: [texts_inspection.selftest_step_line(step, self._lang)], suite=suite
-        )
-        self._print(answer, texts_inspection.selftest_lines(answer, self._lang))
+        answer = self._step_by_step("selftest", lambda step: [texts_selftest.step_line(step, self._lang)], suite=suite)
+        self._print(answer, texts_selftest.lines(answer, self._lang))
         return 0 if answer["passed"] else EXIT_CODES[Kind.FAILED]
 
     def _data(self) -> int:

@@ -10,12 +10,12 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from posagent import config_rules
+from posagent import config_rules, config_selftest
 from posagent.config_data import DataConfig
+from posagent.config_selftest import CheckConfig as CheckConfig
+from posagent.config_selftest import SelftestConfig as SelftestConfig
 from posagent.core.errors import ConfigError
-from posagent.tables import Reader
-from posagent.tables import between as _between
-from posagent.tables import one_of as _one_of
+from posagent.tables import Reader, between, one_of
 
 DEFAULT_PATH = "/etc/posagent/posagent.toml"
 
@@ -30,7 +30,7 @@ class TerminalConfig:
 
     id: str
     hardware: str
-    hardware_revision: int = _between(0, 65535, 0)
+    hardware_revision: int = between(0, 65535, 0)
     state_dir: str = "/var/lib/posagent"
     installer_dir: str = "/var/lib/posagent-installer"
     run_dir: str = "/run/posagent"
@@ -62,11 +62,11 @@ class BootConfig:
     `*_variable` nor `cmdline_key`. docs/boot/README.md says what each kind needs.
     """
 
-    kind: str = _one_of("uboot", "grub", "custom", default="uboot")
+    kind: str = one_of("uboot", "grub", "custom", default="uboot")
     env_config: str = "/etc/fw_env.config"
     order_variable: str = "BOOT_ORDER"
     tries_variable: str = "BOOT_{slot}_LEFT"
-    tries_full: int = _between(1, 9, 3)  # one digit: U-Boot counts down in hexadecimal, GRUB in place
+    tries_full: int = between(1, 9, 3)  # one digit: U-Boot counts down in hexadecimal, GRUB in place
     fw_setenv: str = "/usr/bin/fw_setenv"
     fw_printenv: str = "/usr/bin/fw_printenv"
     grub_files: tuple[str, ...] = ("/boot/grub/grubenv", "/boot/grub/grubenv2")
@@ -78,7 +78,7 @@ class BootConfig:
     boot_id_file: str = "/proc/sys/kernel/random/boot_id"
     require_redundant_env: bool = True
     reboot_command: tuple[str, ...] = ("/usr/bin/systemctl", "reboot")
-    reboot_timeout_s: int = _between(1, 3600, 300)
+    reboot_timeout_s: int = between(1, 3600, 300)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,8 @@ class TrustConfig:
 
     root_file: str = "/etc/posagent/root.json"
     group_key_file: str = ""
-    image_built_at: int = _between(0, 2**40, 0)
-    rollback_floor: int = _between(0, 2**31, 0)
+    image_built_at: int = between(0, 2**40, 0)
+    rollback_floor: int = between(0, 2**31, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,18 +102,18 @@ class FetchConfig:
     media_dir: str = "/run/posagent-media"
     ca_file: str = ""
     allow_http: bool = False
-    download_bytes_max: int = _between(1, 2**40, 2**30)
-    download_timeout_s: int = _between(1, 30 * 86400, 86400)
-    connect_timeout_s: int = _between(1, 600, 30)
-    stall_timeout_s: int = _between(1, 3600, 60)
-    bytes_per_s_max: int = _between(0, 2**31, 0)
+    download_bytes_max: int = between(1, 2**40, 2**30)
+    download_timeout_s: int = between(1, 30 * 86400, 86400)
+    connect_timeout_s: int = between(1, 600, 30)
+    stall_timeout_s: int = between(1, 3600, 60)
+    bytes_per_s_max: int = between(0, 2**31, 0)
     metered: bool = False
-    metered_bytes_max: int = _between(0, 2**40, 16 << 20)
-    checkpoint_bytes: int = _between(4096, 2**28, 64 << 10)
-    keep_free_bytes: int = _between(0, 2**40, 16 << 20)
-    attempts_max: int = _between(1, 1000, 20)
-    backoff_s: int = _between(0, 3600, 5)
-    backoff_s_max: int = _between(0, 86400, 900)
+    metered_bytes_max: int = between(0, 2**40, 16 << 20)
+    checkpoint_bytes: int = between(4096, 2**28, 64 << 10)
+    keep_free_bytes: int = between(0, 2**40, 16 << 20)
+    attempts_max: int = between(1, 1000, 20)
+    backoff_s: int = between(0, 3600, 5)
+    backoff_s_max: int = between(0, 86400, 900)
 
     @property
     def inbox_dir(self) -> str:
@@ -132,30 +132,30 @@ class PowerConfig:
     """
 
     supply_dir: str = "/sys/class/power_supply"
-    battery: str = _one_of("required", "none", default="required")
-    download_battery_percent_min: int = _between(0, 100, 15)
-    install_battery_percent_min: int = _between(0, 100, 30)
-    install_on_charger_battery_percent_min: int = _between(0, 100, 15)
+    battery: str = one_of("required", "none", default="required")
+    download_battery_percent_min: int = between(0, 100, 15)
+    install_battery_percent_min: int = between(0, 100, 30)
+    install_on_charger_battery_percent_min: int = between(0, 100, 15)
     install_needs_charger: bool = False
     charger_may_carry: bool = True
-    install_power_mw: int = _between(100, 100_000, 2500)
-    energy_margin_percent: int = _between(100, 1000, 150)
-    battery_reserve_percent: int = _between(0, 50, 5)
-    battery_capacity_mwh: int = _between(500, 500_000, 9600)
-    battery_temperature_c_min: int = _between(-40, 20, 0)
-    battery_temperature_c_max: int = _between(30, 80, 45)
-    battery_hysteresis_percent: int = _between(0, 20, 3)
-    charge_percent_per_h: int = _between(1, 500, 40)
+    install_power_mw: int = between(100, 100_000, 2500)
+    energy_margin_percent: int = between(100, 1000, 150)
+    battery_reserve_percent: int = between(0, 50, 5)
+    battery_capacity_mwh: int = between(500, 500_000, 9600)
+    battery_temperature_c_min: int = between(-40, 20, 0)
+    battery_temperature_c_max: int = between(30, 80, 45)
+    battery_hysteresis_percent: int = between(0, 20, 3)
+    charge_percent_per_h: int = between(1, 500, 40)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallConfig:
     """How a slot is written, and how often closed gates are asked again."""
 
-    attempts_max: int = _between(1, 100, 10)
-    backoff_s: int = _between(0, 3600, 5)
-    stall_timeout_s: int = _between(1, 3600, 120)
-    gate_recheck_s: int = _between(1, 3600, 30)
+    attempts_max: int = between(1, 100, 10)
+    backoff_s: int = between(0, 3600, 5)
+    stall_timeout_s: int = between(1, 3600, 120)
+    gate_recheck_s: int = between(1, 3600, 30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,32 +164,7 @@ class WatchdogConfig:
 
     systemd: bool = True
     device: str = ""
-    device_timeout_s: int = _between(5, 3600, 60)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckConfig:
-    """One self-test. `kind` decides which of the other keys are needed."""
-
-    name: str
-    kind: str = _one_of("command", "tcp", "digest", "free_space")
-    command: tuple[str, ...] = ()
-    host: str = "127.0.0.1"
-    port: int = _between(0, 65535, 0)
-    path: str = ""
-    sha256: str = ""
-    free_bytes_min: int = _between(0, 2**40, 0)
-    timeout_s: int = _between(1, 600, 10)
-    retry_for_s: int = _between(0, 600, 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelftestConfig:
-    """The tests a new version must pass before it is committed; none configured is a failure."""
-
-    deadline_s: int = _between(1, 3600, 300)
-    attempts_max: int = _between(1, 20, 3)
-    checks: tuple[CheckConfig, ...] = ()
+    device_timeout_s: int = between(5, 3600, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,12 +173,12 @@ class ConsoleConfig:
     that are no longer good (docs/console.md). `rz` receives files by ZMODEM."""
 
     device: str = ""
-    baud: int = _between(1200, 4000000, 115200)
+    baud: int = between(1200, 4000000, 115200)
     engineer_ca_file: str = "/etc/posagent/engineer-ca.pub"
     revoked_file: str = ""
-    session_s_max: int = _between(30, 3600, 900)
-    idle_s_max: int = _between(10, 3600, 120)
-    actions_max: int = _between(1, 200, 20)
+    session_s_max: int = between(30, 3600, 900)
+    idle_s_max: int = between(10, 3600, 120)
+    actions_max: int = between(1, 200, 20)
     rz: str = "/usr/bin/rz"
 
 
@@ -221,9 +196,9 @@ class PaymentConfig:
     """The payment application's "not now" (docs/payment.md). Where `application` is `required`, nothing is installed
     without one that is connected and heard of; after `grace_s` without one the status shows a problem."""
 
-    application: str = _one_of("required", "none", default="none")
-    lease_s_max: int = _between(5, 3600, 300)
-    grace_s: int = _between(5, 3600, 60)
+    application: str = one_of("required", "none", default="none")
+    lease_s_max: int = between(5, 3600, 300)
+    grace_s: int = between(5, 3600, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +213,7 @@ class WindowConfig:
     blackout: tuple[str, ...] = ()
     daily_restart: str = ""
     quiet_hours: bool = False
-    spread_s: int = _between(0, 86400, 3600)
+    spread_s: int = between(0, 86400, 3600)
 
     @property
     def counts(self) -> bool:
@@ -250,7 +225,7 @@ class SupportConfig:
     """Support bundles (docs/support.md), sealed for the vendor's X25519 public key (PEM); `bytes_max` of text each."""
 
     vendor_key_file: str = ""
-    bytes_max: int = _between(32 << 10, 1 << 20, 256 << 10)
+    bytes_max: int = between(32 << 10, 1 << 20, 256 << 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +238,7 @@ class Config:
     power: PowerConfig = PowerConfig()
     install: InstallConfig = InstallConfig()
     watchdog: WatchdogConfig = WatchdogConfig()
-    selftest: SelftestConfig = SelftestConfig()
+    selftest: SelftestConfig = field(default_factory=SelftestConfig)
     console: ConsoleConfig = ConsoleConfig()
     api: ApiConfig = ApiConfig()
     payment: PaymentConfig = PaymentConfig()
@@ -284,13 +259,6 @@ class Config:
         return f"{self.terminal.state_dir}/journal"
 
 
-_CHECK_NEEDS = {
-    "command": ("command",),
-    "tcp": ("port",),
-    "digest": ("path", "sha256"),
-    "free_space": ("path", "free_bytes_min"),
-}
-
 _BOOT_NEEDS = {"uboot": "env_config", "grub": "grub_files", "custom": "custom_command"}
 
 
@@ -309,12 +277,7 @@ def _cross_check(config: Config, reader: Reader) -> None:
         raise reader.complain("config_missing_key", f"boot.{needed}", f"needed for {config.boot.kind}")
     if not config.boot.reboot_command:
         raise reader.complain("config_bad_value", "boot.reboot_command", "must not be empty")
-    for index, check in enumerate(config.selftest.checks):
-        for key in _CHECK_NEEDS[check.kind]:
-            if not getattr(check, key):
-                raise reader.complain(
-                    "config_missing_key", f"selftest.checks[{index}].{key}", f"needed for {check.kind}"
-                )
+    config_selftest.check(reader, config.selftest)
     window = config.window
     config_rules.check_calendar(reader, window.install, window.blackout, window.daily_restart, window.time_zone)
     url, schemes = config.fetch.repository_url, ("https://", "http://") if config.fetch.allow_http else ("https://",)

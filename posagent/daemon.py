@@ -26,6 +26,7 @@ from posagent.agent.api import AgentApi  # noqa: E402
 from posagent.agent.audit import AuditLog  # noqa: E402
 from posagent.agent.conditions import Conditions  # noqa: E402
 from posagent.agent.daily import DailyRestart  # noqa: E402
+from posagent.agent.daily_tests import DailyTests  # noqa: E402
 from posagent.agent.engine import Engine  # noqa: E402
 from posagent.agent.errand import Deadlines, Workers  # noqa: E402
 from posagent.agent.evidence import Evidence  # noqa: E402
@@ -33,6 +34,7 @@ from posagent.agent.habits import Habits  # noqa: E402
 from posagent.agent.inspection import Inspection  # noqa: E402
 from posagent.agent.journal import Journal  # noqa: E402
 from posagent.agent.payment import PaymentRules, Payments  # noqa: E402
+from posagent.agent.proof import ProvingTester  # noqa: E402
 from posagent.agent.support import Support, facts_of  # noqa: E402
 from posagent.agent.verbs import LOOK_VERBS  # noqa: E402
 from posagent.config import Config  # noqa: E402
@@ -51,6 +53,8 @@ from posagent.platform.zone import zone_of  # noqa: E402
 from posagent.settings import calendar_of, limits_of, power_limits_of  # noqa: E402
 
 OBSERVE_RETRY_S = 15.0
+PROOF_S = 180.0
+"""Besides the tests' own time: reading the whole running slot."""
 TROUBLE = frozenset({Event.WRITE_FAILED, Event.ARM_FAILED, Event.REBOOT_FAILED, Event.TESTS_LOST, Event.MARK_FAILED})
 """Tries that a shutdown does not wait to see repeated."""
 
@@ -119,14 +123,14 @@ class Resident:
         workers = Workers(
             installer=SocketWorker(config.worker_socket("installer"), self._loop),
             fetcher=SocketWorker(config.worker_socket("fetcher"), self._loop),
-            selftest=SocketWorker(config.worker_socket("selftest"), self._loop),
+            selftest=self._tester(config),
             support=SocketWorker(config.worker_socket("support"), self._loop),
             data=SocketWorker(config.worker_socket("data"), self._loop) if config.data.format else None,
         )
         deadlines = Deadlines(
             fetch_s=config.fetch.stall_timeout_s + config.fetch.connect_timeout_s + 10.0,
             install_s=float(config.install.stall_timeout_s),
-            selftest_s=config.selftest.deadline_s + 10.0,
+            selftest_s=config.selftest.deadline_s + (PROOF_S if config.selftest.asks_installer else 10.0),
         )
         self._actors = UpdateActors(
             engine=self._engine,
@@ -138,6 +142,7 @@ class Resident:
             on_restart=self._stop_if_asked,
             on_removed=lambda names: self._evidence.log.note("data_removed", names=" ".join(names)),
             jitter=lambda: os.urandom(1)[0] / 512,
+            measures=config.selftest.compares,
         )
         self._engine.actors = self._actors
         self._evidence = Evidence(
@@ -159,15 +164,26 @@ class Resident:
             log=log.recent,
             tickets=bool(config.support.vendor_key_file),
         )
+        inspection = Inspection(
+            workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
+        )
+        self._daily_tests = (
+            DailyTests(
+                engine=self._engine,
+                tests=inspection.tests,
+                timers=self._loop,
+                on_ended=lambda passed, detail: self._evidence.log.note("daily_tests", passed=passed, detail=detail),
+            )
+            if config.selftest.tests_daily
+            else None
+        )
         self._api = AgentApi(
             engine=self._engine,
             fetcher=workers.fetcher,
             terminal=config.terminal.id,
             payments=self._payments,
             evidence=self._evidence,
-            inspection=Inspection(
-                workers=workers, timers=self._loop, clock=self._clock, deadlines=deadlines, lines=log.recent
-            ),
+            inspection=inspection,
             support=self._support,
         )
         self._server = ApiServer(
@@ -186,6 +202,13 @@ class Resident:
 
         if config.console.device:
             self._open_console(config, workers.installer)
+
+    def _tester(self, config: Config) -> Worker:
+        """The self-test worker, told beforehand what only the installer can see, where some test needs it."""
+        tester = SocketWorker(config.worker_socket("selftest"), self._loop)
+        if not config.selftest.asks_installer:
+            return tester
+        return ProvingTester(SocketWorker(config.worker_socket("installer"), self._loop), tester)
 
     def _open_console(self, config: Config, engineer: Worker) -> None:
         unclear = revocation.trouble(config.console.revoked_file, lambda path: Path(path).read_bytes())
@@ -229,6 +252,8 @@ class Resident:
             self._engine.start(observation)
             if self._daily is not None:
                 self._daily.begin()
+            if self._daily_tests is not None:
+                self._daily_tests.begin()
 
         def failed(error: PosagentError) -> None:
             self._log.error("observe_failed", code=error.code, detail=error.detail)

@@ -14,10 +14,12 @@ from posagent.core.errors import ConfigError
 
 
 def between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    """A field whose number is from `low` to `high`."""
     return dataclasses.field(default=default, metadata={"range": (low, high)})
 
 
 def one_of(*values: str, default: Any = dataclasses.MISSING) -> Any:
+    """A field that has one of these words, or a list of them."""
     return dataclasses.field(default=default, metadata={"values": values})
 
 

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from posagent import texts_selftest
 from posagent.core.ladder import step_names
 from posagent.core.manifest import REASONS
 from posagent.texts_words import PHASES_ZH, WORDS
@@ -178,7 +179,9 @@ def evidence_lines(outcome: Answer, lang: str) -> list[str]:
         lines.append(f"  {say('cause', lang)}: {cause(str(outcome['cause']), lang)}")
         lines.append(f"  {say('stage', lang)}: {outcome.get('stage', '?')}")
     failed = [check for check in outcome.get("checks", ()) if not check["passed"]]
-    lines += [f"  {say('failed_check', lang)}: {check['name']}: {check['detail']}" for check in failed]
+    for check in failed:
+        words = (check["name"], texts_selftest.measured(check, lang), check["detail"])
+        lines.append(f"  {say('failed_check', lang)}: {': '.join(word for word in words if word)}")
     if outcome.get("log"):
         lines += [f"  {say('log', lang)}:", *(f"    {line}" for line in outcome["log"])]
     return lines

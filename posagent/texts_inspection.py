@@ -1,4 +1,4 @@
-"""Texts for people, in English and Chinese: slots, power, network, self-tests, log and what the doctor finds.
+"""Texts for people, in English and Chinese: slots, power, network, log and what the doctor finds.
 
 Rules: as those of posagent.texts.
 """
@@ -17,10 +17,6 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "order": ("boot order: {}", "启动顺序：{}"),
     "may_go_back": ("can go back to {} (slot {})", "可恢复至 {}（分区 {}）"),
     "may_not_go_back": ("cannot go back: {}", "不能恢复：{}"),
-    "passed": ("passed", "通过"),
-    "not_passed": ("FAILED", "未通过"),
-    "all_passed": ("all {} self-tests passed", "全部 {} 项自检通过"),
-    "some_failed": ("{} of {} self-tests failed", "{} 项自检未通过（共 {} 项）"),
     "battery": ("battery: {} %", "电量：{} %"),
     "battery_sags": ("battery: shows {} %, but can only have {} %", "电量：显示 {} %，实际约 {} %"),
     "no_battery": ("battery: none", "电池：无"),
@@ -77,21 +73,6 @@ def back_lines(back: Answer, lang: str) -> list[str]:
         return [say("may_not_go_back", lang, why), *_next_step(back, lang)]
     lines = [say("may_go_back", lang, back["version"] or "?", back["slot"])]
     return lines + [texts.span(name, back["estimate"][name], lang) for name in ("total", "outage")]
-
-
-def selftest_step_line(step: Answer, lang: str) -> str:
-    word = say("passed" if step["passed"] else "not_passed", lang)
-    return f"{step['done']}/{step['total']} {step['check']}: {word}"
-
-
-def selftest_lines(answer: Answer, lang: str) -> list[str]:
-    """The failures with what was wrong, and the sum."""
-    checks = answer["checks"]
-    failed = [check for check in checks if not check["passed"]]
-    lines = [f"{say('not_passed', lang)}: {check['name']}: {check['detail']}" for check in failed]
-    if not failed:
-        return [say("all_passed", lang, len(checks))]
-    return [*lines, say("some_failed", lang, len(failed), len(checks))]
 
 
 def power_lines(answer: Answer, lang: str) -> list[str]:

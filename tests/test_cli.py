@@ -447,8 +447,8 @@ def test_an_engineer_goes_back_and_the_payments_still_work(lab: Lab, shell: Shel
     assert (after["booted"], before["booted"]) in (("a", "b"), ("b", "a"))
     assert (after["last_outcome"]["kind"], after["slots"][before["booted"]]["state"]) == ("rollback", "good")
     tests = shell.run("selftest")
-    assert tests.code == DONE and tests.out.splitlines()[0] == "1/2 payment program answers: passed"
-    assert tests.out.splitlines()[-1] == "all 2 self-tests passed"
+    assert tests.code == DONE and tests.out.splitlines()[0] == "1/15 payment program answers: passed"
+    assert tests.out.splitlines()[-1] == "all 15 self-tests passed"
 
 
 def test_a_self_test_that_fails_exits_with_4_and_says_which(shell: Shell) -> None:
@@ -457,10 +457,14 @@ def test_a_self_test_that_fails_exits_with_4_and_says_which(shell: Shell) -> Non
     shell.terminal.wait_event(lambda _: not Path(f"/proc/{pid}").exists(), 30)
     answer, text = shell.run("selftest", "tcp", "--json"), shell.run("selftest")
     assert (answer.code, answer.json["passed"]) == (FAILED, False) and len(answer.json["checks"]) == 1
-    assert text.code == FAILED and "1/2 payment program answers: FAILED" in text.out
-    assert text.out.splitlines()[-1] == "1 of 2 self-tests failed"
-    other = shell.run("selftest", "printer", "--json")
-    assert (other.code, other.json["code"]) == (USAGE, "bad_request") and "free_space, tcp" in other.json["detail"]
+    assert text.code == FAILED and "1/15 payment program answers: FAILED" in text.out
+    assert "FAILED: payment program answers [functional]: connection: none (limit made)" in text.out
+    assert text.out.splitlines()[-1] == "5 of 15 self-tests failed", "whatever asks the payment program"
+    chinese = shell.run("selftest", "performance", lang="zh").out
+    assert "未通过: speed of payments [性能]: 模拟交易 p95 时间（毫秒）（限值 5000）" in chinese
+    other = shell.run("selftest", "usb", "--json")
+    assert (other.code, other.json["code"]) == (USAGE, "bad_request")
+    assert "functional" in other.json["detail"] and "serial, slot" in other.json["detail"]
 
 
 def test_power_network_and_log_are_told_in_both_languages(lab: Lab, shell: Shell) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.config import parse
+from posagent.config_selftest import KINDS
 from posagent.core.errors import ConfigError
 
 GOOD = """\
@@ -65,9 +66,30 @@ def test_a_missing_second_slot_is_refused() -> None:
 
 def test_a_self_test_lacking_what_its_kind_needs_is_refused() -> None:
     check = '[[selftest.checks]]\nname = "x"\nkind = "{}"\n'
-    for kind in ("command", "tcp", "digest", "free_space"):
+    for kind in (kind for kind, spec in KINDS.items() if spec.needs):
         assert refused(GOOD + check.format(kind)).code == "config_missing_key"
+    for kind in (kind for kind, spec in KINDS.items() if not spec.needs):
+        assert parse(GOOD + check.format(kind)).selftest.checks[0].suite_name == "security"
     assert refused(GOOD + check.format("magic")).code == "config_bad_value"
+    assert refused(GOOD + check.format("ports") * 2).facts["key"] == "selftest.checks[1].name"
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "key"),
+    [
+        ("digest", 'path = "/x"\nsha256 = "12"', "sha256"),
+        ("permissions", 'paths = ["/x"]\nmode_max = "rw"', "mode_max"),
+        ("serial", 'device = "/x"\nexpect = "."\nsend_hex = "1b 7"', "send_hex"),
+        ("serial", 'device = "/x"\nexpect = "("\nsend_hex = "1b"', "expect"),
+        ("serial", 'device = "/x"\nexpect = "好"\nsend_hex = "1b"', "expect"),
+        ("debug", 'interfaces = ["ssh", "usb"]', "interfaces[1]"),
+        ("ports", 'suite = "money"', "suite"),
+        ("payment", 'port = 1\ntest = "refund"', "test"),
+    ],
+)
+def test_a_self_test_that_cannot_work_is_refused_naming_the_key(kind: str, keys: str, key: str) -> None:
+    error = refused(GOOD + f'[[selftest.checks]]\nname = "x"\nkind = "{kind}"\n{keys}\n')
+    assert (error.code, error.facts["key"]) == ("config_bad_value", f"selftest.checks[0].{key}")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -10,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from posagent.config import BootConfig, SlotConfig, SlotsConfig
+from posagent import config_selftest
+from posagent.config import BootConfig, SlotConfig, SlotsConfig, parse
 from posagent.core.ports import BootState
 from posagent.platform.grub import GrubBootControl
 from tests.conftest import Desk
+from tests.selftest.bench import check, result
+from tests.selftest.other_side import payment_application
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,6 +115,46 @@ def test_the_integrators_page_names_every_unit_and_file_that_is_installed(tmp_pa
         if line.startswith("ExecStart=/usr/bin/")
     }
     assert programs <= {path.name for path in (tmp_path / "bin").iterdir()}
+
+
+def test_the_self_test_page_has_every_kind_in_its_suite_and_its_example_can_be_used() -> None:
+    text = (ROOT / "docs/selftest.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0].lower(): part for part in text.split("\n## ")[1:]}
+    for suite in config_selftest.SUITES:
+        described = re.findall(r"^\| `(\w+)` \|", sections[suite], re.MULTILINE)
+        assert described == [kind for kind, spec in config_selftest.KINDS.items() if spec.suite == suite]
+    [example] = re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    slots = '[terminal]\nid = "x"\nhardware = "x"\n[slots.a]\ndevice = "/a"\n[slots.b]\ndevice = "/b"\n'
+    tests = parse(slots + example, "docs/selftest.md").selftest
+    assert tests.asks_installer and tests.compares and tests.tests_daily
+    assert set(config_selftest.INTERFACES) <= set(re.findall(r"`(\w+)`", sections["security"]))
+
+
+def test_the_self_test_page_speaks_the_protocol_that_is_spoken(short_path: Path) -> None:
+    section = (
+        (ROOT / "docs/selftest.md").read_text(encoding="utf-8").partition("\n## The payment application's side\n")[2]
+    )
+    asked, answered = re.findall(r"^(\{.*\})$", section, re.MULTILINE)
+    with payment_application(short_path / "pay", lambda _: answered.encode() + b"\n") as heard:
+        assert result(check("payment", path=str(short_path / "pay")))["passed"]
+    assert heard == [json.loads(asked)]
+    named = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+    assert set(config_selftest.PAYMENT_TESTS) <= set(named)
+
+
+@pytest.mark.real
+def test_the_self_test_page_has_kernel_and_parameters_approved(tmp_path: Path, desk: Desk) -> None:
+    [script] = blocks("docs/selftest.md")["Security"]
+    (tmp_path / "rootfs.ext4").write_bytes(desk.images["2.0.0"].read_bytes())
+    for name in ("zImage", "emv.json"):
+        (tmp_path / name).write_text(name)
+    type_in(script.replace("/tmp/keys", str(desk.keys)), tmp_path)
+    shown = json.loads(type_in("posagent-release bundle show --json 2.0.0.bundle", tmp_path))
+    digests = {
+        name: hashlib.sha256(file.encode()).hexdigest()
+        for name, file in (("kernel", "zImage"), ("parameters", "emv.json"))
+    }
+    assert shown["result"]["manifests"][0]["approved"] == digests
 
 
 def test_every_file_the_pages_link_to_exists() -> None:

@@ -64,7 +64,7 @@ ONLY_IN = {
     "securesystemslib": {"installer.trust", "release"},
     "sqlite3": {"platform.sqlite", "sim"},
     "pkcs11": {"platform.pkcs11"},
-    "serial": {"console.port", "field.ports", "field.passage"},
+    "serial": {"console.port", "platform.peripherals", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},
     "ctypes": {"platform.codecs", "sim.services"},

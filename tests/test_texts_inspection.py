@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from posagent import texts, texts_inspection
+from posagent import texts, texts_inspection, texts_selftest
+from posagent.config_selftest import PAYMENT_TESTS
 from posagent.core.errors import CATALOGUE
 from posagent.core.model import State
+from posagent.selftest import performance
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.layout import set_power
 from tests.conftest import Desk
 from tests.test_texts import CHINESE, LANGUAGES, is_text
 
+ROOT = Path(__file__).parent.parent
+MEASURE = re.compile(r'measure="(\w+)"')
 Make = Callable[[], InProcessTerminal]
 
 
@@ -107,11 +113,44 @@ def test_each_step_of_the_network_is_shown_and_a_failing_one_with_its_remedy(ste
 
 def test_self_tests_are_summed_up_with_what_failed() -> None:
     checks = [{"name": "payment", "passed": False, "detail": "refused"}, {"name": "room", "passed": True, "detail": ""}]
-    text = shown(texts_inspection.selftest_lines, {"passed": False, "checks": checks})
+    text = shown(texts_selftest.lines, {"passed": False, "checks": checks})
     assert text == "FAILED: payment: refused\n1 of 2 self-tests failed"
-    assert shown(texts_inspection.selftest_lines, {"passed": True, "checks": checks[1:]}) == "all 1 self-tests passed"
+    assert shown(texts_selftest.lines, {"passed": True, "checks": checks[1:]}) == "all 1 self-tests passed"
     step = {"check": "payment", "passed": True, "done": 1, "total": 2}
-    assert texts_inspection.selftest_step_line(step, "en") == "1/2 payment: passed"
+    assert texts_selftest.step_line(step, "en") == "1/2 payment: passed"
+
+
+def test_every_measure_of_the_self_tests_has_its_words_in_both_languages() -> None:
+    named = {measure.name for measure in performance.MEASURES.values()} | {
+        name for source in (ROOT / "posagent/selftest").glob("*.py") for name in MEASURE.findall(source.read_text())
+    }
+    assert named and named <= texts_selftest.MEASURES.keys()
+    assert {f"{test}_outcome" for test in PAYMENT_TESTS} <= texts_selftest.MEASURES.keys()
+    assert all(CHINESE.search(chinese) for _, chinese in texts_selftest.MEASURES.values())
+
+
+def test_a_failure_names_suite_measure_value_and_limit_and_what_passed_with_a_note_is_noted() -> None:
+    failed = {
+        "name": "open ports",
+        "suite": "security",
+        "passed": False,
+        "measure": "open_ports",
+        "value": 1,
+        "limit": 0,
+        "detail": "open and not allowed: 0.0.0.0:5555",
+    }
+    noted = {"name": "memory", "suite": "performance", "passed": True, "detail": "no figure of the old version"}
+    assert shown(texts_selftest.lines, {"checks": [failed, noted]}).splitlines() == [
+        "FAILED: open ports [security]: open ports that are not allowed: 1 (limit 0)",
+        "  open and not allowed: 0.0.0.0:5555",
+        "note: memory: no figure of the old version",
+        "1 of 2 self-tests failed",
+    ]
+    for value, limit, said in (("", 5, "(limit 5)"), ("x", "", "open ports that are not allowed: x"), ("", "", "d")):
+        text = shown(texts_selftest.lines, {"checks": [{**failed, "value": value, "limit": limit, "detail": "d"}]})
+        assert said in text
+    unknown = {**failed, "measure": "emv_sha256"}
+    assert "emv sha256: 1 (limit 0)" in shown(texts_selftest.lines, {"checks": [unknown]})
 
 
 def test_log_lines_have_their_time_first() -> None:

@@ -24,7 +24,7 @@ from posagent.core.ports import Clock, Inhibitor, Timer, Timers, Worker
 
 class UpdateActors:
     """Carries out the table's commands. `jitter` lengthens each wait by a part from 0 to 1, so that terminals that lost
-    the same server do not come back together."""
+    the same server do not come back together; `measures`: the old version is measured before it is replaced."""
 
     def __init__(
         self,
@@ -38,13 +38,14 @@ class UpdateActors:
         on_restart: Callable[[], None] = lambda: None,
         on_removed: Callable[[tuple[str, ...]], None] = lambda _: None,
         jitter: Callable[[], float] = lambda: 0.0,
+        measures: bool = False,
     ) -> None:
         self._engine = engine
         self._workers = workers
         self._timers = timers
         self._clock = clock
         self._inhibitor, self._deadlines = inhibitor, deadlines
-        self._on_restart, self._jitter = on_restart, jitter
+        self._on_restart, self._jitter, self._measures = on_restart, jitter, measures
         self._errands = Errands(clock, timers)
         self._due: Timer | None = None
         self._refresh_trouble = ""
@@ -175,27 +176,33 @@ class UpdateActors:
         self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
 
     def _install(self, update: Any) -> None:
-        failed = self._failing(Event.WRITE_FAILED)
+        failed, deadline_s = self._failing(Event.WRITE_FAILED), self._deadlines.selftest_s
 
-        def write() -> None:
-            args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
-            self._installer(
-                "write",
-                args,
-                lambda _: self._post(Event.SLOT_COMPLETE),
-                failed,
-                self._deadlines.install_s,
-                Command.INSTALL,
-            )
+        def measured(figures: Mapping[str, float]) -> None:
+            self._post(Event.PROGRESSED, update={"baseline": figures})
+            back_up(figures)
+
+        def back_up(_: object) -> None:
+            if self._data is None or update.backup:
+                write()
+            else:
+                self._data.back_up(update, backed_up, failed)
 
         def backed_up(name: str) -> None:
             self._post(Event.PROGRESSED, update={"backup": name})
             write()
 
-        if self._data is None or update.backup:
-            write()
+        def write() -> None:
+            args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
+            self._installer("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
+
+        def complete(_: object) -> None:
+            self._post(Event.SLOT_COMPLETE)
+
+        if self._measures and not update.baseline:  # whatever comes of it: what is missing is said by the tests
+            self._start(self._workers.selftest, "baseline", {}, measured, back_up, deadline_s, whole=True)
         else:
-            self._data.back_up(update, backed_up, failed)
+            back_up(update)
 
     def _arm(self, update: Any) -> None:
         self._installer(
@@ -241,8 +248,8 @@ class UpdateActors:
 
         def test(formats: str) -> None:
             nonlocal migrated
-            migrated = formats
-            self._start(self._workers.selftest, "run", {}, tested, lost, self._deadlines.selftest_s, whole=True)
+            migrated, args = formats, {"baseline": dict(update.baseline)}
+            self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
         def tested(failure: Mapping[str, Any] | None) -> None:
             if failure is None:
@@ -320,15 +327,11 @@ class UpdateActors:
         command: Command | None = None,
     ) -> None:
         """A verb that changes slots, then a new look at them."""
-        self._start(
-            self._workers.installer,
-            verb,
-            args,
-            lambda _: self.observe(then, failed, first=False),
-            failed,
-            deadline_s,
-            command,
-        )
+
+        def changed(_: object) -> None:
+            self.observe(then, failed, first=False)
+
+        self._start(self._workers.installer, verb, args, changed, failed, deadline_s, command)
 
     def _start(
         self,

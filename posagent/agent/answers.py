@@ -8,6 +8,7 @@ of it here.
 from __future__ import annotations
 
 import binascii
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from posagent.core.model import DETAIL_CHARACTERS_MAX, Observation, SlotView
 from posagent.core.ports import Message, ResetCause
 
 _NUMBER_END = 1 << 63
+FIGURES_MAX = 64
 _CODE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 
@@ -136,17 +138,28 @@ def _seconds(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _value(value: object) -> float | str:
+    """Of a measure: a figure, or words."""
+    if type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
+        return value  # type: ignore[return-value]
+    if isinstance(value, str):
+        return value
+    raise TypeError("value")
+
+
 def _test_step(data: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: _number(data[name]) for name in ("done", "total")}
-    return {"check": _text(data, "check"), "passed": _flag(data, "passed"), **numbers}
+    texts = {name: _text(data, name) for name in ("check", "suite")}
+    return {**texts, "passed": _flag(data, "passed"), **numbers}
 
 
 def _test_result(data: Mapping[str, Any]) -> dict[str, Any]:
     checks = [
         {
-            **{key: _text(one, key) for key in ("name", "kind", "detail")},
+            **{key: _text(one, key) for key in ("name", "kind", "suite", "detail", "measure")},
             "passed": _flag(one, "passed"),
             "seconds": _seconds(one["seconds"]),
+            **{key: _value(one[key]) for key in ("value", "limit")},
         }
         for one in list(data["checks"])
     ]
@@ -217,6 +230,14 @@ def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
     broken = next((text for passed, text in said if not passed), "?: no checks")
     code = "selftest_deadline" if data.get("deadline") else "selftest_failed"
     return {"code": code, "detail": broken, "checks": checks}
+
+
+def _figures(data: Mapping[str, Any]) -> dict[str, float]:
+    """What the old version measured of itself."""
+    figures = {redact.cards(_text({"name": name}, "name")): value for name, value in dict(data["figures"]).items()}
+    if len(figures) > FIGURES_MAX or not all(type(_value(value)) is not str for value in figures.values()):
+        raise ValueError("figures")
+    return figures
 
 
 def _fetched(data: Mapping[str, Any]) -> Fetched:
@@ -305,6 +326,7 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "plan": _planned,
     "check": _checked,
     "run": _tests,
+    "baseline": _figures,
     "probe": _probed,
     "make": _sealed,
     "look": _offer,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from posagent import audit_texts, texts, texts_data, texts_inspection
+from posagent import audit_texts, texts, texts_data, texts_inspection, texts_selftest
 from posagent.console.columns import COLUMNS, width
 from posagent.console.display import Display
 from posagent.core.ports import Clock, Message
@@ -31,7 +31,7 @@ _ANSWERS: Mapping[str, Lines] = {
     "log": texts_inspection.log_lines,
     "version": texts_inspection.version_lines,
     "network": lambda answer, lang: [texts_inspection.say("network_ok" if answer["ok"] else "network_fault", lang)],
-    "selftest": texts_inspection.selftest_lines,
+    "selftest": texts_selftest.lines,
     "data": texts_data.lines,
     "audit": audit_texts.lines,
     "allow": lambda answer, lang: [audit_texts.allowed_line(answer, lang)],
@@ -42,8 +42,8 @@ _ANSWERS: Mapping[str, Lines] = {
 }
 _STEPS: Mapping[str, Lines] = {
     "network": texts_inspection.network_step_lines,
+    "selftest": lambda step, lang: [texts_selftest.step_line(step, lang)],
     "data": lambda step, lang: [texts_data.step_line(step, lang)],
-    "selftest": lambda step, lang: [texts_inspection.selftest_step_line(step, lang)],
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from posagent.config_selftest import SUITES
 from posagent.console.access import OPEN_VERBS
 from posagent.console.auth import ROLES
 from posagent.console.wording import say
@@ -129,7 +130,7 @@ VERBS: Mapping[str, Verb] = {
     "confirm": Verb(),
     "upload": Verb(words="[SIZE] [--resume]", words_max=2, example="upload 2.5M", choices=("--resume",)),
     "allow": Verb(words="sha256:DIGEST", words_max=1, example="allow sha256:DIGEST", args=_allow),
-    "selftest": Verb(words="[SUITE]", words_max=1, args=_selftest),
+    "selftest": Verb(words="[SUITE]", words_max=1, example="selftest security", choices=SUITES, args=_selftest),
     "data": Verb(
         words="[restore BACKUP]",
         words_max=3,

@@ -179,6 +179,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("boot_failed", _F, _N, "The new version did not start; the bootloader went back to the old one.", *_SERVICE),
     ("selftest_failed", _F, _N, "The new version started but failed a self-test.", *_SERVICE),
     ("selftest_deadline", _F, _N, "The self-test did not end in time.", *_SERVICE),
+    ("selftest_daily", _F, _O, "The running version failed a self-test of its daily round.", "Look at `posagent selftest security`; if it fails again, take no payments and call service.", "请运行 posagent selftest security；若仍未通过，请停止收款并联系服务商。"),
     ("commit_lost", _F, _N, "The terminal fell back before the new version was confirmed.", *_SERVICE),
     ("no_way_back", _F, _N, "The new version failed, but there is no good one to go back to: it keeps running.", "Call service with this code now, or install another version.", "请立即将此代码告知服务商，或安装其他版本。"),
     ("restart_put_off", _F, _B, "Payments have put off the daily restart for hours; the next one is tomorrow.", "Nothing to do; restart the terminal by hand if it has to be today.", "无需操作；如需当天重启请手动重启终端。"),

@@ -20,6 +20,7 @@ COUNTER_MAX = (1 << 31) - 1
 REVISION_MAX = 65535
 HARDWARE_MAX = 64
 RATES_MAX = 32
+APPROVED_MAX = 16
 GROUPS_MAX = 16
 CONDITIONS = ("reconcile", "confirm")
 """What must be done first: settle all payments (ISO 20022 RCNC), ask the merchant (MANC)."""
@@ -30,7 +31,7 @@ TIME_MAX = 1 << 40
 
 _TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,26}")  # with its digest before it, it fits a tar header
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 _GROUP = re.compile(r"[0-9a-f]{16}")
 _WRAPPED = re.compile(r"[0-9a-f]{160}")
 _DIGEST_OR_NONE = re.compile(r"([0-9a-f]{64})?")
@@ -46,7 +47,8 @@ class Manifest:
     has size and digest of the image it was made from, others 0 and nothing;
     `profile` has whole numbers that help to estimate. `conditions` have to hold before it is installed; from
     `not_after` on (seconds since 1970, 0: never) it is installed outside of maintenance windows, too; `contents` and
-    `reason` are told to people.
+    `reason` are told to people. `approved` has digests that an authority approved, such as those of the kernel and of
+    the major EMV parameters: self-tests of the new version name them.
     """
 
     target: str
@@ -69,6 +71,7 @@ class Manifest:
     not_after: int = 0
     contents: tuple[str, ...] = ()
     reason: str = ""
+    approved: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def member(self) -> str:
@@ -92,6 +95,8 @@ class Manifest:
             optional["whole"] = True
         if self.sealed:
             optional["sealed"] = dict(self.sealed)
+        if self.approved:
+            optional["approved"] = dict(self.approved)
         if self.source_sha256:
             optional |= {"source_size": self.source_size, "source_sha256": self.source_sha256}
         return {
@@ -125,20 +130,21 @@ def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manife
     return Manifest(
         target=_text(fields, "target", _TARGET),
         length=_whole(fields, "length", 1, LENGTH_MAX),
-        sha256=_text(fields, "sha256", _DIGEST),
+        sha256=_text(fields, "sha256", DIGEST_PATTERN),
         version=_text(fields, "version", _WORD),
         security_counter=_whole(fields, "security_counter", 0, COUNTER_MAX),
         hw_ids=_hw_ids(fields.get("hw_ids")),
         min_hw_rev=_whole(fields, "min_hw_rev", 0, REVISION_MAX),
         component=COMPONENT,
-        header_sha256=_text(fields, "header_sha256", _DIGEST),
+        header_sha256=_text(fields, "header_sha256", DIGEST_PATTERN),
         image_size=_whole(fields, "image_size", 1, LENGTH_MAX),
-        image_sha256=_text(fields, "image_sha256", _DIGEST),
+        image_sha256=_text(fields, "image_sha256", DIGEST_PATTERN),
         source_size=_whole({"source_size": 0, **fields}, "source_size", 0, LENGTH_MAX),
         source_sha256=_text({"source_sha256": "", **fields}, "source_sha256", _DIGEST_OR_NONE),
         whole=_truth(fields.get("whole", False)),
         sealed=_sealed(fields.get("sealed", {})),
         profile=_profile(fields.get("profile", {})),
+        approved=_approved(fields.get("approved", {})),
         **terms_of(fields),
     )
 
@@ -198,6 +204,15 @@ def _sealed(value: Any) -> dict[str, str]:
     for group in value:
         _text({"sealed": group}, "sealed", _GROUP)
         _text(value, group, _WRAPPED)
+    return dict(value)
+
+
+def _approved(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > APPROVED_MAX:
+        raise _unreadable("approved", f"must be a table of at most {APPROVED_MAX} digests")
+    for name, digest in value.items():
+        _text({"approved": name}, "approved", _WORD)
+        _text({"approved": digest}, "approved", DIGEST_PATTERN)
     return dict(value)
 
 

@@ -43,6 +43,8 @@ class Update:
     `deferrals`. What was foretold of its phases, `predicted` (core.drift.Prediction), and what they took. The
     `steps` of help that were tried (core.ladder), and what was `found` to be wrong with the network.
 
+    `baseline` has figures of the old version, taken just before it was replaced: what the new one is held against.
+
     Of the merchant's data: the name of the `backup`, and the formats between which it was `migrated`, as in "1>2".
 
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
@@ -102,6 +104,7 @@ class Update:
     entered_at: float = 0.0
     waited: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measures: tuple[Mapping[str, Any], ...] = ()
+    baseline: Mapping[str, float] = field(default_factory=dict)
     armed: bool = False
     armed_at: float = 0.0
     tried: bool = False

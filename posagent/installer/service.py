@@ -100,6 +100,7 @@ class Installer:
             "mark_good": lambda _: _done(self._mark_good),
             "mark_bad": lambda args: _done(self._slots.mark_bad, _word(args, "slot")),
             "reboot": lambda _: _done(self._reboot),
+            "prove_slot": self._prove_slot,
             "engineer": self._engineer,
             "seal_audit": self._seal_audit,
         }
@@ -173,6 +174,13 @@ class Installer:
                 partial=partial,
                 threads=self._ports.threads,
             )
+
+    def _prove_slot(self, _: Mapping[str, Any]) -> Iterator[Message]:
+        """`{expected, found, approved}`: the running slot's digest as it was signed and as it is now."""
+        from posagent.installer.proof import prove
+
+        booted = self._ports.boot.booted()
+        return prove(booted, self._slots.records()[booted], self._ports.read_slot)
 
     def _engineer(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{challenge, answer, role}`: `{name, serial, role, key}` of the engineer whose key answered the challenge."""

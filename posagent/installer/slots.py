@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -43,7 +43,7 @@ class SlotState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotRecord:
     """What a slot holds. `digest` and `size` (bytes) are of the image, `counter` is its security counter; `tested`: it
-    was good before it went on trial again."""
+    was good before it went on trial again; `approved` as in core.manifest."""
 
     state: SlotState = SlotState.BAD
     version: str = ""
@@ -52,6 +52,7 @@ class SlotRecord:
     counter: int = 0
     update_id: str = ""
     tested: bool = False
+    approved: Mapping[str, str] = field(default_factory=dict)
 
 
 class Slots:
@@ -326,8 +327,11 @@ def _record_of(value: Any) -> SlotRecord | None:
     """The record in `value`, or None where it is damaged. Fields of later releases are ignored."""
     if not isinstance(value, dict):
         return None
-    fields = {f.name: value.get(f.name, f.default) for f in dataclasses.fields(SlotRecord)}
-    if any(type(fields[f.name]) is not type(f.default) for f in dataclasses.fields(SlotRecord) if f.name != "state"):
+    empty = SlotRecord()
+    fields = {f.name: value.get(f.name, getattr(empty, f.name)) for f in dataclasses.fields(SlotRecord)}
+    if any(type(fields[name]) is not type(getattr(empty, name)) for name in fields if name != "state"):
+        return None
+    if not all(isinstance(digest, str) for digest in fields["approved"].values()):
         return None
     try:
         return SlotRecord(**{**fields, "state": SlotState(fields["state"])})

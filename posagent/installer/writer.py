@@ -70,6 +70,7 @@ def write(
             size=manifest.image_size,
             counter=manifest.security_counter,
             update_id=update_id,
+            approved=manifest.approved,
         )
         job = _Job(slot, device, work.spare, manifest.image_size, ahead if threads else in_line)
         slots.begin_write(slot, record)

@@ -98,6 +98,9 @@ def _bundle(group: Any) -> None:
     build.add_argument("--not-after", type=_day, default=0, metavar="DAY", help="then also outside of windows")
     build.add_argument("--contains", action="append", default=[], metavar="WORD", help="such as application")
     build.add_argument("--reason", choices=manifest.REASONS, default="", help="why it is needed")
+    build.add_argument(
+        "--approved", action="append", default=[], type=_digest, metavar="NAME=SHA256", help="such as kernel=…"
+    )
     build.add_argument("--profile", action="append", default=[], type=_rate, metavar="NAME=N", help="expected rates")
     build.add_argument("--level", type=int, choices=range(1, 20), default=payload.LEVEL, metavar="1..19")
     show = _command(group, "show", "Say what a bundle holds; it may be signed by anybody.", _show)
@@ -107,6 +110,11 @@ def _bundle(group: Any) -> None:
 def _day(text: str) -> int:
     """Seconds since 1970 at the end of a day, YYYY-MM-DD, in UTC. Raises ValueError."""
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) + 86400
+
+
+def _digest(text: str) -> tuple[str, str]:
+    name, _, digest = text.partition("=")
+    return name, digest.lower()
 
 
 def _rate(text: str) -> tuple[str, int]:
@@ -168,6 +176,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
             "not_after": args.not_after,
             "contents": args.contains,
             "reason": args.reason,
+            "approved": dict(args.approved),
         },
         level=args.level,
         on_progress=_progress if sys.stderr.isatty() else None,

@@ -10,12 +10,23 @@ from posagent.config import Config
 from posagent.core.ports import Verb
 from posagent.platform.health import LinuxProbes
 from posagent.platform.host import LinuxClock
+from posagent.platform.system import LinuxSystem
 from posagent.selftest import checks
+from posagent.selftest.finding import given_of
+from posagent.selftest.looks import Looks
 
 
 def _verbs(config: Config) -> dict[str, Verb]:
     clock = LinuxClock()
-    return {"run": lambda args: checks.run(config.selftest, LinuxProbes(clock), clock, str(args.get("suite", "")))}
+    probes = LinuxProbes(clock)
+    looks = Looks(LinuxSystem(clock), probes)
+    tests = config.selftest
+    return {
+        "run": lambda args: checks.run(
+            tests, probes, clock, str(args.get("suite", "")), look=looks.look, given=given_of(args)
+        ),
+        "baseline": lambda _: checks.baseline(tests, clock, looks.figures),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

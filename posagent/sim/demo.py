@@ -127,6 +127,8 @@ def _play(base: Path) -> None:
         _expect("the digest of slot b", _slot_digest(terminal, "b", second.stat().st_size), digest)
         _run(terminal, "status")
 
+        _expect("the exit code of the self-tests", _run(terminal, "selftest").returncode, 0)
+
         say("\n--- version 3: its payment program does not start; the self-test finds out")
         lab.publish("3.0.0", third)
         update = _run(terminal, "update", "--follow")

@@ -30,6 +30,7 @@ from posagent.platform.uboot import UbootBootControl
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
 from posagent.sim.lines import Lines
+from posagent.sim.peripherals import ANSWERS, Peripherals
 from posagent.sim.services import Services
 
 STOP_S = 0.3
@@ -53,7 +54,9 @@ class Hardware:
         self._booted: str | None = None
         self._cause = ResetCause.POWER
         self._boots = 0
+        self._began_at = 0.0
         self._lines = Lines(layout, self._loop)
+        self._peripherals = Peripherals(layout, self._loop)
         self._services = Services(layout, self._loop, self._later, on_event)
         self._control = _Control(layout, self._loop, self._answer)
         self._watchdog = self._open_watchdog()
@@ -126,6 +129,7 @@ class Hardware:
 
     def _bootloader(self) -> None:
         self._boots += 1
+        self._began_at = time.monotonic()
         slot = bootloader.choose(self._boot.read, self._boot.write)
         if slot is None:
             self._tell("bootloader: no try left anywhere, counters refilled")
@@ -157,6 +161,7 @@ class Hardware:
 
     def _userland(self, slot: str, fault: str) -> None:
         self._booted = slot
+        self._layout.ready_s.write_text(f"{time.monotonic() - self._began_at:.3f}\n")
         self._services.start(agent=fault != "agent-dead")
         self._watch_trial(slot)
         self._tell(f"system up on slot {slot}")
@@ -206,6 +211,12 @@ class Hardware:
 
     # control
 
+    def _set_peripheral(self, name: str, *, works: bool) -> None:
+        if name not in ANSWERS:
+            raise PosagentError("bad_request", f"there is no {name[:40]!r}; there are: {', '.join(ANSWERS)}")
+        broken = self._peripherals.broken
+        (broken.discard if works else broken.add)(name)
+
     def _answer(self, verb: str, args: Mapping[str, Any]) -> Message:
         match verb:
             case "cut":
@@ -223,6 +234,8 @@ class Hardware:
                 self._lines.unplug()
             case "plug":
                 self._lines.plug(self._layout.laptop.with_name(Path(str(args.get("as", "laptop"))).name))
+            case "peripheral":
+                self._set_peripheral(str(args.get("name")), works=args.get("works") is not False)
             case "stop":
                 self._loop.stop()
             case "state":

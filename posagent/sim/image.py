@@ -14,12 +14,30 @@ from pathlib import Path
 
 from posagent.sim import till
 
+TRANSACTION_S = 0.03
 PAYMENT = '''\
 """The payment program of this image: answers one line a connection on a loopback port."""
-import signal, socket, sys
+import json, signal, socket, sys, time
 port, version = int(sys.argv[1]), {version!r}
 broken = {broken!r}
 hangs = {hangs!r}
+transaction_s = {transaction_s!r}
+began = time.monotonic()
+
+def answer(line):
+    """docs/selftest.md: a dummy transaction is taken by nobody, and stands in no batch."""
+    try:
+        asked = json.loads(line)
+        test, expect = asked["test"], asked["expect"]
+    except (ValueError, KeyError, TypeError):
+        return "READY " + version
+    if test == "transaction":
+        time.sleep(transaction_s)
+        return json.dumps(dict(outcome=expect if expect in ("approved", "declined") else "error"))
+    if test == "start":
+        return json.dumps(dict(outcome="ok", ms=started_ms))
+    return json.dumps(dict(outcome="ok" if test == "host" else "unknown"))
+
 if broken:
     sys.exit("payment: cannot load terminal parameters: " + broken)
 with socket.create_server(("127.0.0.1", port), backlog=0) as server:
@@ -27,27 +45,35 @@ with socket.create_server(("127.0.0.1", port), backlog=0) as server:
         first = socket.create_connection(("127.0.0.1", port))  # nobody answers it, so it fills the queue for good
         signal.pause()
     server.listen()
+    started_ms = (time.monotonic() - began) * 1000
     while True:
         connection, _ = server.accept()
         with connection:
             connection.settimeout(2)
             try:
-                connection.recv(64)
-                connection.sendall(b"READY " + version.encode() + b"\\n")
+                connection.sendall((answer(connection.recv(1024)) + "\\n").encode())
             except OSError:
                 pass
 '''
 
 
 def fill(
-    root: Path, version: str, *, broken: str = "", hangs: bool = False, boot_fault: str = "", data_format: int = 1
+    root: Path,
+    version: str,
+    *,
+    broken: str = "",
+    hangs: bool = False,
+    boot_fault: str = "",
+    transaction_s: float = TRANSACTION_S,
+    data_format: int = 1,
 ) -> None:
     """Write what makes a directory tree bootable here."""
     (root / "etc").mkdir(parents=True, exist_ok=True)
     (root / "etc/os-release").write_text(f'ID=simpos\nNAME="Simulated POS"\nIMAGE_VERSION={version}\n')
     pos = root / "opt/pos"
     pos.mkdir(parents=True, exist_ok=True)
-    (pos / "payment.py").write_text(PAYMENT.format(version=version, broken=broken, hangs=hangs))
+    program = PAYMENT.format(version=version, broken=broken, hangs=hangs, transaction_s=transaction_s)
+    (pos / "payment.py").write_text(program)
     (pos / "boot-fault").write_text(boot_fault)
     (pos / "data-format").write_text(f"{data_format}\n")
     steps = pos / "migrate.d"
@@ -67,11 +93,13 @@ def build(
     broken: str = "",
     hangs: bool = False,
     boot_fault: str = "",
+    transaction_s: float = TRANSACTION_S,
     data_format: int = 1,
 ) -> Path:
     """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
 
-    `broken` says why that cannot start; one that `hangs` runs, and takes no connection. `boot_fault` as above.
+    `broken` says why that cannot start; one that `hangs` runs, and takes no connection; a dummy transaction takes it
+    `transaction_s`. `boot_fault` as above.
     Needs mkfs.ext4. Raises subprocess.CalledProcessError when the tree does not fit.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -79,7 +107,15 @@ def build(
         if root is None:
             root = Path(scratch) / "root"
             root.mkdir()
-        fill(root, version, broken=broken, hangs=hangs, boot_fault=boot_fault, data_format=data_format)
+        fill(
+            root,
+            version,
+            broken=broken,
+            hangs=hangs,
+            boot_fault=boot_fault,
+            transaction_s=transaction_s,
+            data_format=data_format,
+        )
         image.unlink(missing_ok=True)
         with image.open("wb") as stream:
             stream.truncate(size_mib << 20)

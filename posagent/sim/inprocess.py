@@ -21,6 +21,7 @@ from posagent.agent.evidence import Evidence
 from posagent.agent.inspection import Inspection
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
+from posagent.agent.proof import ProvingTester
 from posagent.agent.support import Support, facts_of
 from posagent.config import Config
 from posagent.core.audit import FILE
@@ -41,9 +42,10 @@ from posagent.platform.power import SysfsPower
 from posagent.platform.storage import LinuxFiles, open_inside
 from posagent.selftest import checks
 from posagent.selftest.checks import Probes
+from posagent.selftest.finding import given_of
 from posagent.sim import bootloader, image
 from posagent.sim.layout import Layout
-from posagent.sim.stand_ins import NoInhibitor, SimulatedProbes
+from posagent.sim.stand_ins import NoInhibitor, SimulatedProbes, all_well, same_figures
 from posagent.sim.virtual import LocalWorker, VirtualTime
 from posagent.support.service import Maker
 
@@ -153,6 +155,7 @@ class VirtualTerminal:
             clock=self.time,
             inhibitor=NoInhibitor(),
             deadlines=self.deadlines,
+            measures=parts.config.selftest.compares,
         )
         engine.actors = actors
         self._engine = engine
@@ -226,14 +229,21 @@ class VirtualTerminal:
             ),
         )
         probe = Probe(config, client, LinuxNet(), self.time)
+        tests = parts.config.selftest
+        tester = self._worker(
+            {
+                "run": lambda args: checks.run(
+                    tests, parts.probes, self.time, args.get("suite", ""), look=all_well, given=given_of(args)
+                ),
+                "baseline": lambda _: checks.baseline(tests, self.time, same_figures),
+            }
+        )
         return Workers(
             installer=self._worker({**installer.verbs, "reboot": self._reboot}),
             fetcher=self._worker(
                 {"look": fetcher.look, "fetch": fetcher.fetch, "discard": fetcher.discard, "probe": probe.probe}
             ),
-            selftest=self._worker(
-                {"run": lambda args: checks.run(parts.config.selftest, parts.probes, self.time, args.get("suite", ""))}
-            ),
+            selftest=ProvingTester(self._worker(installer.verbs), tester) if tests.asks_installer else tester,
             support=self._worker({"make": self._make_bundle}),
             data=self._data(),
         )

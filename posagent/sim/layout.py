@@ -17,6 +17,7 @@ from posagent.core.errors import PosagentError
 from posagent.release import keys
 from posagent.sim import image as images
 from posagent.sim import till
+from posagent.sim.configuration import CONFIG
 
 SOCKET_PATH_MAX = 100
 VENDOR_KEY = "vendor.pub.pem"
@@ -40,7 +41,7 @@ class Settings:
     trial_timeout_s: float = 60.0
     watchdog_timeout_s: int = 60
     service_watchdog_s: int = 60
-    selftest_deadline_s: int = 20
+    selftest_deadline_s: int = 30
     check_timeout_s: int = 10
 
 
@@ -89,6 +90,8 @@ _PATHS = {
     "keys": "keys",
     "cmdline": "proc/cmdline",
     "boot_id": "proc/boot_id",
+    "ready_s": "proc/ready_s",
+    "tamper": "sys/tamper",
     "battery": "sys/class/power_supply/battery",
     "mains": "sys/class/power_supply/ac",
     "run": "run",
@@ -109,80 +112,6 @@ _PATHS = {
 
 DATA_BEGINS = "# The merchant's data, as the booted image declares it.\n"
 DATA_ENDS = "# Until here.\n"
-CONFIG = """\
-# A simulated terminal. Every path lies inside its directory; the rest is what a real terminal would have.
-[terminal]
-id = "{terminal}"
-hardware = "{hardware}"
-state_dir = "{root}/data/posagent"
-installer_dir = "{root}/data/installer"
-run_dir = "{root}/run"
-os_release_file = "{root}/booted/os-release"
-
-[slots.a]
-device = "{root}/slots/a.img"
-[slots.b]
-device = "{root}/slots/b.img"
-
-[boot]
-env_config = "{root}/etc/fw_env.config"
-fw_setenv = "{fw_setenv}"
-fw_printenv = "{fw_printenv}"
-cmdline_file = "{root}/proc/cmdline"
-boot_id_file = "{root}/proc/boot_id"
-reboot_command = ["{python}", "-m", "posagent.sim.cli", "reboot", "{root}"]
-reboot_timeout_s = 30
-
-[trust]
-root_file = "{root}/etc/root.json"
-group_key_file = "{group_key_file}"
-
-[fetch]
-repository_url = "{repository_url}"
-allow_http = true
-spool_dir = "{root}/data/spool"
-media_dir = "{root}/media"
-stall_timeout_s = 20
-backoff_s = 1
-backoff_s_max = 30
-
-[install]
-backoff_s = 1
-gate_recheck_s = 2
-
-[support]
-vendor_key_file = "{vendor_key_file}"
-
-[power]
-supply_dir = "{root}/sys/class/power_supply"
-
-[payment]
-application = "{application}"
-
-[watchdog]
-device = "{root}/dev/watchdog"
-device_timeout_s = {watchdog_timeout_s}
-
-[console]
-device = "{root}/dev/serial"
-engineer_ca_file = "{root}/etc/engineer-ca.pub"
-
-[selftest]
-deadline_s = {selftest_deadline_s}
-
-[[selftest.checks]]
-name = "payment program answers"
-kind = "tcp"
-port = {payment_port}
-timeout_s = {check_timeout_s}
-retry_for_s = 5
-
-[[selftest.checks]]
-name = "room on the data partition"
-kind = "free_space"
-path = "{root}/data"
-free_bytes_min = 1048576
-"""
 
 
 def _free_port() -> int:
@@ -217,6 +146,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
     _write_trust(layout, keys_dir)
     _write_environment(layout)
     set_power(layout, battery=80, mains=True)
+    layout.tamper.write_text("intact\n")
     values = {
         **dataclasses.asdict(settings),
         "root": layout.root,
@@ -227,6 +157,7 @@ def create(root: Path, *, image: Path | None, keys_dir: Path | None, settings: S
         "vendor_key_file": vendor if (vendor := layout.root / "etc" / VENDOR_KEY).exists() else "",
     }
     layout.config.write_text(CONFIG.format(**values))
+    layout.config.chmod(0o644)
     layout.configure_data()
     return layout
 

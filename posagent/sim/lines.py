@@ -17,15 +17,15 @@ class Lines:
 
     def __init__(self, layout: Layout, loop: Loop) -> None:
         self._loop = loop
-        self._terminal = _End(layout.serial)
-        self._laptop: _End | None = None
+        self._terminal = End(layout.serial)
+        self._laptop: End | None = None
         loop.watch(self._terminal.master, lambda: self._pass_on(self._terminal, self._laptop))
         self.plug(layout.laptop)
 
     def plug(self, port: Path) -> None:
         """The laptop's end is at `port` from now on; one that is at another is pulled first."""
         self.unplug()
-        self._laptop = end = _End(port)
+        self._laptop = end = End(port)
         self._loop.watch(end.master, lambda: self._pass_on(end, self._terminal))
 
     def unplug(self) -> None:
@@ -36,7 +36,7 @@ class Lines:
         self._laptop = None
 
     @staticmethod
-    def _pass_on(source: _End, target: _End | None) -> None:
+    def _pass_on(source: End, target: End | None) -> None:
         if source.master < 0:
             return  # it was pulled a moment ago, while this was on its way
         try:
@@ -51,7 +51,7 @@ class Lines:
         termios.tcflush(self._terminal.slave, termios.TCIOFLUSH)
 
 
-class _End:
+class End:
     """A port at the path `link`. Both descriptors stay open here, so that the line survives a user's going away."""
 
     def __init__(self, link: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from posagent.config import CheckConfig
+from posagent.selftest import security
+from posagent.selftest.finding import Finding, Given
 from posagent.sim import image
 from posagent.sim.layout import Layout
 from posagent.sim.virtual import VirtualTime
@@ -31,6 +34,16 @@ class SimulatedProbes:
 
     def free_space(self, path: str, free_bytes_min: int) -> str | None:
         return None
+
+
+def all_well(check: CheckConfig, given: Given, timeout_s: float) -> Finding:
+    """selftest.finding.Look: what these probes do not know is as it should be, and as the proof of the slot says."""
+    return security.slot(given) if check.kind == "slot" else Finding()
+
+
+def same_figures(check: CheckConfig, timeout_s: float) -> dict[str, float]:
+    """selftest.checks.Figures."""
+    return {check.name: 1.0}
 
 
 class NoInhibitor:

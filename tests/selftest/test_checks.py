@@ -12,11 +12,16 @@ from posagent.config import CheckConfig, SelftestConfig
 from posagent.platform.health import LinuxProbes
 from posagent.platform.host import LinuxClock
 from posagent.selftest import checks
+from posagent.selftest.finding import Finding, Given
+
+
+def unasked(check: CheckConfig, given: Given, timeout_s: float) -> Finding:
+    raise NotImplementedError(check.kind)
 
 
 def outcome(*configured: CheckConfig, deadline_s: int = 20) -> dict[str, Any]:
     config = SelftestConfig(checks=configured, deadline_s=deadline_s)
-    *_, last = checks.run(config, LinuxProbes(LinuxClock()), LinuxClock())
+    *_, last = checks.run(config, LinuxProbes(LinuxClock()), LinuxClock(), look=unasked)
     result: dict[str, Any] = last["result"]
     return result
 
@@ -86,7 +91,7 @@ class SlowClock:
 
 def test_what_the_deadline_leaves_no_time_for_counts_as_failed() -> None:
     config = SelftestConfig(checks=(command("pass"), command("pass")), deadline_s=100)
-    *_, last = checks.run(config, LinuxProbes(LinuxClock()), SlowClock())
+    *_, last = checks.run(config, LinuxProbes(LinuxClock()), SlowClock(), look=unasked)
     assert last["result"]["passed"] is False and last["result"]["deadline"] is True
     assert "deadline" in last["result"]["checks"][-1]["detail"]
 

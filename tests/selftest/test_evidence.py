@@ -18,6 +18,8 @@ from posagent.core.errors import PosagentError
 from posagent.platform.health import LinuxProbes
 from posagent.platform.host import LinuxClock
 from posagent.selftest import checks
+from posagent.selftest.finding import Finding
+from tests.selftest.test_checks import unasked
 
 GONE_S = 10.0
 
@@ -111,7 +113,8 @@ class Scripted:
 
 def outcome(world: Scripted, number: int = 1, deadline_s: int = 60, **changes: Any) -> dict[str, Any]:
     configured = tuple(CheckConfig(name=f"check {n}", kind="command", command=("x",), **changes) for n in range(number))
-    *_, last = checks.run(SelftestConfig(checks=configured, deadline_s=deadline_s), world, world)
+    config = SelftestConfig(checks=configured, deadline_s=deadline_s)
+    *_, last = checks.run(config, world, world, look=unasked)
     result: dict[str, Any] = last["result"]
     return result
 
@@ -154,3 +157,68 @@ def test_the_evidence_of_many_failures_fits_into_one_message_and_one_record(numb
     failure = {"code": "selftest_failed", "detail": result["checks"][0]["detail"], "checks": result["checks"]}
     line = journal.encode(1, journal.GENESIS, {"event": "tests_failed", "state": "rollback", "failure": failure})
     assert len(line) < journal.RECORD_BYTES_MAX
+
+
+@pytest.mark.parametrize("number", [1, 10, 100])
+def test_long_values_and_limits_fit_as_well(number: int) -> None:
+    long = Finding(wrong="\ufffd" * 5000, measure="state", value="\ufffd" * 5000, limit="\ufffd" * 5000)
+    configured = tuple(CheckConfig(name=f"check {n}", kind="state", path="/x", expect="x") for n in range(number))
+    world = Scripted()
+    *_, last = checks.run(SelftestConfig(checks=configured), world, world, look=lambda *_: long)
+    result = last["result"]
+    assert len(result["checks"][0]["value"]) <= checks.VALUE_CHARACTERS_MAX and result["checks"][0]["value"]
+    assert len(wire.LineBuffer().feed(wire.encode(last))) == 1
+    failure = {"code": "selftest_failed", "detail": result["checks"][0]["detail"], "checks": result["checks"]}
+    line = journal.encode(1, journal.GENESIS, {"event": "tests_failed", "state": "rollback", "failure": failure})
+    assert len(line) < journal.RECORD_BYTES_MAX
+
+
+def suites(world: Scripted, *order: str, **budgets: Any) -> dict[str, Any]:
+    """A check of each of these suites, in this order in the configuration."""
+    configured = tuple(
+        CheckConfig(name=f"{suite} {n}", kind="command", command=("x",), suite=suite) for n, suite in enumerate(order)
+    )
+    *_, last = checks.run(SelftestConfig(checks=configured, **budgets), world, world, look=unasked)
+    result: dict[str, Any] = last["result"]
+    return result
+
+
+def test_suites_run_in_their_order_whatever_that_of_the_configuration() -> None:
+    result = suites(Scripted(), "security", "functional", "performance", "functional")
+    assert [check["name"] for check in result["checks"]] == [
+        "functional 1",
+        "functional 3",
+        "performance 2",
+        "security 0",
+    ]
+
+
+def test_a_suite_that_has_used_up_its_budget_fails_and_the_next_one_has_its_own() -> None:
+    order = ("functional", "functional", "security")
+    result = suites(Scripted(seconds=6.0), *order, functional_s_max=5, security_s_max=10)
+    passed = {check["name"]: check["passed"] for check in result["checks"]}
+    assert passed == {"functional 0": True, "functional 1": False, "security 2": True}
+    assert result["checks"][1]["detail"] == "not run: the functional tests had used up their 5 s"
+    assert not result["passed"] and not result["deadline"]
+
+
+def test_a_suite_that_passes_too_late_has_not_passed() -> None:
+    result = suites(Scripted(seconds=5.0), "functional", "security", functional_s_max=5, security_s_max=60)
+    assert [check["name"] for check in result["checks"]] == ["functional 0", "functional budget", "security 1"]
+    late = result["checks"][1]
+    assert (late["passed"], late["suite"], late["measure"], late["limit"]) == (False, "functional", "duration_s", 5)
+    assert not result["passed"] and not result["deadline"]
+
+
+def test_a_person_may_ask_for_one_suite_or_one_kind() -> None:
+    config = SelftestConfig(
+        checks=(
+            CheckConfig(name="a", kind="command", command=("x",)),
+            CheckConfig(name="b", kind="command", command=("x",), suite="security"),
+        )
+    )
+    for suite, names in (("security", ["b"]), ("command", ["a", "b"]), ("", ["a", "b"])):
+        *_, last = checks.run(config, Scripted(), Scripted(), suite, look=unasked)
+        assert [check["name"] for check in last["result"]["checks"]] == names
+    with pytest.raises(PosagentError, match="there are: command, functional, security"):
+        next(checks.run(config, Scripted(), Scripted(), "performance", look=unasked))
