@@ -251,12 +251,12 @@ class UpdateActors:
             migrated, args = formats, {"baseline": dict(update.baseline)}
             self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
-        def tested(failure: Mapping[str, Any] | None) -> None:
-            if failure is None:
-                changes = {"update": {"migrated": migrated}} if migrated else {}
-                self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value], **changes)
+        def tested(told: answers.Tested) -> None:
+            if told.failure is None:
+                changes = {"measures": told.measures, **({"migrated": migrated} if migrated else {})}
+                self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value], update=changes)
             else:
-                self._post(Event.TESTS_FAILED, failure=failure)
+                self._post(Event.TESTS_FAILED, failure=told.failure)
 
         def lost(error: PosagentError) -> None:
             if error.code == "worker_stalled":

@@ -39,6 +39,17 @@ class Sealed:
 REMOVED_MAX = 20
 
 
+MEASURES_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """The failure, or None when all passed and then what was measured."""
+
+    failure: dict[str, Any] | None
+    measures: list[dict[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Tidied:
     """The code of what keeps the terminal from its data, or nothing; the backups and generations that are gone."""
@@ -221,15 +232,20 @@ def _observation(data: Mapping[str, Any]) -> Observation:
     return seen
 
 
-def _tests(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """None when all passed, else the failure."""
-    if data["passed"] is True:
-        return None
+def _tests(data: Mapping[str, Any]) -> Tested:
     checks = [dict(redact.clean(check)) for check in data["checks"]]
+    if data["passed"] is True:
+        return Tested(None, [_measure(check) for check in checks[:MEASURES_MAX]])
     said = [(check["passed"], f"{_text(check, 'name')}: {_text(check, 'detail')}") for check in checks]
     broken = next((text for passed, text in said if not passed), "?: no checks")
     code = "selftest_deadline" if data.get("deadline") else "selftest_failed"
-    return {"code": code, "detail": broken, "checks": checks}
+    return Tested({"code": code, "detail": broken, "checks": checks}, [])
+
+
+def _measure(check: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record of an update keeps of a check that passed."""
+    kept = ("name", "passed", "seconds", "measure", "value", "limit")
+    return {name: check[name] for name in kept if check.get(name) not in (None, "")}
 
 
 def _figures(data: Mapping[str, Any]) -> dict[str, float]:

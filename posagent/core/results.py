@@ -50,7 +50,7 @@ RESULT_OF: Mapping[str, Result] = _table(
             "critical_section busy gate_closed defer_spent not_allowed already_running test_refused payment_full"
             " payment_silent payment_absent unlock_refused unlock_expired unlock_wait sign_again rollback_floor"
             " counter_too_low repository_rollback bundle_sealed slot_is_booted slot_not_complete fetch_insecure"
-            " fetch_metered support_no_key keys_exist"
+            " fetch_metered support_no_key keys_exist not_signed"
             " rollback_data data_secret_found data_restore_loses"
         ),
         Result.CNTE: (
@@ -66,8 +66,8 @@ RESULT_OF: Mapping[str, Result] = _table(
         ),
         Result.LENE: "fetch_length",
         Result.INVC: (
-            "payload_corrupt codec_differs upload_differs fetch_changed report_altered audit_broken"
-            " boot_failed selftest_failed selftest_deadline data_step_failed data_money_differs data_backup_corrupt"
+            "payload_corrupt codec_differs challenge_differs upload_differs fetch_changed report_altered audit_broken"
+            " boot_failed selftest_failed selftest_deadline selftest_daily data_step_failed data_money_differs data_backup_corrupt"
         ),
         Result.SIGE: "signature_invalid repository_expired repository_stale report_signer",
         Result.UKRF: "trust_store_damaged engineer_key keys_unusable data_key",

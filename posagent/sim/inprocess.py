@@ -1,6 +1,7 @@
 """A whole terminal in one process and in virtual time: the real rooms on real files and the real boot environment.
 
 For tests that must stop between any two steps. What is replaced: the clock, the process boundary, the kernel.
+Long, because a whole terminal is wired here.
 """
 
 from __future__ import annotations
