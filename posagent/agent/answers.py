@@ -93,12 +93,8 @@ def _number(value: object) -> int:
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:
-    done, total, step = (
-        data.get("bytes_done", 0),
-        data.get("bytes_total") or 0,
-        data.get("step") or data.get("phase", ""),
-    )
-    return Progress(bytes_done=_number(done), bytes_total=_number(total), step=str(step))
+    done, total = _number(data.get("bytes_done", 0)), _number(data.get("bytes_total") or 0)
+    return Progress(bytes_done=done, bytes_total=total, step=str(data.get("step") or data.get("phase", "")))
 
 
 def _nothing(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -67,7 +67,8 @@ RESULT_OF: Mapping[str, Result] = _table(
         Result.LENE: "fetch_length",
         Result.INVC: (
             "payload_corrupt codec_differs challenge_differs upload_differs fetch_changed report_altered audit_broken"
-            " boot_failed selftest_failed selftest_deadline selftest_daily data_step_failed data_money_differs data_backup_corrupt"
+            " boot_failed selftest_failed selftest_deadline selftest_daily data_step_failed"
+            " data_money_differs data_backup_corrupt"
         ),
         Result.SIGE: "signature_invalid repository_expired repository_stale report_signer",
         Result.UKRF: "trust_store_damaged engineer_key keys_unusable data_key",

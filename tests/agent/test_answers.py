@@ -70,8 +70,10 @@ def test_good_answers_are_understood() -> None:
     assert isinstance(seen, Observation) and seen.spare == "b" and seen.floor == 1
     assert answers.read("fetch", {"result": GOOD["fetch"]}) == Fetched("/spool/b", 1, True, 0)
     assert answers.read("check", {"result": GOOD["check"]}) == GOOD["check"]
-    assert answers.read("run", {"result": {"passed": True}}) is None
-    failure = answers.read("run", {"result": GOOD["run"]})
+    passed = {"name": "n", "passed": True, "seconds": 1.0, "detail": "", "measure": "boot", "value": 9.0, "limit": 20.0}
+    measured = {name: value for name, value in passed.items() if name != "detail"}
+    assert answers.read("run", {"result": {"passed": True, "checks": [passed]}}) == answers.Tested(None, [measured])
+    failure = answers.read("run", {"result": GOOD["run"]}).failure
     assert (failure["code"], failure["detail"]) == ("selftest_failed", "n: d")
     assert answers.read("look", {"result": {"offer": None}}) is None
     assert answers.read("look", {"result": GOOD["look"]}) == GOOD["look"]["offer"]
