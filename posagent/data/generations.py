@@ -59,13 +59,12 @@ class Generations:
 
     def select(self) -> Iterator[Message]:
         """At the start of the system, before the payment application: result `{published, problem}`. What is on trial
-        gets nothing before `migrate`. A confirmed version that finds older data (it was left by the bootloader, and has
-        come back) takes it over at once."""
+        gets nothing before `migrate`. A confirmed version goes on with its copy, if that was not switched to yet, and
+        takes older data over at once: the bootloader has left it, and it has come back."""
         with trouble():
             found = self.known()
-            if self._trying(found):
-                self.place.withhold()
-            elif found.current.format < self._data.format:
+            self.place.withhold()
+            if not self._on_trial() and (self._mine(found) is not None or found.current.format < self._data.format):
                 found = yield from self._switch(found, self._clock.wall())
             yield {"result": self._selected(found)}
 
@@ -181,7 +180,7 @@ class Generations:
     def _selected(self, found: Record) -> dict[str, str]:
         """What is published now, and why it is not what it should be."""
         problem = ""
-        if not self._trying(found):
+        if not self._on_trial():
             found = self._returned(found)
             problem = self._format_problem(found)
             if problem:
