@@ -22,7 +22,7 @@ TRACK_1 = f"%B{CARD}^HOLDER/TEST^26122010000000000?"
 TRACK_2 = f";{CARD}=26122011234567890?"
 TAG_57 = f"9F02060000000100005713{CARD}D26122011234567890123F"
 DER = generate_private_key(SECP256R1()).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-ED = Ed25519PrivateKey.generate()
+ED = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 ED_DER = ED.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
