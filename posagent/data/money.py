@@ -98,10 +98,10 @@ class Money:
             return None
         found: Any
         if source.read:
-            rows = self._databases.rows(path, source.read)
-            if not rows or rows[0][0] is None:
+            row = next(self._databases.rows(path, source.read), None)
+            if row is None or row[0] is None:
                 return None
-            found = rows[0][0]
+            found = row[0]
         else:
             found = self._trees.read(path, 0, COUNTER_BYTES_MAX).decode("ascii", "replace").strip()
             found = int(found) if found.isascii() and found.isdecimal() else found
