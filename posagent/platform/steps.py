@@ -151,5 +151,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _said(tail: bytes) -> str:
-    text = Redactor().text(tail.decode(errors="replace").strip())
-    return "".join(one if one.isprintable() else " " for one in text)[-SAID_CHARACTERS_MAX:]
+    """In one line; and only then it is redacted: digits that stand behind tabs or in lines of their own are a card
+    number too."""
+    text = "".join(one if one.isprintable() else " " for one in tail.decode(errors="replace").strip())
+    return Redactor().text(text)[-SAID_CHARACTERS_MAX:]

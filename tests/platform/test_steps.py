@@ -106,6 +106,14 @@ def test_what_a_step_says_is_redacted(image: Image) -> None:
     assert CARDS[0] not in said and "hunter2" not in said and said.startswith("card [card]")
 
 
+def test_a_card_number_in_pieces_is_one_too(image: Image) -> None:
+    image.step(
+        "10-says", f"printf 'card\\t%s\\t%s\\n%s\\n%s' {' '.join(CARDS[0][at : at + 4] for at in (0, 4, 8, 12))}"
+    )
+    said = image.run()[0].said
+    assert said == "card [card]"
+
+
 def test_a_step_that_cannot_be_started_or_is_killed_says_so(image: Image) -> None:
     (image.steps / "10-broken").write_bytes(b"\0\0")
     (image.steps / "10-broken").chmod(0o755)
