@@ -26,7 +26,8 @@ WORK_S = 120.0
 STEPS_A_LOOK = 10_000
 ROWS_MAX = 100_000
 """Of what a query may answer."""
-CELL_BYTES_MAX = 16 << 20
+CELL_BYTES_MAX = 4 << 20
+"""The scanner needs several times as much, and the worker has 96 MB (MemoryMax= of its unit)."""
 _SUM = 1 << 256
 _MODE_AT, _WAL_MODE = 18, b"\2"
 _ERRNO = {sqlite3.SQLITE_BUSY: errno.EBUSY, sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ETIME}

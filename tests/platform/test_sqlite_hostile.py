@@ -258,11 +258,11 @@ def test_questions_and_numbers_that_cannot_be_are_trouble_like_any_other(
 
 def test_large_cells_are_compared_in_little_memory(data: Path, databases: SqliteDatabases) -> None:
     path = made(
-        data / "a.db", "CREATE TABLE t (a)", "INSERT INTO t VALUES (zeroblob(15000000)), (hex(zeroblob(7000000)))"
+        data / "a.db", "CREATE TABLE t (a)", "INSERT INTO t VALUES (zeroblob(4000000)), (hex(zeroblob(2000000)))"
     )
     child = os.fork()
     if child == 0:
-        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (64 << 20)
+        limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + (24 << 20)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         try:
             databases.canonical(path)
