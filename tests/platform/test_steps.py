@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_what_a_step_leaves_running_is_killed_when_it_ends(image: Image) -> None
     (run,) = image.run()
     assert (run.code, run.trouble) == (0, "")
     assert gone(int((image.data / "pid").read_text()))
+
+
+@pytest.mark.parametrize("ending", ["", "; sleep 600"])
+def test_what_a_step_leaves_in_a_session_of_its_own_is_killed_too(image: Image, ending: str) -> None:
+    script = "trap '' TERM HUP; echo $$ > pid; (echo started > started; exec sleep 600) & echo $! > inner; wait"
+    image.step(
+        "10-leaves",
+        f'setsid sh -c "{script.replace("$", chr(92) + "$")}" > log 2>&1 &\nwhile ! test -s inner; do :; done{ending}',
+    )
+    (run,) = image.run(timeout_s=3)
+    assert (run.code, run.trouble) == ((None, "no end after 3 s") if ending else (0, ""))
+    assert gone(int((image.data / "pid").read_text())) and gone(int((image.data / "inner").read_text()))
+
+
+def test_what_others_have_started_lives_on(image: Image) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
+        image.step("10-does", "true")
+        assert image.run()[0].code == 0 and other.poll() is None
 
 
 def test_a_step_that_closes_its_output_is_waited_for(image: Image) -> None:
