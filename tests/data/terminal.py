@@ -11,7 +11,7 @@ from typing import Any
 from posagent.config_data import DataConfig
 from posagent.core.ledger import CounterSource, LedgerSource
 from posagent.core.ports import Databases, StepRun, Steps
-from posagent.crash.merchant import NoDatabases
+from posagent.crash.merchant import NoDatabases as NoDatabases  # test_vault has it from here
 from posagent.data.generations import Generations, result_of
 from posagent.platform.host import LinuxClock
 from posagent.platform.trees import LinkPublisher, LinuxTrees
