@@ -70,7 +70,7 @@ class Money:
 
     def raise_counters(self, directory: str, sources: Sequence[CounterSource], wanted: Mapping[str, int]) -> list[str]:
         """Durably, those that are behind what is `wanted`; their names. One that cannot be raised keeps no other from
-        it: then PosagentError `data_unreadable`, `data_no_space` or `data_io` of the first such is raised last."""
+        it: then PosagentError `data_unreadable` or `data_no_space` of the first such is raised last."""
         raised: list[str] = []
         trouble: PosagentError | None = None
         for source in sources:
@@ -80,8 +80,8 @@ class Money:
             except PosagentError as error:
                 trouble = trouble or error
             except OSError as error:
-                code = "data_no_space" if error.errno in FULL else "data_io"
-                trouble = trouble or PosagentError(code, f"{source.path}: counter {source.name}: {error}")
+                code = "data_no_space" if error.errno in FULL else "data_unreadable"
+                trouble = trouble or _trouble(source, error.strerror or error, code)
         if trouble is not None:
             raise trouble
         return raised
@@ -94,7 +94,7 @@ class Money:
             return False
         spending(self._trees, parent(parent(directory)), lambda: self._write(directory, source, number))
         if self._counter(directory, source) != number:
-            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} did not take {number}")
+            raise _trouble(source, f"it did not take {number}")
         return True
 
     def _rows(self, path: str, source: LedgerSource) -> Iterator[Sequence[Any]]:
@@ -128,13 +128,13 @@ class Money:
         try:
             found = self._stored(f"{directory}/{source.path}", source)
         except OSError as error:
-            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name}: {error}") from None
+            raise _trouble(source, error.strerror or error) from None
         if found is None:
             return None
         if not isinstance(found, int) or isinstance(found, bool):
-            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} is no whole number")
+            raise _trouble(source, "it is no whole number")
         if not 0 <= found <= (source.last or NUMBER_MAX):
-            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} cannot be {found}")
+            raise _trouble(source, f"it cannot be {found}")
         return found
 
     def _stored(self, path: str, source: CounterSource) -> Any:
@@ -162,3 +162,7 @@ class Money:
         self._trees.rename(temporary, path)
         self._trees.sync_dir(parent(path))
         self._trees.sync_dir(parent(directory))
+
+
+def _trouble(source: CounterSource, what: object, code: str = "data_unreadable") -> PosagentError:
+    return PosagentError(code, f"{source.path}: counter {source.name}: {what}")

@@ -210,9 +210,12 @@ def _bring_up(name: str, inner: int, top: int, numbers: Iterator[int]) -> None:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    mode = entry.stat(follow_symlinks=False).st_mode
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(mode), "other")
+    """As the directory says: it may be gone already, and is "other" then where that says nothing."""
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "dir"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
 
 
 class LinkPublisher:
