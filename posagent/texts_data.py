@@ -29,11 +29,16 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "then": ("in the backup: {}", "备份中：{}"),
     "now": ("on the terminal now: {}", "终端当前：{}"),
     "lost": ("would be lost: {}: {} of {}", "将丢失：{}：{}（现有 {}）"),
-    "nothing_lost": ("nothing would be lost", "不会丢失任何数据"),
-    "restored": ("restored: generation {} is the data now", "已恢复：当前数据为第 {} 代"),
+    "again": ("would be charged again: {}: {} in the backup, {} still there", "将重复入账：{}：备份中 {}，当前 {}"),
+    "nothing_lost": ("nothing would be lost, and nothing charged again", "不会丢失数据，也不会重复入账"),
+    "restored": (
+        "restored: generation {} is the data now; the terminal restarts",
+        "已恢复：当前数据为第 {} 代；终端将重启",
+    ),
     "restores": (
-        "This replaces the data of the payment application by what is in the backup.",
-        "此操作将用备份替换支付应用的数据。",
+        "This replaces the payment application's data by what is in the backup, and restarts the terminal. Data that"
+        " cannot be read any more is replaced without a comparison: what was settled since is charged again.",
+        "此操作将用备份替换支付应用的数据并重启终端。若当前数据无法读取则不作比对：此后已结算的交易将重复入账。",
     ),
     "dry_run": ("this was a dry run: nothing was changed", "仅为试运行：未作任何更改"),
 }
@@ -72,7 +77,8 @@ def _verify_lines(answer: Answer, lang: str) -> list[str]:
 def _restore_lines(answer: Answer, lang: str) -> list[str]:
     lines = [say(name, lang, _payments(answer[name], lang)) for name in ("now", "then")]
     lines += [say("lost", lang, one["measure"], one["after"], one["before"]) for one in answer["lost"]]
-    if not answer["lost"]:
+    lines += [say("again", lang, one["measure"], one["before"], one["after"]) for one in answer["again"]]
+    if not answer["lost"] and not answer["again"]:
         lines.append(say("nothing_lost", lang))
     return [*lines, say("dry_run", lang) if answer["dry_run"] else say("restored", lang, answer["generation"])]
 

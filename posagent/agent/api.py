@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import posagent
-from posagent.agent import answers, assessment, back, power, status, why
+from posagent.agent import answers, assessment, back, data_verb, power, status, why
 from posagent.agent.audit import COUNT_MAX
 from posagent.agent.engine import Engine, Progress
 from posagent.agent.evidence import Evidence
@@ -68,6 +68,7 @@ class AgentApi:
         self._inspection = inspection
         self._watchers: list[Callable[[], None]] = []
         self._alarms: Callable[[], Sequence[PosagentError]] = lambda: ()
+        self._payments = payments
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
         if support is not None:
@@ -140,20 +141,7 @@ class AgentApi:
         return self._inspection.tests.ask(reply, {"suite": suite} if suite else {})
 
     def _data(self, args: Mapping[str, Any], reply: Reply, _: str) -> HangUp:
-        """Whether all is there; with the name of a backup to `restore`, what that would change, and it is changed where
-        `dry_run` is false and no update is under way."""
-        name, dry_run = args.get("restore", ""), args.get("dry_run", True)
-        if not isinstance(name, str) or not isinstance(dry_run, bool):
-            raise PosagentError("bad_request", "restore must be the name of a backup, dry_run true or false")
-        if self._inspection.data is None:
-            raise Refusal("data_none")
-        if self._engine.critical:
-            raise why.critical(self._engine)
-        if not name:
-            return self._inspection.data["verify"].ask(reply)
-        if not dry_run and self._engine.situation.state is not State.IDLE:
-            raise Refusal("busy", "an update is under way")
-        return self._inspection.data["restore"].ask(reply, {"name": name, "dry_run": dry_run})
+        return data_verb.answer(self._engine, self._inspection.data, self._payments, args, reply)
 
     def _why(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return _told(reply, self.why())

@@ -199,7 +199,8 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("data_key", _F, _O, "The key of the backups is missing or cannot be used.", "Bring the key or the secure element back; without it the old backups stay closed, and `posagent data` tells how to begin new ones.", "请恢复密钥或安全元件；否则旧备份无法打开，可用 posagent data 查看如何重新开始备份。"),
     ("data_backup_corrupt", _F, _N, "This backup is damaged, or of another terminal.", "Keep the file for service; take another backup.", "请保留该文件供服务商检查，并使用其他备份。"),
     ("data_secret_found", _F, _N, "There are keys or sensitive authentication data in the merchant's data: they must not get into a backup.", "Tell the vendor of the payment application which file it is; nothing was backed up or installed.", "请将所示文件告知支付应用厂商；未进行备份和安装。"),
-    ("data_restore_loses", _R, _N, "Payments that are in the data now are not in this backup: they would be lost.", "Settle the batch first, or call service: the present data stays in use.", "请先结算批次，或联系服务商；当前数据继续使用。"),
+    ("data_restore_doubles", _R, _N, "Payments in this backup are not in the data any more: they were settled, and would be charged again.", "Keep the present data; call service if something is missing in it.", "请继续使用当前数据；如有缺失请联系服务商。"),
+    ("data_restore_loses", _R, _N, "Payments that are in the data now are not in this backup: they would be lost.", "Keep the present data; call service if something is missing in it.", "请继续使用当前数据；如有缺失请联系服务商。"),
     # the release desk
     ("keys_exist", _R, _N, "There are release keys in this directory already.", "Choose an empty directory; keys are never overwritten.", "请选择空目录；密钥不会被覆盖。"),
     ("keys_unusable", _F, _O, "A release key is missing or cannot be opened.", "Check the keys directory and POSAGENT_KEY_PASSPHRASE.", "请检查密钥目录和 POSAGENT_KEY_PASSPHRASE。"),

@@ -51,7 +51,7 @@ RESULT_OF: Mapping[str, Result] = _table(
             " payment_silent payment_absent unlock_refused unlock_expired unlock_wait sign_again rollback_floor"
             " counter_too_low repository_rollback bundle_sealed slot_is_booted slot_not_complete fetch_insecure"
             " fetch_metered support_no_key keys_exist not_signed"
-            " rollback_data data_secret_found data_restore_loses"
+            " rollback_data data_secret_found data_restore_loses data_restore_doubles"
         ),
         Result.CNTE: (
             "agent_unreachable no_terminal fetch_network fetch_tls fetch_portal fetch_proxy net_link net_dns"

@@ -29,11 +29,7 @@ from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Tre
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
 from posagent.data.place import Place
-from posagent.data.record import UNKNOWN, BackupNote, Generation, Next, Record, Retired
-
-RETIRED_MAX = 1
-"""Old generations take room; what is in them is in a backup too."""
-BACKUPS_MAX = 4
+from posagent.data.record import UNKNOWN, BackupNote, Generation, Next, Record, followed, switched, without_old
 
 
 class Generations:
@@ -63,16 +59,13 @@ class Generations:
 
     def select(self) -> Iterator[Message]:
         """At the start of the system, before the payment application: result `{published, problem}`. What is on trial
-        gets nothing before `migrate`. A confirmed version that finds older data (it was left by the bootloader, and has
-        come back) takes it over at once."""
+        gets nothing before `migrate`. A confirmed version goes on with its copy, if that was not switched to yet, and
+        takes older data over at once: the bootloader has left it, and it has come back."""
         with trouble():
             found = self.known()
-            if self._trying(found):
-                self.place.withhold()
-            elif found.current.format < self._data.format:
-                trial = yield from self._up_to_date(found)
-                found = _switched(self.record(), trial, self._clock.wall())
-                self.place.store(found)
+            self.place.withhold()
+            if not self._on_trial() and (self._mine(found) is not None or found.current.format < self._data.format):
+                found = yield from self._switch(found, self._clock.wall())
             yield {"result": self._selected(found)}
 
     def migrate(self) -> Iterator[Message]:
@@ -105,19 +98,20 @@ class Generations:
         with trouble():
             found, retired = self.record(), ""
             if self._mine(found) is not None or found.current.format < self._data.format:
-                trial = yield from self._up_to_date(found)
-                found = self.record()
-                retired = found.current.name
-                found = _switched(found, trial, committed_at)
-                self.place.store(found)
+                found = yield from self._switch(found, committed_at)
+                retired = found.retired[-1].name
             self._publish_current(found)
             yield {"result": {"published": found.current.name, "retired": retired}}
 
     def tidy(self, now: float) -> Iterator[Message]:
-        """After an update, however it ended: result `{removed, published, problem}`."""
+        """After an update, however it ended: result `{removed, published, problem}`. A copy that the running version
+        works on although no update is under way is the data: payments are taken on it."""
         with trouble():
             found = self.known()
-            if found.next is not None and self._mine(found) is None:
+            trial = self._mine(found)
+            if trial is not None and not self._on_trial():
+                found = self._kept(found, trial, now)
+            elif found.next is not None and trial is None:
                 found = self._drop_next(found)
             found = self._forget_old(found, now)
             removed = self.place.sweep(found)
@@ -137,6 +131,8 @@ class Generations:
         kept its data elsewhere until now, and a migration step has to fetch it."""
         found = self.place.load()
         if found is None:
+            if self.place.has_backups:
+                raise PosagentError("data_unreadable", "there is no record of the data, but there are backups")
             first = Generation(name="g-1", format=UNKNOWN) if self._on_trial() else self._described("g-1")
             found = Record(current=first)
             self.place.sweep(None)
@@ -166,12 +162,12 @@ class Generations:
         self.place.store(dataclasses.replace(found, backups=(*others, note)))
 
     def adopt(self, new: Generation, at: float) -> Record:
-        """A complete and durable generation that is current from now on; what was, is retired."""
+        """A complete and durable generation that is current from now on, and published at the next start of the system;
+        what was, is retired."""
         found = self.record()
         found = found if found.next is None else self._drop_next(found)
-        found = _followed(found, new, at)
+        found = followed(found, new, at, self._reached(new))
         self.place.store(found)
-        self._publish_current(found)
         return found
 
     def check_readable(self, found: Record) -> None:
@@ -184,7 +180,7 @@ class Generations:
     def _selected(self, found: Record) -> dict[str, str]:
         """What is published now, and why it is not what it should be."""
         problem = ""
-        if not self._trying(found):
+        if not self._on_trial():
             found = self._returned(found)
             problem = self._format_problem(found)
             if problem:
@@ -195,23 +191,25 @@ class Generations:
         return {"published": self.place.published(), "problem": problem}
 
     def _returned(self, found: Record) -> Record:
-        """For a version that does not read the current generation: the one before is current again where the money in
-        both is the same."""
-        older = [one.generation for one in found.retired if one.generation.format == self._data.format]
+        """For a version that does not read the current generation: the one before is current again where nothing was
+        paid since. The money in both is the same, and no counter has moved since the switch: a batch that was paid and
+        settled in between left no money, but used numbers."""
+        older = [one for one in found.retired if one.generation.format == self._data.format]
         if found.current.format <= self._data.format or not older or found.next is not None:
             return found
-        back = older[-1]
+        last = older[-1]
         try:
-            before = self.money.summary(self.place.inside(back.name), back.ledger)
+            before = self.money.summary(self.place.inside(last.name), last.generation.ledger)
             after = self.money.summary(self.place.inside(found.current.name), found.current.ledger)
-            reached = self.money.counters(self.place.inside(found.current.name), found.current.counters)
+            reached = self._reached(found.current)
         except PosagentError:
             return found
-        if before is None or after is None or compare(before, after):
+        if before is None or after is None or compare(before, after) or reached != last.counters:
             return found
-        self.money.raise_counters(self.place.inside(back.name), back.counters, reached)
-        kept = tuple(one for one in found.retired if one.generation != back)
-        new = dataclasses.replace(found, current=back, retired=kept)
+        if not reached and not after.payments:
+            return found  # nothing says that nothing happened
+        self.money.raise_counters(self.place.inside(last.name), last.generation.counters, reached)
+        new = followed(found, last.generation, self._clock.wall(), {})
         self.place.store(new)
         return new
 
@@ -239,7 +237,9 @@ class Generations:
         # what is kept elsewhere may have changed since the last start
         seen = found.current.format != UNKNOWN or (trial and self.place.published() == trial.generation.name)
         if trial and seen and trial.source == (yield from self._migration.digest(found.current)):
+            self._migration.need_all_of(found.current, trial.generation)
             return trial
+        reached = {} if trial is None else self._reached(trial.generation)
         self.place.withhold()
         if found.current.format > self._data.format:
             raise self._wrong_format("data_newer", found)
@@ -250,6 +250,7 @@ class Generations:
         new = self._described(found.new_name())
         try:
             source = yield from self._migration.make(found.current, new)
+            self.money.raise_counters(self.place.inside(new.name), new.counters, reached)
         except (PosagentError, OSError):
             self.place.sweep(found)
             raise
@@ -276,6 +277,19 @@ class Generations:
         self.money.raise_counters(self.place.inside(current.name), current.counters, reached)
         return ""
 
+    def _switch(self, found: Record, at: float) -> Working[Record]:
+        """The copy for the running version is current from now on."""
+        trial = yield from self._up_to_date(found)
+        return self._kept(self.record(), trial, at)
+
+    def _kept(self, found: Record, trial: Next, at: float) -> Record:
+        new = switched(found, trial, at, self._reached(trial.generation))
+        self.place.store(new)
+        return new
+
+    def _reached(self, generation: Generation) -> dict[str, int]:
+        return self.money.counters(self.place.inside(generation.name), generation.counters)
+
     def _drop_next(self, found: Record) -> Record:
         self._raise_counters(found)
         dropped = dataclasses.replace(found, next=None)
@@ -283,28 +297,10 @@ class Generations:
         return dropped
 
     def _forget_old(self, found: Record, now: float) -> Record:
-        """The record without backups and retired generations that had their time."""
-        keep_s = self._data.backup_keep_h * 3600
-        pending = [one for one in found.backups if one.committed_at is None]
-        done = [one for one in found.backups if one.committed_at is not None and now - one.committed_at <= keep_s]
-        backups = sorted([*done, *pending[-1:]], key=lambda one: one.at)[-BACKUPS_MAX:]
-        retired = [one for one in found.retired if now - one.at <= keep_s][-RETIRED_MAX:]
-        new = dataclasses.replace(found, backups=tuple(backups), retired=tuple(retired))
+        new = without_old(found, now, self._data.backup_keep_h * 3600)
         if new != found:
             self.place.store(new)
         return new
-
-
-def _switched(found: Record, trial: Next, committed_at: float) -> Record:
-    latest = max((one for one in found.backups if one.version == trial.version), key=lambda one: one.at, default=None)
-    backups = [dataclasses.replace(one, committed_at=committed_at) if one is latest else one for one in found.backups]
-    followed = _followed(found, trial.generation, committed_at)
-    return dataclasses.replace(followed, backups=tuple(backups))
-
-
-def _followed(found: Record, new: Generation, at: float) -> Record:
-    old = Retired(generation=found.current, at=at)
-    return dataclasses.replace(found, current=new, next=None, retired=(*found.retired, old))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from posagent.core.errors import PosagentError
-from posagent.core.ledger import Summary, compare, compare_counters
+from posagent.core.ledger import Difference, Summary, compare, compare_counters, lost
 from posagent.core.ports import Message, Steps
 from posagent.data import copying
 from posagent.data.money import Money
@@ -70,6 +70,18 @@ class Migration:
         if not applied:
             raise PosagentError("data_step_failed", f"no step leads from format {format_from} to {format_to}")
 
+    def need_all_of(self, current: Generation, copy: Generation) -> None:
+        """Raises PosagentError `data_money_differs` where the version on trial has lost payments of its copy."""
+        place, money = self._place, self._money
+        if "none" in (current.ledger.kind, copy.ledger.kind):
+            return
+        gone = lost(
+            money.payments(place.inside(current.name), current.ledger),
+            money.payments(place.inside(copy.name), copy.ledger),
+        )
+        if gone:
+            raise _differ(gone)
+
     def _compare(self, current: Generation, new: Generation) -> None:
         """Raises PosagentError `data_money_differs` where the copy has not the same money, `data_step_failed` where it
         cannot be read any more."""
@@ -82,16 +94,20 @@ class Migration:
             raise PosagentError("data_step_failed", f"what the steps made cannot be read: {error.detail}") from None
         found = compare(summary, summary_after) + compare_counters(current.counters, numbers, numbers_after)
         if found:
-            first = found[0]
-            detail = f"{first.measure}: {first.after}, before {first.before}" + ", and more" * (len(found) > 1)
-            shown = [dataclasses.asdict(one) for one in found[:DIFFERENCES_MAX]]
-            facts = {"measure": first.measure, "measured": first.after, "limit": first.before, "differences": shown}
-            raise PosagentError("data_money_differs", detail, **facts)
+            raise _differ(found)
 
     def _read(self, one: Generation) -> tuple[Summary | None, dict[str, int]]:
         """Money and counters, by the generation's own declaration."""
         inside = self._place.inside(one.name)
         return self._money.summary(inside, one.ledger), self._money.counters(inside, one.counters)
+
+
+def _differ(found: list[Difference]) -> PosagentError:
+    first = found[0]
+    detail = f"{first.measure}: {first.after}, before {first.before}" + ", and more" * (len(found) > 1)
+    shown = [dataclasses.asdict(one) for one in found[:DIFFERENCES_MAX]]
+    facts = {"measure": first.measure, "measured": first.after, "limit": first.before, "differences": shown}
+    return PosagentError("data_money_differs", detail, **facts)
 
 
 def progress(phase: str, path: str) -> Message:

@@ -103,6 +103,10 @@ class Place:
 
     # publishing
 
+    @property
+    def has_backups(self) -> bool:
+        return any(name.endswith(SUFFIX) for name in self.trees.names(self.path(BACKUPS)))
+
     def published(self) -> str:
         """The name of the generation that the payment application finds, or nothing."""
         here = self._publisher.published()

@@ -26,6 +26,11 @@ UNKNOWN = 0
 """The format of what is not posagent's yet: a payment application that keeps its data elsewhere."""
 BYTES_MAX = 1 << 20
 _GENERATION = re.compile(r"g-([1-9][0-9]{0,8})")
+RETIRED_MAX = 1
+"""Old generations take room; what is in them is in a backup too."""
+BACKUPS_MAX = 4
+EARLIEST_S = 1_767_225_600.0
+"""2026-01-01: this code is not older."""
 T = TypeVar("T")
 
 
@@ -53,10 +58,11 @@ class Next:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """What was current until `at`, seconds since 1970."""
+    """What was current until `at`, seconds since 1970; `counters` are those of its successor at that moment."""
 
     generation: Generation
     at: float
+    counters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -93,6 +99,39 @@ class Record:
         return f"g-{1 + max(number_of(name) or 0 for name in self.names)}"
 
 
+def followed(found: Record, new: Generation, at: float, counters: Mapping[str, int]) -> Record:
+    """`new`, which has got to those `counters`, is current; what was is retired, and kept only once."""
+    old = Retired(generation=found.current, at=at, counters=counters)
+    others = [one for one in found.retired if one.name not in (new.name, old.name)]
+    return dataclasses.replace(found, current=new, next=None, retired=(*others, old))
+
+
+def switched(found: Record, trial: Next, at: float, counters: Mapping[str, int]) -> Record:
+    """The copy is current; the backup that was made for it is one of a committed update."""
+    latest = max((one for one in found.backups if one.version == trial.version), key=lambda one: one.at, default=None)
+    backups = [dataclasses.replace(one, committed_at=at) if one is latest else one for one in found.backups]
+    return dataclasses.replace(followed(found, trial.generation, at, counters), backups=tuple(backups))
+
+
+def without_old(found: Record, now: float, keep_s: float) -> Record:
+    """Without backups and retired generations that had their time. What was kept since a moment that no clock of ours
+    can have meant (a terminal that began in 1970) is kept from now on."""
+    backups = [
+        dataclasses.replace(one, committed_at=max(one.committed_at, now))
+        if one.committed_at is not None and one.committed_at < EARLIEST_S <= now
+        else one
+        for one in found.backups
+    ]
+    retired = [dataclasses.replace(one, at=now) if one.at < EARLIEST_S <= now else one for one in found.retired]
+    pending = [one for one in backups if one.committed_at is None]
+    done = [one for one in backups if one.committed_at is not None and now - one.committed_at <= keep_s]
+    return dataclasses.replace(
+        found,
+        backups=tuple(sorted([*done, *pending[-1:]], key=lambda one: one.at)[-BACKUPS_MAX:]),
+        retired=tuple([one for one in retired if now - one.at <= keep_s][-RETIRED_MAX:]),
+    )
+
+
 def number_of(name: str) -> int | None:
     """7 of "g-7"; None of what is no generation's name."""
     found = _GENERATION.fullmatch(name)
@@ -109,7 +148,7 @@ def load(files: Files, path: str) -> Record | None:
         if value["v"] != FORM:
             raise ValueError(f"its form is {value['v']!r}")
         return _record(value)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise PosagentError("data_unreadable", f"{path}: {error}") from None
 
 
@@ -136,10 +175,12 @@ def _record(value: Mapping[str, Any]) -> Record:
         current=_generation(value["current"]),
         next=None if trial is None else _known(Next, {**trial, "generation": _generation(trial)}),
         retired=tuple(
-            _known(Retired, {**one, "generation": _generation(one["generation"])}) for one in value["retired"]
+            _known(Retired, {**one, "generation": _generation(one["generation"]), "at": float(one["at"])})
+            for one in value["retired"]
         ),
         backups=tuple(
-            _known(BackupNote, {**one, "generation": _generation(one["generation"])}) for one in value["backups"]
+            _known(BackupNote, {**one, "generation": _generation(one["generation"]), "at": float(one["at"])})
+            for one in value["backups"]
         ),
     )
 

@@ -131,7 +131,7 @@ class Scanner:
     def _row(self, path: str, table: str, number: int, columns: Sequence[str], row: Sequence[Any]) -> None:
         for column, cell in zip(columns, row, strict=True):
             text = "" if cell is None else _text_of(cell)
-            what = _named(column, text)
+            what = _named(column, text, is_bytes=isinstance(cell, bytes))
             if what is None and isinstance(cell, str | bytes):
                 what = next((one for one, _ in _found(text)), None)
             if what is not None:
@@ -205,12 +205,13 @@ def _known(name: str) -> tuple[str, re.Pattern[str]] | None:
     return _NAMES.get("".join(filter(str.isalnum, name)).lower())
 
 
-def _named(name: str, value: str) -> str | None:
-    """What a field is by its name, if it can have such a value."""
+def _named(name: str, value: str, is_bytes: bool = False) -> str | None:
+    """What a field is by its name, if it can have such a value. Noise has everything in it that has no shape: only a
+    cell of a table that is bytes may be a block as it is."""
     found = _known(name)
     if found is None or _MASKED.fullmatch(value):
         return None
     what, shape = found
-    if shape is _HEX and not value.isprintable() and len(value) >= 8:
+    if is_bytes and shape is _HEX and not value.isprintable() and len(value) >= 8:
         return what  # as bytes
     return what if shape.fullmatch(value) else None

@@ -1,8 +1,10 @@
 """Backups of the merchant's data: made before an update, looked at, and taken back where nothing is lost by it.
 
 Rules: a backup counts when it was tried out, and is in the record only then. Taking one back makes a new generation of
-it; the present one is not changed. It is refused where a payment of the present data is not in the backup, and the
-counters go on from where they are now.
+it; the present one is not changed. It is refused where a payment of the present data is not in the backup, and where
+one of the backup is not in the present data any more: it was settled, and would be charged again. Only data that cannot
+be read any more is replaced without that. The counters go on from where they are now, as far as they can be read. The
+payment application has the old files open: nothing is published before the next start of the system.
 """
 
 from __future__ import annotations
@@ -110,7 +112,8 @@ class Vault:
 
     def restore(self, name: str, *, dry_run: bool) -> Iterator[Message]:
         """Into a new generation, which is the current one at the end if it is no `dry_run`: result `{generation, now,
-        then, lost, dry_run}` with the summaries of both. Raises PosagentError `data_restore_loses`."""
+        then, lost, again, dry_run}` with the summaries of both; `now` is null where the present data cannot be read.
+        Raises PosagentError `data_restore_loses`, `data_restore_doubles`."""
         with trouble():
             found = self._generations.record()
             note = next((one for one in found.backups if one.name == name), None)
@@ -122,7 +125,7 @@ class Vault:
             try:
                 result = yield from self._restored(found, new, name)
                 if not dry_run:
-                    self._adopt(found, new, result["lost"])
+                    self._adopt(found, new)
             finally:  # a dry run's too, and where it was refused
                 self._place.sweep(self._generations.record())
             yield {"result": {**result, "generation": "" if dry_run else new.name, "dry_run": dry_run}}
@@ -133,26 +136,54 @@ class Vault:
         self._place.begin(new.name)
         yield from _result_of(self._sealer.restore(name, self._place.inside(new.name)))
         self._place.trees.like(self._place.inside(current.name), self._place.inside(new.name))
-        reached = self._money.counters(self._place.inside(current.name), current.counters)
+        try:
+            reached = self._money.counters(self._place.inside(current.name), current.counters)
+        except PosagentError:
+            reached = {}
         self._money.raise_counters(self._place.inside(new.name), new.counters, reached)
         for path in self._place.settle(new.name):
             yield progress("sync", path)
-        lost = ledger.lost(self._payments(current), self._payments(new))
+        lost, again = self._differences(current, new)
+        try:
+            now = self._told(current)["ledger"]
+        except PosagentError:
+            now = None
         return {
-            "now": self._told(current)["ledger"],
+            "now": now,
             "then": self._told(new)["ledger"],
             "lost": [dataclasses.asdict(one) for one in lost],
+            "again": [dataclasses.asdict(one) for one in again],
         }
 
-    def _adopt(self, found: Record, new: Generation, lost: list[dict[str, Any]]) -> None:
+    def _differences(
+        self, current: Generation, new: Generation
+    ) -> tuple[list[ledger.Difference], list[ledger.Difference]]:
+        """Payments of now that the backup has not, and of the backup that are not there any more; none of either where
+        the present data cannot be read."""
+        try:
+            lost = ledger.lost(self._payments(current), self._payments(new))
+            return lost, ledger.lost(self._payments(new), self._payments(current))
+        except PosagentError:
+            return [], []
+
+    def _adopt(self, found: Record, new: Generation) -> None:
+        """Looks once more: a payment may have been taken meanwhile."""
         if new.format != found.current.format:
             detail = f"the backup has format {new.format}, the data {found.current.format}"
             raise PosagentError("data_restore_loses", detail, measure="format", limit=found.current.format)
+        self._place.withhold()
+        lost, again = self._differences(found.current, new)
+        if lost or again:
+            self._generations.check_readable(found)
+            self._place.publish(found.current)
         if lost:
             first = lost[0]
-            detail = f"{first['measure']}: {first['after']} of {first['before']} are in the backup"
-            raise PosagentError("data_restore_loses", detail, differences=lost)
-        self._place.withhold()
+            detail = f"{first.measure}: {first.after} of {first.before} are in the backup"
+            raise PosagentError("data_restore_loses", detail)
+        if again:
+            first = again[0]
+            detail = f"{first.measure}: {first.before} in the backup, {first.after} of them are still there"
+            raise PosagentError("data_restore_doubles", detail)
         self._generations.adopt(new, self._clock.wall())
 
     def _payments(self, generation: Generation) -> Iterator[ledger.Payment]:

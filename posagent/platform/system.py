@@ -103,9 +103,11 @@ class LinuxSystem:
         return peripherals.handshake(self._clock, device, baud, send, enough, timeout_s)
 
     def write_s(self, directory: str, size: int) -> float:
-        """Through the page cache and out of it, into a file that is gone afterwards."""
-        name, data = f"{directory}/{WRITE_NAME}-{os.getpid()}", os.urandom(size)  # what is written may be compressed
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        """Through the page cache and out of it, into a file that is gone afterwards; one that a power cut has left
+        behind goes first."""
+        name, data = f"{directory}/{WRITE_NAME}", os.urandom(size)  # zeros might be compressed
+        Path(name).unlink(missing_ok=True)
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             began, view = self._clock.monotonic(), memoryview(data)
             while view:

@@ -120,11 +120,32 @@ def test_a_backup_that_has_all_is_taken_back_and_counters_go_on(shop: Shop) -> N
     (shop.link / "counters/stan").write_text("40")
     done = shop.restore("u1")
     assert (done["generation"], done["dry_run"]) == ("g-2", False)
+    assert not shop.link.exists(), "whoever has the old data open does not meet the new before a restart"
+    assert shop.boot("a", "1.0", 1) == {"published": "g-2", "problem": ""}
     assert (shop.link / "parameters").read_text() == "right"
     assert shop.stan == 40 and shop.amounts == [1000, 250]
-    assert shop.boot("a", "1.0", 1) == {"published": "g-2", "problem": ""}
     shop.tidy(now=LinuxClock().wall() + 80 * 3600)
     assert sorted(one.name for one in shop.root.glob("g-*")) == ["g-2"]
+
+
+def test_what_was_settled_since_is_not_brought_back_to_be_charged_again(shop: Shop) -> None:
+    shop.backup("u1")
+    (shop.link / "ledger.jsonl").write_text("")
+    tried = shop.restore("u1", dry_run=True)
+    assert [(one["before"], one["after"]) for one in tried["again"]] == [(2, 0)]
+    with pytest.raises(PosagentError, match="data_restore_doubles"):
+        shop.restore("u1")
+    assert shop.amounts == [], "the present data is published as before"
+
+
+def test_data_that_cannot_be_read_any_more_is_replaced(shop: Shop) -> None:
+    shop.backup("u1")
+    (shop.link / "ledger.jsonl").write_text("spoiled")
+    tried = shop.restore("u1", dry_run=True)
+    assert (tried["now"], tried["then"]["payments"]) == (None, 2)
+    shop.restore("u1")
+    shop.boot("a", "1.0", 1)
+    assert shop.amounts == [1000, 250]
 
 
 def test_a_backup_of_another_format_is_not_taken_back(shop: Shop) -> None:

@@ -8,7 +8,7 @@ that never went back; the format of the version that runs.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,10 +26,16 @@ from tests.money import batches
 from tests.money.batches import Batch
 
 ROOT = "/data/pos"
-FATES = ("commit", "commit", "rollback", "aborts", "loses", "goes-back", "same-format")
-"""How the update ends: `aborts`: its migration step does; `loses`: that drops a payment; `goes-back`: the bootloader
-falls back in the middle of the trial, the old version takes a payment, and the trial goes on."""
+FATES = (
+    *("commit", "at-once", "rollback", "aborts", "loses", "damages", "goes-back", "same-format"),
+    *("falls-back", "falls-back-paid", "falls-back-settled"),
+)
+"""How the update ends: `at-once`: trial and commit in one start; `aborts`: its migration step does; `loses`: that drops
+a payment; `damages`: the new version does, on trial; `goes-back`: the bootloader falls back in the middle of the trial,
+the old version takes a payment, and the trial goes on; `falls-back`: it does so after the commit, before or after a
+payment was taken on the new version, or was taken and settled; then the new version comes back."""
 OLD, NEW = "1.0.0", "2.0.0"
+STARTED_S = 1_800_000_000.0
 
 
 @dataclass(slots=True)
@@ -101,7 +107,8 @@ class Life:
         self._used = dict(batch.counters)
         self._maybe: tuple[Any, ...] | None = None
         """A payment that was under way when the power went."""
-        self._paid_in_between = False
+        self._paid_in_between = self._sold = self._settled = False
+        self._on_trial = True
         self._begun = 0
         self.seen = Seen()
 
@@ -128,7 +135,7 @@ class Life:
     def _plan_cut(self) -> None:
         self._medium.cut_at = len(self._medium.done) + self._cuts.pop(0) if self._cuts else None
 
-    def _worker(self, slot: str, on_trial: bool) -> Generations:
+    def _worker(self, slot: str, on_trial: bool | Callable[[], bool]) -> Generations:
         """A fresh process after a start of that slot."""
         form = 2 if slot == "b" and self._fate != "same-format" else 1
         self._shown = Link()
@@ -143,7 +150,7 @@ class Life:
             data=data,
             slot=slot,
             version=NEW if slot == "b" else OLD,
-            on_trial=lambda: on_trial,
+            on_trial=on_trial if callable(on_trial) else lambda: on_trial,
         )
 
     # what happens, one stage after the other; each begins anew after a cut
@@ -171,7 +178,8 @@ class Life:
         return "trial"
 
     def _trial(self) -> str:
-        worker = self._worker("b", True)
+        worker = self._worker("b", lambda: self._on_trial)
+        self._on_trial = True
         result_of(worker.select())
         need(not self._shown.published(), "a version on trial gets data before it was copied")
         if self._fate == "goes-back" and not self._paid_in_between and self._dice.random() < 0.5:
@@ -179,8 +187,8 @@ class Life:
         try:
             made = result_of(worker.migrate())
         except PosagentError as error:
-            need(self._fate in ("aborts", "loses"), f"migration failed: {error}")
-            need(self._fate == "loses" or error.code == "data_step_failed", str(error))
+            need(self._fate in ("aborts", "loses", "damages"), f"migration failed: {error}")
+            need(self._fate != "aborts" or error.code == "data_step_failed", str(error))
             need(self._fate == "aborts" or error.code == "data_money_differs", str(error))
             return "rollback"
         need(self._fate != "aborts", "a step gave up and the data was taken over")
@@ -190,6 +198,12 @@ class Life:
         self._test()
         if self._fate == "goes-back" and not self._paid_in_between:
             return "in-between"
+        if self._fate == "at-once":
+            self._on_trial = False
+            return self._confirm(worker)
+        if self._fate == "damages" and self._acknowledged:
+            path = self._ledger("b")
+            durable.replace(self._medium.files, path, batches.lines(self._acknowledged[:-1], 2))
         return "rollback" if self._fate in ("rollback", "loses") else "commit"
 
     def _test(self) -> None:
@@ -210,13 +224,57 @@ class Life:
         return "trial"
 
     def _commit(self) -> str:
-        """The slot is marked good: nothing is on trial any more."""
-        worker = self._worker("b", False)
-        result_of(worker.select())
+        """The tests passed; whether the slot was marked good before the last cut is not sure."""
+        worker = self._worker("b", self._dice.random() < 0.5)
+        try:
+            result_of(worker.select())
+        except PosagentError as error:
+            need(self._fate == "damages" and error.code == "data_money_differs", f"not selected: {error}")
+            return "rollback"
         if self._shown.published():  # a cut after the switch
             self._must_have("b", "after the switch")
-        result_of(worker.switch(100.0))
+        return self._confirm(worker)
+
+    def _confirm(self, worker: Generations) -> str:
+        """As the agent does: the copy is looked at once more, the slot marked good, then the switch."""
+        damaged = self._fate == "damages" and bool(self._acknowledged)
+        try:
+            result_of(worker.migrate())
+        except PosagentError as error:
+            need(damaged and error.code == "data_money_differs", f"not confirmed: {error}")
+            return "rollback"
+        self._on_trial = False
+        need(not damaged, "a copy without a payment is confirmed")
+        result_of(worker.switch(STARTED_S))
         self._must_have("b", "committed")
+        if not self._fate.startswith("falls-back"):
+            return "rest-b"
+        return "fallen" if self._fate == "falls-back" else "sells"
+
+    def _sells(self) -> str:
+        """The new version takes a payment, and perhaps settles the batch."""
+        result_of(self._worker("b", False).select())
+        if not self._settled:
+            self._must_have("b", "committed, after a start")
+        if not self._sold:
+            self._pay("b")
+            self._sold = True
+        if self._fate == "falls-back-settled":
+            self._acknowledged, self._settled = [], True
+            durable.replace(self._medium.files, self._ledger("b"), b"")
+        return "fallen"
+
+    def _fallen(self) -> str:
+        """The new version cannot be started any more for a while."""
+        told = result_of(self._worker("a", False).select())
+        if self._fate == "falls-back" and (self._acknowledged or self._used):
+            self._must_have("a", "fallen back before anything was paid")
+            if not self._paid_in_between:
+                self._pay("a")
+                self._paid_in_between = True
+        else:
+            need(told == {"published": "", "problem": "data_newer"}, f"fallen back after a payment: {told}")
+        result_of(self._worker("a", False).tidy(STARTED_S + 60))
         return "rest-b"
 
     def _rollback(self) -> str:
@@ -235,7 +293,7 @@ class Life:
         worker = self._worker(slot, False)
         result_of(worker.select())
         self._must_have(slot, "at rest")
-        result_of(worker.tidy(200.0))
+        result_of(worker.tidy(STARTED_S + 120))
         self._must_have(slot, "tidied")
         self._pay(slot)
         result_of(self._worker(slot, False).select())

@@ -111,6 +111,7 @@ def test_a_figure_that_is_none_fails(tmp_path: Path, text: str) -> None:
 
 
 def test_the_medium_is_written_to_and_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / ".write-rate").write_bytes(b"a power cut has left this")
     told = figures(check("write_rate", name="disk", path=str(tmp_path), write_bytes=1 << 16, kib_per_s_min=1))
     assert told["figures"]["disk"] > 0 and list(tmp_path.iterdir()) == []
     told = figures(check("write_rate", name="disk", path=f"{tmp_path}/none", kib_per_s_min=1))
