@@ -110,8 +110,8 @@ def _play(base: Path) -> None:
     try:
         first = lab.image("1.0.0", size_mib=IMAGE_MIB, tree=tree)
         (tree / "opt/pos/CHANGES").write_text("2.0.0: faster receipts\n")
-        second = lab.image("2.0.0", size_mib=IMAGE_MIB, tree=tree)
-        third = lab.image("3.0.0", size_mib=IMAGE_MIB, tree=tree, broken="missing EMV parameters")
+        second = lab.image("2.0.0", size_mib=IMAGE_MIB, tree=tree, data_format=2)
+        third = lab.image("3.0.0", size_mib=IMAGE_MIB, tree=tree, broken="missing EMV parameters", data_format=2)
         lab.publish("2.0.0", second)
         say(
             f"  {copied >> 20} MiB of real files in ext4 images of {IMAGE_MIB} MiB ({time.monotonic() - started:.0f} s)"
@@ -128,6 +128,10 @@ def _play(base: Path) -> None:
         _run(terminal, "status")
 
         _expect("the exit code of the self-tests", _run(terminal, "selftest").returncode, 0)
+
+        say("\n--- the shop's batch: backed up before, taken over into the new format, compared to the last payment")
+        _expect("the exit code of data", _run(terminal, "data").returncode, 0)
+        _expect("the migration", terminal.ask("status")["last_outcome"].get("migrated"), "1>2")
 
         say("\n--- version 3: its payment program does not start; the self-test finds out")
         lab.publish("3.0.0", third)
