@@ -67,7 +67,7 @@ ONLY_IN = {
     "serial": {"console.port", "platform.peripherals", "field.ports", "field.passage"},
     "textual": {"field"},
     "rich": {"field"},
-    "ctypes": {"platform.codecs", "sim.services"},
+    "ctypes": {"platform.codecs", "platform.descendants", "sim.services"},
     "urllib3": {"fetcher"},
     "http": {"fetcher"},
     "ssl": {"fetcher"},

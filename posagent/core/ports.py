@@ -250,7 +250,7 @@ class Databases(Protocol):
     def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
         """Every row, with its table and the names of its columns."""
 
-    def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, path: str, query: str) -> Iterator[tuple[Any, ...]]:
         """What a query answers; changes nothing."""
 
     def execute(self, path: str, sql: str, value: int) -> None:

@@ -41,7 +41,7 @@ class NoDatabases:
     def contents(self, path: str) -> Iterator[tuple[str, tuple[str, ...], tuple[Any, ...]]]:
         raise AssertionError(path)
 
-    def rows(self, path: str, query: str) -> list[tuple[Any, ...]]:
+    def rows(self, path: str, query: str) -> Iterator[tuple[Any, ...]]:
         raise AssertionError(path)
 
     def execute(self, path: str, sql: str, value: int) -> None:

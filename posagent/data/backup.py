@@ -100,7 +100,8 @@ class Backups:
         }
 
     def verify(self, name: str) -> Iterator[Message]:
-        """Restores it into scratch. Progress `{phase: "test", …}`; result: its header, files, rows and cards."""
+        """Restores it into scratch. Progress `{phase: "test", …}`; result: its header, files, rows and cards. Payments
+        go on meanwhile: it ends with `data_no_space` before there is no room for them."""
         with self._own_scratch():
             yield from self._restored(name, f"{self._scratch}/data", "test")
 
@@ -116,7 +117,8 @@ class Backups:
         for _ in range(ATTEMPTS):
             items = self._items(data_dir)
             total = sum(self._size(f"{data_dir}/{path}", kind) for path, kind in items)
-            self._need_room(total)
+            # the sealed file, which may not be smaller, and what is restored of it while it is tried out
+            self._need_room(2 * total, f"backing up {total}")
             self._trees.unlink(part)
             sealing = Sealing(self._trees, self._databases, data_dir, self._scratch, total)
             writer = Writer(self._trees, part, header, self._keys, self._random)
@@ -149,17 +151,17 @@ class Backups:
         ends = ("", *WRITTEN) if kind == "database" else ("",)
         return 0 if kind == "dir" else sum(self._trees.size(path + end) or 0 for end in ends)
 
-    def _need_room(self, total: int) -> None:
-        """The sealed file, which may not be smaller, and what is restored of it while it is tried out."""
-        free, needed = self._trees.free_bytes(self._dir), 2 * total + SPARE_BYTES
+    def _need_room(self, total: int, what: str) -> None:
+        free, needed = self._trees.free_bytes(self._dir), total + SPARE_BYTES
         if free < needed:
-            detail = f"{free} bytes are free, backing up {total} needs {needed}"
+            detail = f"{free} bytes are free, {what} needs {needed}"
             raise PosagentError("data_no_space", detail, measure="free bytes", measured=free, limit=needed)
 
     # opening
 
     def _restored(self, name: str, target_dir: str, phase: str) -> Iterator[Message]:
         reader = self._named(Reader(self._trees, self._path(name), self._keys), name)
+        self._need_room(reader.bytes, f"opening {reader.bytes}")
         contents = yield from self._opened_into(reader, target_dir, phase)
         header = {key: value for key, value in dataclasses.asdict(reader.header).items() if key != "key"}
         yield {"result": {**header, "bytes": reader.bytes, "files": contents.files, "rows": contents.rows}}
@@ -174,6 +176,7 @@ class Backups:
         for number, (letter, data) in enumerate(reader.frames()):
             opening.take(letter, data)
             if number % PIECES_A_STEP == 0:
+                self._need_room(0, "going on")  # how much it will be is not known before its end
                 yield progress(phase, reader.at, reader.bytes)
         return opening.contents()
 

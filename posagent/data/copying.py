@@ -42,7 +42,7 @@ def walk(trees: Trees, databases: Databases, top: str) -> Iterator[tuple[str, st
         for path, kind in entries:
             if kind == "link":
                 raise PosagentError("data_unreadable", f"{path} is a link: data is files and directories")
-        found = {path for path, kind in entries if kind == "file" and databases.is_database(_in(top, path))}
+        found = {path for path, kind in entries if kind == "file" and _is_database(databases, _in(top, path))}
         beside = {path + end for path in found for end in COMPANIONS}
         for path, kind in entries:
             if kind == "file" and path not in beside:
@@ -53,6 +53,13 @@ def walk(trees: Trees, databases: Databases, top: str) -> Iterator[tuple[str, st
 def size_of(trees: Trees, databases: Databases, top: str) -> int:
     """Bytes in its files."""
     return sum(trees.size(_in(top, path)) or 0 for path, kind in walk(trees, databases, top) if kind != "dir")
+
+
+def aside_of(trees: Trees, databases: Databases, top: str) -> int:
+    """Bytes that reading takes besides: a database that is open, or was interrupted, is copied first."""
+    paths = [_in(top, path) for path, kind in walk(trees, databases, top) if kind == "database"]
+    beside = {path: sum(trees.size(path + end) or 0 for end in COMPANIONS) for path in paths}
+    return max(((trees.size(path) or 0) + size for path, size in beside.items() if size), default=0)
 
 
 def digest(trees: Trees, databases: Databases, top: str) -> Steps:
@@ -113,6 +120,14 @@ def settle(trees: Trees, top: str) -> Iterator[str]:
         trees.sync_dir(here)
         yield here
     trees.sync_dir(parent(top))
+
+
+def _is_database(databases: Databases, path: str) -> bool:
+    """A journal may have gone since the directory was looked at."""
+    try:
+        return databases.is_database(path)
+    except FileNotFoundError:
+        return False
 
 
 def _copy_file(trees: Trees, path: str, old: str, new: str) -> Steps:

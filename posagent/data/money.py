@@ -1,7 +1,7 @@
 """Reads the money and the counters out of a data directory, as the generation's declaration says, and raises counters.
 
 Rules: what is not there yet is no money and no counter: a new terminal has taken no payment. What is there and is not
-understood is trouble. A counter is raised so that a power cut leaves the old or the new number.
+understood is trouble. A counter is raised so that a power cut leaves the old or the new number, even on a full medium.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from posagent.core.durable import parent
 from posagent.core.errors import PosagentError
 from posagent.core.ledger import CounterSource, LedgerSource, Payment, Summary
 from posagent.core.ports import Databases, Trees
+from posagent.data.reserve import FULL, spending
 
 PIECE_BYTES = 1 << 16
 LINE_BYTES_MAX = 4096
 COUNTER_BYTES_MAX = 32
+NUMBER_MAX = 2**53
+"""Of a counter without a last number."""
 PAYMENTS_MAX = 100_000
 TEMPORARY = "counter.new"
 """Beside the data, not in it: what a power cut leaves there is nothing that the payment application meets."""
 
 
 class Money:
-    """Raises PosagentError `data_unreadable`; OSError where it writes."""
+    """Raises PosagentError `data_unreadable`, and where it writes what that says."""
 
     def __init__(self, trees: Trees, databases: Databases) -> None:
         self._trees, self._databases = trees, databases
@@ -46,25 +49,53 @@ class Money:
 
     def counters(self, directory: str, sources: Sequence[CounterSource]) -> dict[str, int]:
         """Those that are there."""
-        try:
-            found = {source.name: self._counter(directory, source) for source in sources}
-        except OSError as error:
-            raise PosagentError("data_unreadable", f"a counter: {error}") from None
-        return {name: number for name, number in found.items() if number is not None}
+        found, trouble = self.legible(directory, sources)
+        if trouble is not None:
+            raise trouble
+        return found
+
+    def legible(self, directory: str, sources: Sequence[CounterSource]) -> tuple[dict[str, int], PosagentError | None]:
+        """Those that are there and can be read, and the trouble with the first that cannot: it hides no other."""
+        found: dict[str, int] = {}
+        trouble: PosagentError | None = None
+        for source in sources:
+            try:
+                number = self._counter(directory, source)
+            except PosagentError as error:
+                trouble = trouble or error
+                continue
+            if number is not None:
+                found[source.name] = number
+        return found, trouble
 
     def raise_counters(self, directory: str, sources: Sequence[CounterSource], wanted: Mapping[str, int]) -> list[str]:
-        """Durably, those that are behind what is `wanted`; their names."""
-        raised = []
+        """Durably, those that are behind what is `wanted`; their names. One that cannot be raised keeps no other from
+        it: then PosagentError `data_unreadable` or `data_no_space` of the first such is raised last."""
+        raised: list[str] = []
+        trouble: PosagentError | None = None
         for source in sources:
-            number = wanted.get(source.name)
-            present = self._counter(directory, source)
-            if number is None or (present is not None and not source.ahead(number, present)):
-                continue
-            self._write(directory, source, number)
-            if self._counter(directory, source) != number:
-                raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} did not take {number}")
-            raised.append(source.name)
+            try:
+                if self._is_raised(directory, source, wanted.get(source.name)):
+                    raised.append(source.name)
+            except PosagentError as error:
+                trouble = trouble or error
+            except OSError as error:
+                code = "data_no_space" if error.errno in FULL else "data_unreadable"
+                trouble = trouble or _trouble(source, error.strerror or error, code)
+        if trouble is not None:
+            raise trouble
         return raised
+
+    def _is_raised(self, directory: str, source: CounterSource, number: int | None) -> bool:
+        if number is None:
+            return False
+        present = self._counter(directory, source)
+        if present is not None and not source.ahead(number, present):
+            return False
+        spending(self._trees, parent(parent(directory)), lambda: self._write(directory, source, number))
+        if self._counter(directory, source) != number:
+            raise _trouble(source, f"it did not take {number}")
+        return True
 
     def _rows(self, path: str, source: LedgerSource) -> Iterator[Sequence[Any]]:
         if source.kind == "none" or self._trees.size(path) is None:
@@ -93,21 +124,27 @@ class Money:
             yield rest
 
     def _counter(self, directory: str, source: CounterSource) -> int | None:
-        path = f"{directory}/{source.path}"
+        """What a version on trial left is not believed: no counter gets beyond its last number."""
+        try:
+            found = self._stored(f"{directory}/{source.path}", source)
+        except OSError as error:
+            raise _trouble(source, error.strerror or error) from None
+        if found is None:
+            return None
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise _trouble(source, "it is no whole number")
+        if not 0 <= found <= (source.last or NUMBER_MAX):
+            raise _trouble(source, f"it cannot be {found}")
+        return found
+
+    def _stored(self, path: str, source: CounterSource) -> Any:
         if self._trees.size(path) is None:
             return None
-        found: Any
         if source.read:
-            rows = self._databases.rows(path, source.read)
-            if not rows or rows[0][0] is None:
-                return None
-            found = rows[0][0]
-        else:
-            found = self._trees.read(path, 0, COUNTER_BYTES_MAX).decode("ascii", "replace").strip()
-            found = int(found) if found.isascii() and found.isdecimal() else found
-        if not isinstance(found, int) or isinstance(found, bool):
-            raise PosagentError("data_unreadable", f"{source.path}: counter {source.name} is no whole number")
-        return found
+            row = next(self._databases.rows(path, source.read), None)
+            return row[0] if row else None
+        text = self._trees.read(path, 0, COUNTER_BYTES_MAX).decode("ascii", "replace").strip()
+        return int(text) if text.isascii() and text.isdecimal() else text
 
     def _write(self, directory: str, source: CounterSource, number: int) -> None:
         path = f"{directory}/{source.path}"
@@ -125,3 +162,7 @@ class Money:
         self._trees.rename(temporary, path)
         self._trees.sync_dir(parent(path))
         self._trees.sync_dir(parent(directory))
+
+
+def _trouble(source: CounterSource, what: object, code: str = "data_unreadable") -> PosagentError:
+    return PosagentError(code, f"{source.path}: counter {source.name}: {what}")

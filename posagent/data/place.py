@@ -1,7 +1,8 @@
 """The directory of the merchant's data on the medium: where each generation is, and which of them can be reached.
 
-    generations.json   the record                     backups/NAME.backup   sealed copies
-    g-7/data/          a generation, the owner's      scratch/              only while something is tried out
+    generations.json   the record                     backups/NAME.backup    sealed copies
+    g-7/data/          a generation, the owner's      scratch/, scratch-*/   only while something is tried out
+    reserve            room for a full medium
 
 Rules: `g-7` itself is root's, and only that of the published generation lets anybody else through. What the record does
 not name is a leftover of something that was cut short, and is removed before anything is made anew.
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from posagent.core.errors import PosagentError
 from posagent.core.ports import Databases, Publisher, Trees
-from posagent.data import copying, record
+from posagent.data import copying, record, reserve
 from posagent.data.money import TEMPORARY
 from posagent.data.record import Generation, Record
 
@@ -49,7 +50,7 @@ class Place:
         return None
 
     def store(self, new: Record) -> None:
-        record.store(self.trees, self.path(RECORD), new)
+        reserve.spending(self.trees, self._root, lambda: record.store(self.trees, self.path(RECORD), new))
 
     # directories
 
@@ -74,17 +75,19 @@ class Place:
 
     def need_room(self, generation: Generation) -> None:
         """Raises PosagentError `data_no_space` where a copy of the generation does not fit."""
-        needed = copying.size_of(self.trees, self.databases, self.inside(generation.name)) + SPARE_BYTES
+        inside = self.inside(generation.name)
+        needed = copying.size_of(self.trees, self.databases, inside) + SPARE_BYTES
+        needed += copying.aside_of(self.trees, self.databases, inside)
         free = self.trees.free_bytes(self._root)
         if free < needed:
             detail = f"{free} bytes are free, a copy of the data needs {needed}"
             raise PosagentError("data_no_space", detail, measure="free bytes", measured=free, limit=needed)
 
     def sweep(self, found: Record | None) -> list[str]:
-        """Remove what the record does not name; what that was."""
+        """Remove what the record does not name; what that was. Then there is room for the reserve."""
         kept = found.names if found is not None else []
         left = [name for name in self.generations() if name not in kept]
-        left += [SCRATCH] if self.trees.entries(self.path(SCRATCH)) else []
+        left += [name for name in self.trees.names(self._root) if name.startswith(SCRATCH)]
         for name in left:
             self.trees.remove_tree(self.path(name))
         for name in kept:
@@ -95,6 +98,7 @@ class Place:
             self.trees.unlink(f"{self.path(BACKUPS)}/{name}")
         if old:
             self.trees.sync_dir(self.path(BACKUPS))
+        reserve.keep(self.trees, self._root)
         return [*left, *(f"{BACKUPS}/{name}" for name in old)]
 
     # publishing
@@ -121,4 +125,6 @@ class Place:
             self.trees.protect(self.path(one), passable=one == name)
 
     def withhold(self) -> None:
+        """Nobody but root gets into any, whatever was passable before."""
         self._publisher.withhold()
+        self.only_into("")

@@ -30,7 +30,7 @@ from posagent.data.scanner import OVERLAP, Scanner
 
 PIECE_BYTES = FRAME_BYTES_MAX
 PIECES_A_STEP = 4
-ROWS_A_STEP = 500
+ROWS_A_STEP, CELL_BYTES_A_STEP = 500, 1 << 20
 WRITTEN = ("-wal", "-journal")
 """What of a database is in none of its pages yet."""
 
@@ -143,7 +143,7 @@ class Sealing:
     def _scan_rows(self, path: str) -> Iterator[Message]:
         for (table, columns), found in groupby(self._databases.contents(self._copy), key=lambda one: one[:2]):
             first = 1
-            while some := [row for _, _, row in islice(found, ROWS_A_STEP)]:
+            while some := list(_some(row for _, _, row in found)):
                 self._scanner.rows(path, table, first, columns, some)
                 first += len(some)
                 yield self._progress()
@@ -229,6 +229,16 @@ def reading(what: str, *places: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or not path.startswith(places):
             raise
         raise PosagentError("data_unreadable", f"{what or path}: {error.strerror or error}") from error
+
+
+def _some(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """As many as are in memory together."""
+    size = 0
+    for row in islice(rows, ROWS_A_STEP):
+        yield row
+        size += sum(len(cell) for cell in row if isinstance(cell, str | bytes))
+        if size >= CELL_BYTES_A_STEP:
+            return
 
 
 def _pieces(trees: Trees, path: str) -> Iterator[bytes]:

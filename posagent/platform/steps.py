@@ -1,8 +1,8 @@
 """Runs migration steps: the image's programs, as the owner of the data, each with a deadline and with nothing of ours.
 
 Rules: a step gets an argument list, a fixed search path, the copy of the data as its working directory, and an empty
-input; it is a session of its own, and when it ends or its time is over, everything that it started and left in its
-process group is killed. Of its output the end is kept, without card numbers and secrets, however much it writes.
+input; when it ends or its time is over, everything that it started is killed, in whatever session. Of its output the
+end is kept, without card numbers and secrets, however much it writes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from posagent.core.ports import Clock, StepRun
 from posagent.core.redact import Redactor
+from posagent.platform import descendants
 from posagent.platform.commands import ENVIRONMENT
 from posagent.platform.host import pause
 
@@ -47,7 +48,8 @@ class LinuxSteps:
     def run(self, directory: str, format_from: int, format_to: int) -> Iterator[StepRun]:
         for path in self._paths():
             yield StepRun(name=path.name, ended=False)
-            yield from self._run(path, [str(path), str(format_from), str(format_to)], directory)
+            with descendants.held():
+                yield from self._run(path, [str(path), str(format_from), str(format_to)], directory)
 
     def _paths(self) -> list[Path]:
         try:
@@ -151,5 +153,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _said(tail: bytes) -> str:
-    text = Redactor().text(tail.decode(errors="replace").strip())
-    return "".join(one if one.isprintable() else " " for one in text)[-SAID_CHARACTERS_MAX:]
+    """In one line; and only then it is redacted: digits that stand behind tabs or in lines of their own are a card
+    number too."""
+    text = "".join(one if one.isprintable() else " " for one in tail.decode(errors="replace").strip())
+    return Redactor().text(text)[-SAID_CHARACTERS_MAX:]

@@ -38,7 +38,7 @@ class LinuxFiles:
         try:
             if length is None:
                 length = max(0, os.fstat(descriptor).st_size - offset)
-            return _pread(descriptor, offset, length)
+            return pread(descriptor, offset, length)
         finally:
             os.close(descriptor)
 
@@ -117,9 +117,13 @@ class FileSource:
         self.size = found.st_size
         self.mtime_ns = found.st_mtime_ns
         self.identity = (found.st_dev, found.st_ino)
+        self.links = found.st_nlink
+
+    def fileno(self) -> int:
+        return self._descriptor
 
     def pread(self, offset: int, length: int) -> bytes:
-        return _pread(self._descriptor, offset, min(length, max(0, self.size - offset)))
+        return pread(self._descriptor, offset, min(length, max(0, self.size - offset)))
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -130,23 +134,31 @@ def open_inside(directory: str, path: str) -> FileSource:
 
     Raises OSError: PermissionError where it lies elsewhere or is something else than a file.
     """
-    parts = path.removeprefix(directory.rstrip("/") + "/").split("/")
-    if not path.startswith(directory.rstrip("/") + "/") or {"", ".", ".."} & set(parts):
-        raise PermissionError(1, f"not inside {directory}", path)
-    here = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = directory_inside(directory, path)
     try:
-        for part in parts[:-1]:
-            inner = os.open(part, os.O_PATH | os.O_DIRECTORY | _SAFE, dir_fd=here)
-            os.close(here)
-            here = inner
         # O_NONBLOCK: a pipe put there in the file's place must not make us wait
-        descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NONBLOCK | _SAFE, dir_fd=here)
+        descriptor = os.open(path.rpartition("/")[2], os.O_RDONLY | os.O_NONBLOCK | _SAFE, dir_fd=here)
     finally:
         os.close(here)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise PermissionError(1, "not a regular file", path)
     return FileSource(descriptor)
+
+
+def directory_inside(directory: str, path: str) -> int:
+    """Descriptor of the directory that `path` is in, as open_inside finds it."""
+    parts = path.removeprefix(directory.rstrip("/") + "/").split("/")
+    if not path.startswith(directory.rstrip("/") + "/") or {"", ".", ".."} & set(parts):
+        raise PermissionError(1, f"not inside {directory}", path)
+    here = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts[:-1]:
+        try:
+            inner = os.open(part, os.O_PATH | os.O_DIRECTORY | _SAFE, dir_fd=here)
+        finally:
+            os.close(here)
+        here = inner
+    return here
 
 
 class FileLock:
@@ -175,7 +187,7 @@ def lock(path: str) -> FileLock:
     return FileLock(descriptor)
 
 
-def _pread(descriptor: int, offset: int, length: int) -> bytes:
+def pread(descriptor: int, offset: int, length: int) -> bytes:
     """Up to `length` bytes; the kernel may give less at a time (at most 2 GiB)."""
     data = os.pread(descriptor, length, offset)
     if len(data) == length or not data:

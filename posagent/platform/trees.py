@@ -1,24 +1,28 @@
 """Directories of the merchant's data on Linux, which other users own parts of, and the name they are published by.
 
 Rules: below the root directory no link is followed on the way to a file, because the owner of the data could put one
-there between two looks. Everything here raises OSError as the operating system does.
+there between two looks; a file with a second name, or a pipe in its place, is not read. Everything here raises OSError
+as the operating system does, and PosagentError `data_unreadable` for those two.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from posagent.core.durable import parent
-from posagent.platform.storage import DIR_MODE, LinuxFiles
+from posagent.core.errors import PosagentError
+from posagent.platform.storage import DIR_MODE, LinuxFiles, pread
 
 CLOSED, PASSABLE, OWNERS, OWNERS_FILE = 0o700, 0o711, 0o700, 0o600
 _WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BROUGHT_UP = ".removed"
 _LOOK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -41,8 +45,13 @@ class LinuxTrees(LinuxFiles):
             return None
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        with self._held(path) as held:
-            return super().read(held, offset, length)
+        with self._held(path) as held, _opened(held) as descriptor:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise PosagentError("data_unreadable", f"{path} is no file")
+            if found.st_nlink > 1:
+                raise PosagentError("data_unreadable", f"{path} has another name (a hard link)")
+            return pread(descriptor, offset, max(0, found.st_size - offset) if length is None else length)
 
     def write(self, path: str, offset: int, data: bytes) -> None:
         with self._held(path) as held:
@@ -100,8 +109,15 @@ class LinuxTrees(LinuxFiles):
 
     def remove_tree(self, path: str) -> None:
         with self._held(path) as held:
-            if os.path.lexists(held):
-                shutil.rmtree(held)  # follows no link: Python does it by descriptors
+            try:
+                top = os.open(held, _LOOK | os.O_DIRECTORY)
+            except FileNotFoundError:
+                return
+            try:
+                _empty(top)
+            finally:
+                os.close(top)
+            os.rmdir(held)
         self.sync_dir(parent(path))
 
     def like(self, source: str, target: str) -> None:
@@ -156,10 +172,50 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _empty(top: int) -> None:
+    """Remove all in the directory, however deep: a directory in one of its directories is brought up first."""
+    numbers = count(1)
+    while names := os.listdir(top):
+        for name in names:
+            if _is_unlinked(name, top):
+                continue
+            inner = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=top)
+            try:
+                for one in os.listdir(inner):
+                    if not _is_unlinked(one, inner):
+                        _bring_up(one, inner, top, numbers)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=top)
+
+
+def _is_unlinked(name: str, directory: int) -> bool:
+    """False of a directory."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except IsADirectoryError:
+        return False
+    return True
+
+
+def _bring_up(name: str, inner: int, top: int, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        try:
+            os.rename(name, f"{number}{_BROUGHT_UP}", src_dir_fd=inner, dst_dir_fd=top)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            continue  # something of that name is there
+        return
+
+
 def _kind(entry: os.DirEntry[str]) -> str:
-    mode = entry.stat(follow_symlinks=False).st_mode
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(mode), "other")
+    """As the directory says: it may be gone already, and is "other" then where that says nothing."""
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "dir"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
 
 
 class LinkPublisher:

@@ -224,6 +224,28 @@ def test_where_there_is_no_room_nothing_is_begun(tmp_path: Path) -> None:
     assert shop.refused("data_no_space").facts["measured"] == 100_000
 
 
+@pytest.mark.parametrize("looks", [1, 2])
+def test_while_the_shop_pays_a_backup_is_opened_only_as_far_as_there_is_room(tmp_path: Path, looks: int) -> None:
+    class Filling(LinuxTrees):
+        """Others write meanwhile."""
+
+        looked = 0
+
+        def free_bytes(self, path: str) -> int:
+            self.looked += 1
+            return 100_000 if self.looked >= looks else 100_000_000
+
+    shop = Shop(tmp_path).open()
+    shop.make()
+    shop.trees = Filling(str(shop.root))
+    with pytest.raises(PosagentError, match="data_no_space"):
+        list(shop.backups.verify("u-1"))
+    shop.trees = Filling(str(shop.root))
+    with pytest.raises(PosagentError, match="data_no_space"):
+        list(shop.backups.restore("u-1", str(shop.root / "g-2/data")))
+    assert "scratch" not in shop.left()
+
+
 def test_the_same_updates_second_backup_takes_the_place_of_the_first(shop: Shop) -> None:
     first = shop.make()
     shop.take(5)

@@ -12,9 +12,10 @@ from posagent.config_data import DataConfig
 from posagent.core.ledger import LedgerSource
 from posagent.core.ports import StepRun
 from posagent.crash.medium import ALL, Medium, PowerCut
+from posagent.crash.merchant import NoDatabases
 from posagent.data.generations import Generations, result_of
 from posagent.platform.host import LinuxClock
-from tests.data.terminal import STAN, NoDatabases
+from tests.data.terminal import STAN
 
 ROOT = "/var/lib/posagent-data"
 ROWS = [

@@ -102,7 +102,7 @@ def wal(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_log_is_part_of_the_database(tmp_path: Path, databases: SqliteDatabases, wal: Path) -> None:
-    assert databases.rows(str(wal), "SELECT count(*), sum(amount) FROM payments") == [(4, 1000)]
+    assert list(databases.rows(str(wal), "SELECT count(*), sum(amount) FROM payments")) == [(4, 1000)]
     databases.copy(str(wal), str(tmp_path / "copy"))
     assert databases.canonical(str(tmp_path / "copy")) == databases.canonical(str(wal))
     assert {path.name for path in tmp_path.iterdir()} == {"data", "copy"}
@@ -113,7 +113,7 @@ def test_reading_leaves_nothing_behind(tmp_path: Path, databases: SqliteDatabase
     before = (tmp_path / "a.db").read_bytes()
     databases.canonical(path)
     databases.copy(path, str(tmp_path / "b.db"))
-    assert databases.rows(path, "SELECT 1") == [(1,)] and len(list(databases.contents(path))) == 3
+    assert list(databases.rows(path, "SELECT 1")) == [(1,)] and len(list(databases.contents(path))) == 3
     assert {one.name for one in tmp_path.iterdir()} == {"a.db", "b.db"}
     assert (tmp_path / "a.db").read_bytes() == before
     assert (tmp_path / "b.db").stat().st_mode & 0o777 == 0o600
@@ -148,13 +148,13 @@ def test_a_transaction_that_was_cut_short_is_rolled_back(tmp_path: Path, databas
         os._exit(0)  # the power goes: nobody rolls back
     os.waitpid(child, 0)
     assert (tmp_path / "a.db-journal").exists()
-    assert databases.rows(path, "SELECT sum(amount) FROM payments") == [(600,)]
+    assert list(databases.rows(path, "SELECT sum(amount) FROM payments")) == [(600,)]
 
 
 def test_a_query_changes_nothing(tmp_path: Path, databases: SqliteDatabases) -> None:
     path = made(tmp_path / "a.db", *LEDGER)
     with pytest.raises(OSError, match="readonly"):
-        databases.rows(path, "UPDATE payments SET amount = 0 RETURNING 1")
+        list(databases.rows(path, "UPDATE payments SET amount = 0 RETURNING 1"))
 
 
 def test_a_statement_is_done_with_its_value(tmp_path: Path, databases: SqliteDatabases) -> None:
@@ -163,18 +163,18 @@ def test_a_statement_is_done_with_its_value(tmp_path: Path, databases: SqliteDat
     )
     for value in (50, 45):
         databases.execute(path, "UPDATE counters SET value = :value WHERE name = 'stan' AND value < :value", value)
-    assert databases.rows(path, "SELECT value FROM counters") == [(50,)]
+    assert list(databases.rows(path, "SELECT value FROM counters")) == [(50,)]
 
 
 def test_what_another_holds_is_waited_for_and_then_told(
     tmp_path: Path, databases: SqliteDatabases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posagent.platform.sqlite.BUSY_S", 0.05)
+    monkeypatch.setattr("posagent.platform.aside.BUSY_S", 0.05)
     path = made(tmp_path / "a.db", *LEDGER)
     with closing(sqlite3.connect(path, isolation_level=None)) as application:
         application.execute("BEGIN EXCLUSIVE")
         with pytest.raises(OSError, match="locked"):
-            databases.rows(path, "SELECT 1 FROM payments")
+            list(databases.rows(path, "SELECT 1 FROM payments"))
 
 
 def test_a_link_leads_to_nothing(tmp_path: Path, databases: SqliteDatabases) -> None:

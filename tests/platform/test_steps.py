@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,24 @@ def test_what_a_step_leaves_running_is_killed_when_it_ends(image: Image) -> None
     assert gone(int((image.data / "pid").read_text()))
 
 
+@pytest.mark.parametrize("ending", ["", "; sleep 600"])
+def test_what_a_step_leaves_in_a_session_of_its_own_is_killed_too(image: Image, ending: str) -> None:
+    script = "trap '' TERM HUP; echo $$ > pid; (echo started > started; exec sleep 600) & echo $! > inner; wait"
+    image.step(
+        "10-leaves",
+        f'setsid sh -c "{script.replace("$", chr(92) + "$")}" > log 2>&1 &\nwhile ! test -s inner; do :; done{ending}',
+    )
+    (run,) = image.run(timeout_s=3)
+    assert (run.code, run.trouble) == ((None, "no end after 3 s") if ending else (0, ""))
+    assert gone(int((image.data / "pid").read_text())) and gone(int((image.data / "inner").read_text()))
+
+
+def test_what_others_have_started_lives_on(image: Image) -> None:
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
+        image.step("10-does", "true")
+        assert image.run()[0].code == 0 and other.poll() is None
+
+
 def test_a_step_that_closes_its_output_is_waited_for(image: Image) -> None:
     image.step("10-quiet", "exec >&- 2>&-; sleep 0.3; touch done")
     assert image.run()[0].code == 0 and (image.data / "done").exists()
@@ -104,6 +123,14 @@ def test_what_a_step_says_is_redacted(image: Image) -> None:
     image.step("10-says", f"echo card {CARDS[0]} password=hunter2")
     said = image.run()[0].said
     assert CARDS[0] not in said and "hunter2" not in said and said.startswith("card [card]")
+
+
+def test_a_card_number_in_pieces_is_one_too(image: Image) -> None:
+    image.step(
+        "10-says", f"printf 'card\\t%s\\t%s\\n%s\\n%s' {' '.join(CARDS[0][at : at + 4] for at in (0, 4, 8, 12))}"
+    )
+    said = image.run()[0].said
+    assert said == "card [card]"
 
 
 def test_a_step_that_cannot_be_started_or_is_killed_says_so(image: Image) -> None:
