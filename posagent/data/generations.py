@@ -270,12 +270,12 @@ class Generations:
         if found.next is None:
             return ""
         trial, current = found.next.generation, found.current
+        reached, wrong = self.money.legible(self.place.inside(trial.name), trial.counters)
         try:
-            reached = self.money.counters(self.place.inside(trial.name), trial.counters)
+            self.money.raise_counters(self.place.inside(current.name), current.counters, reached)
         except PosagentError as error:
-            return error.code
-        self.money.raise_counters(self.place.inside(current.name), current.counters, reached)
-        return ""
+            wrong = wrong or error
+        return wrong.code if wrong is not None else ""
 
     def _switch(self, found: Record, at: float) -> Working[Record]:
         """The copy for the running version is current from now on."""
@@ -288,7 +288,8 @@ class Generations:
         return new
 
     def _reached(self, generation: Generation) -> dict[str, int]:
-        return self.money.counters(self.place.inside(generation.name), generation.counters)
+        """Where its counters are, those that can be read."""
+        return self.money.legible(self.place.inside(generation.name), generation.counters)[0]
 
     def _drop_next(self, found: Record) -> Record:
         self._raise_counters(found)

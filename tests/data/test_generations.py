@@ -126,7 +126,8 @@ def test_payments_taken_after_a_lost_commit_are_in_what_is_switched_to(terminal:
     terminal.migrate()
     terminal.boot("a", "1.0", 1)
     terminal.take(99)
-    assert terminal.boot("b", "2.0", 2) == {"published": "", "problem": ""}
+    assert terminal.boot("b", "2.0", 2)["problem"] == ""
+    assert terminal.amounts == [1000, 250, 99]
     terminal.commit()
     assert terminal.amounts == [1000, 250, 99]
 
@@ -292,8 +293,9 @@ def test_a_commit_whose_data_could_not_be_brought_up_to_date_goes_on_when_it_can
     terminal.migrate()
     terminal.boot("a", "1.0", 1)
     terminal.take(99)
-    terminal.boot("b", "2.0", 2)
     terminal.steps = PlainSteps({"10-rename": lambda _: 2})
+    with pytest.raises(PosagentError, match="data_step_failed"):
+        terminal.boot("b", "2.0", 2)
     for _ in range(2):
         with pytest.raises(PosagentError, match="data_step_failed"):
             terminal.commit()
