@@ -26,6 +26,7 @@ from posagent.core.errors import PosagentError
 from posagent.data import service
 from posagent.data.generations import result_of
 from posagent.data.service import DataWorker
+from posagent.platform.host import LinuxClock
 
 pytestmark = pytest.mark.real
 PAGE = (Path(__file__).parent.parent.parent / "docs/data.md").read_text(encoding="utf-8")
