@@ -270,7 +270,7 @@ def test_whatever_a_step_does_the_old_version_finds_its_data_as_it_was(
 
 
 def test_a_worker_that_is_killed_at_any_moment_leaves_the_old_data_or_all_of_the_new(terminal: Terminal) -> None:
-    moments = random.Random(8)
+    moments, now = random.Random(8), LinuxClock().wall()
     kills = 0
     while kills < KILLS:
         terminal.boot("b", "2.0", 2, trial=True)
@@ -282,12 +282,12 @@ def test_a_worker_that_is_killed_at_any_moment_leaves_the_old_data_or_all_of_the
         assert terminal.amounts() == SOLD, "the new one"
     (terminal.base / "installer/trial-b").unlink()
     for _ in range(KILLS):
-        _killed(terminal, "switch", {"committed_at": 1000}, moments.randrange(8))
+        _killed(terminal, "switch", {"committed_at": now}, moments.randrange(8))
         assert terminal.boot("b", "2.0", 2)["published"] in ("", "g-2")
         record = json.loads((terminal.base / "lib/data/generations.json").read_text())
         assert (record["current"]["name"], record["next"] is None) in (("g-1", False), ("g-2", True))
-    terminal.do("switch", committed_at=1000)
-    terminal.do("tidy", now=LinuxClock().wall() + 80 * 3600)
+    terminal.do("switch", committed_at=now)
+    terminal.do("tidy", now=now + 80 * 3600)
     assert terminal.amounts() == SOLD and len(list((terminal.base / "lib/data").glob("g-*"))) == 1
 
 

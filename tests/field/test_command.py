@@ -148,7 +148,8 @@ def test_terminals_fetch_by_themselves_and_the_second_visit_finds_nothing_to_do(
     assert altered.returncode == 4 and "[report_altered]" in altered.stderr
 
 
-def test_the_live_screen_in_a_real_window(terminal: SimulatedTerminal, key: str, tmp_path: Path) -> None:
+def test_the_live_screen_in_a_real_window(lab: Lab, terminal: SimulatedTerminal, key: str, tmp_path: Path) -> None:
+    lab.publish("2.0.0")
     window, inside = pty.openpty()
     termios.tcsetwinsize(window, (24, 80))
     words = ["run", "--key", key, "--ports", str(terminal.layout.laptop), "--out", str(tmp_path / "out")]
