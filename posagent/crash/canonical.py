@@ -17,7 +17,7 @@ from typing import Any
 from posagent.agent.journal import BLOCK_BYTES, decode
 from posagent.core import model
 from posagent.core.model import Command, Situation, State
-from posagent.crash.files import FileFates, Listing
+from posagent.crash.files import NEVER_READ, FileFates, Listing
 from posagent.crash.medium import Copy, CopyFates, Crashed, newer
 from posagent.crash.stage import INSTALLER_DIR, LIMITS, SPOOL_DIR, STATE_DIR
 from posagent.installer.slots import SlotState
@@ -25,7 +25,6 @@ from posagent.platform.reset import FINDING
 
 JOURNAL = f"{STATE_DIR}/journal"
 TORN = "torn"
-RESERVE = f"{JOURNAL}.reserve"
 RESET = f"{INSTALLER_DIR}/{FINDING}"
 _TRIAL = frozenset({Command.ARM, Command.REBOOT, Command.RUN_TESTS})
 _COUNTS: Mapping[State, frozenset[str]] = {
@@ -119,7 +118,7 @@ def _fetched(name: str, fates: FileFates, listing: Mapping[str, FileFates]) -> F
 def _file(path: str, fates: FileFates, block_bytes: int) -> Hashable:
     if path == RESET:
         return "of an earlier start"  # no start believes another's finding
-    if path == RESERVE:
+    if path.endswith(NEVER_READ):
         return fates.sizes
     if path == JOURNAL:
         return _journal(fates, block_bytes)

@@ -22,7 +22,7 @@ BULK_BLOCK_BYTES = 4096
 BULK = (".part", ".bundle")
 """Bundles: their bytes are only ever seen through digests, so a few large blocks stand for all their sectors."""
 NEVER_READ = (".new", ".reserve")
-"""Temporary files, which are removed before they are written again, and the journal's reserve of space."""
+"""Temporary files, which are removed before they are written again, and reserves of space."""
 
 
 class FileFates(NamedTuple):

@@ -2,7 +2,7 @@
 
     generations.json   the record                     backups/NAME.backup    sealed copies
     g-7/data/          a generation, the owner's      scratch/, scratch-*/   only while something is tried out
-    reserve            room for a full medium
+    room.reserve       room for a full medium
 
 Rules: `g-7` itself is root's, and only that of the published generation lets anybody else through. What the record does
 not name is a leftover of something that was cut short, and is removed before anything is made anew.

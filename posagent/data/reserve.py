@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from posagent.core.ports import Trees
 
-NAME = "reserve"
+NAME = "room.reserve"
 BYTES = 64 << 10
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

@@ -5,21 +5,38 @@ Never: anything that decides. It looks at the rows and asks to leave; the work i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar, TextIO, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.driver import Driver
 from textual.widgets import DataTable, Footer, Static
 
 from posagent.field import view
 from posagent.field.diary import GOOD, Row
+from posagent.field.window import Pane
 from posagent.field.words import say, word
 
 REFRESH_S = 0.5
 LAST = "waits"
+
+
+def _driver() -> type[Driver] | None:
+    """Textual's own, on a window that may go; None where it knows better (Windows)."""
+    if os.name != "posix":
+        return None
+    from textual.drivers.linux_driver import LinuxDriver
+
+    class PaneDriver(LinuxDriver):
+        def __init__(self, *words: Any, **more: Any) -> None:
+            super().__init__(*words, **more)
+            self._file: Any = Pane(cast(TextIO, self._file))
+
+    return PaneDriver
 
 
 class Screen(App[None]):
@@ -41,7 +58,7 @@ class Screen(App[None]):
     def __init__(
         self, rows: Callable[[], list[Row]], title: str, lang: str, gone: Callable[[], bool] = lambda: False
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=_driver())
         self._rows, self._gone = rows, gone
         self._name = title
         self._lang = lang

@@ -9,13 +9,37 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from posagent.field import laptop
 
 STANDARD = (0, 1, 2)
 """Input, output and errors."""
+
+
+class Pane:
+    """A terminal that is written to, also when it has gone: then nothing happens. Textual's writer would end at the
+    first error, and whoever has something for it would wait for ever."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._terminal.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._terminal.flush()
+
+    def fileno(self) -> int:
+        return self._terminal.fileno()
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Window:

@@ -212,7 +212,7 @@ def test_what_was_cut_short_is_gone_after_the_next_tidying(terminal: Terminal) -
     (terminal.root / "backups").mkdir()
     (terminal.root / "backups/half.backup").write_text("half")
     assert terminal.tidy()["removed"] == ["g-7", "scratch", "backups/half.backup"]
-    assert sorted(one.name for one in terminal.root.iterdir()) == ["backups", "g-1", "generations.json", "reserve"]
+    assert sorted(one.name for one in terminal.root.iterdir()) == ["backups", "g-1", "generations.json", "room.reserve"]
 
 
 def test_an_old_generation_goes_when_its_time_is_over(terminal: Terminal) -> None:

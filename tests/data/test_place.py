@@ -47,12 +47,12 @@ def test_the_record_is_stored_on_a_full_medium_and_the_reserve_comes_back(tmp_pa
 
     place = place_of(tmp_path, SmallTrees(str(tmp_path / "root")))
     place.sweep(None)
-    assert (tmp_path / "root/reserve").exists()
+    assert (tmp_path / "root/room.reserve").exists()
     place.begin_first(FIRST.name)
     place.store(Record(current=FIRST))
-    assert place.load() == Record(current=FIRST) and not (tmp_path / "root/reserve").exists()
+    assert place.load() == Record(current=FIRST) and not (tmp_path / "root/room.reserve").exists()
     place.sweep(Record(current=FIRST))
-    assert (tmp_path / "root/reserve").exists()
+    assert (tmp_path / "root/room.reserve").exists()
 
 
 def test_scratch_of_any_kind_is_swept(tmp_path: Path) -> None:

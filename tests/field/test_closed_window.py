@@ -13,9 +13,12 @@ import tempfile
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 import pytest
+from textual.drivers._writer_thread import MAX_QUEUED_WRITES, WriterThread
 
+from posagent.field.window import Pane
 from posagent.sim import layout
 from posagent.sim.lab import Lab, SimulatedTerminal
 from tests.console.engineers import certify, make_key
@@ -41,6 +44,17 @@ def terminal(lab: Lab) -> SimulatedTerminal:
     lab.publish("2.0.0")
     layout.set_power(made.layout, battery=20, mains=False)
     return made
+
+
+def test_what_is_drawn_on_a_window_that_has_gone_is_drawn_nowhere_and_holds_up_nobody() -> None:
+    window, inside = pty.openpty()
+    writer = WriterThread(cast(TextIO, Pane(os.fdopen(inside, "w"))))
+    writer.start()
+    os.close(window)
+    for _ in range(4 * MAX_QUEUED_WRITES):
+        writer.write("x" * 5000)
+    writer.stop()
+    assert not writer.is_alive()
 
 
 class Watched:
