@@ -88,6 +88,7 @@ class Tour:
                     crew.wait(SHOW_S)
         except (KeyboardInterrupt, OSError):  # the second: nobody reads the lines any more
             over = False
+            self._window.gone()  # looked at, so that what is told at the end goes nowhere
         self.interrupted = not over
 
     def close(self) -> tuple[dict[str, Any], PosagentError | None]:
