@@ -72,7 +72,7 @@ class Screen:
         self._run("send-keys", "-R")
         self._run("clear-history")
         self.keys("Enter")
-        self.wait(r"\A\n?posagent> *\Z")
+        self.wait(r"\A\n?(posagent> *\n?)+\Z")
 
     def wait(self, pattern: str, timeout_s: float = WAIT_S) -> str:
         """The screen as soon as that is found on it. Raises TimeoutError with the screen."""
