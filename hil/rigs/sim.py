@@ -20,7 +20,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "test-fails": {"broken": "missing parameters"},
     "test-hangs": {"hangs": True},
 }
-TRIAL_S = 12.0
+TRIAL_S = 30.0
 """Three of them pass when the agent is dead; a version whose test hangs must have failed within one."""
 CHECK_S = 1
 TOLD_S, PAUSE_S = 10.0, 0.02
