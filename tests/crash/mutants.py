@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from posagent.agent import actors, answers, api, engine, journal, merchant_data, support
+from posagent.agent import actors, answers, api, engine, errand, journal, merchant_data, support
 from posagent.core import durable, machine, model, recovery, states
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -507,7 +507,7 @@ def _() -> list[Patch]:
 
 @mutant("hang-is-waited-for", "a self-test that hangs is waited for", ("test-hangs", "emmc-512"))
 def _() -> list[Patch]:
-    return [(Deadline, "set", lambda self, at: None), (actors, "GRACE_S", 1e12)]
+    return [(Deadline, "set", lambda self, at: None), (errand, "GRACE_S", 1e12)]
 
 
 @mutant("ticket-without-bundle", "a ticket is noted before its bundle is durable", ("ticket", "emmc-512"))
