@@ -30,7 +30,7 @@ from posagent.crash.explorer import Bounds, Explorer, Found
 from posagent.crash.medium import MediumBoot
 from posagent.crash.scenarios import SCENARIOS
 from posagent.crash.units import PROFILES, Unit
-from posagent.data import copying, generations, place, record
+from posagent.data import copying, generations, place
 from posagent.fetcher import download, spool
 from posagent.installer import slots, writer
 
@@ -618,19 +618,6 @@ def _() -> list[Patch]:
         then(None)
 
     return [(merchant_data.MerchantData, "switch", switch)]
-
-
-@mutant("switched-before-it-is-good", "payments move to the copy before the slot is confirmed", ("money", "raw"))
-def _() -> list[Patch]:
-    def returned(self: Any, found: record.Record) -> record.Record:
-        return found
-
-    real = actors.UpdateActors._mark_good
-
-    def mark_good(self: Any, update: Any) -> None:
-        self._data.switch(lambda _: real(self, update), self._failing(Event.MARK_FAILED))
-
-    return [(actors.UpdateActors, "_mark_good", mark_good), (generations.Generations, "_returned", returned)]
 
 
 def judge(name: str) -> Verdict:
