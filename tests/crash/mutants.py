@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from posagent.agent import actors, answers, api, engine, errand, journal, merchant_data, support
+from posagent.agent import actors, answers, api, engine, errand, journal, support
 from posagent.core import durable, machine, model, recovery, states
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -610,14 +610,6 @@ def _() -> list[Patch]:
         return f"{self._root}/g-1/data"
 
     return [(place.Place, "inside", inside)]
-
-
-@mutant("outcome-without-the-switch", "the update ends before its data is the terminal's", ("money", "raw"))
-def _() -> list[Patch]:
-    def switch(self: Any, then: Callable[[object], None], failed: object) -> None:
-        then(None)
-
-    return [(merchant_data.MerchantData, "switch", switch)]
 
 
 def judge(name: str) -> Verdict:
