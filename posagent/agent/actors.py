@@ -159,8 +159,11 @@ class UpdateActors:
                     self._installer(verb, args, then, failed, deadlines.install_s)
 
         failed, probe = self._failing(Event.FETCH_FAILED), ladder.checks_network(self._engine.situation.failure)
-        how: Any = {"price": lambda: self._engine.price(update.source), "probe": probe}
-        begin = Download(update, ask=ask, post=self._post, failed=failed, **how).begin
+
+        def price() -> float:
+            return self._engine.price(update.source)
+
+        begin = Download(update, ask=ask, post=self._post, failed=failed, price=price, probe=probe).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
         self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from posagent.field.signing import Engineer
 from posagent.release import bundle
+from posagent.sim.lab import Lab
 from tests.conftest import HARDWARE, Desk
 from tests.console.conftest import certificates, visit, visits
 from tests.console.engineers import certify, make_key
 
 __all__ = ["certificates", "visit", "visits"]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A release desk, a web server and its terminals, as real processes."""
+    base = Path(tempfile.mkdtemp(prefix="field-"))
+    made = Lab(base)
+    yield made
+    made.close()
+    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -26,15 +23,6 @@ from tests.console.engineers import certify, make_key
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 ENDS_S = 120.0
 """On a busy machine; at a desk it is one or two."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    base = Path(tempfile.mkdtemp(prefix="window-"))
-    made = Lab(base)
-    yield made
-    made.close()
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import subprocess
 import sys
-import tempfile
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +20,6 @@ from tests.console.engineers import certify, make_key
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 TROUBLE = "{0}: Could not configure port: (25, 'Inappropriate ioctl for device')"
 """pyserial's words for a file that is no port."""
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    base = Path(tempfile.mkdtemp(prefix="field-"))
-    made = Lab(base)
-    yield made
-    made.close()
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,9 @@ import json
 import os
 import pty
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,15 +86,6 @@ def test_what_needs_no_second_signature_is_answered_as_ever(visit: Visit) -> Non
 
 
 # the program itself
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    base = Path(tempfile.mkdtemp(prefix="again-"))
-    made = Lab(base)
-    yield made
-    made.close()
-    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
