@@ -151,9 +151,9 @@ def test_the_live_screen_in_a_real_window(lab: Lab, terminal: SimulatedTerminal,
     )
     os.close(inside)
     seen = b""
-    while b"1 of 1 done" not in seen:
+    while b"1 of 1 done" not in seen or b"pos-1" not in seen:  # the sum may be drawn before the table
         seen += os.read(window, 65536)
-    assert b"pos-1" in seen and b"\x1b[?1049h" in seen, "a screen of its own"
+    assert b"\x1b[?1049h" in seen, "a screen of its own"
     os.write(window, b"q")
     seen = b""
     while b"visit report: " not in seen:
