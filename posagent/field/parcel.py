@@ -4,7 +4,7 @@ Owns: leaving out payloads that a terminal has no use for. A bundle is a plain t
 of them is as authentic as the whole, and over a serial line the difference is minutes against hours.
 Never: trust in what it reads. The terminal verifies everything that is sent.
 Rules: where a terminal runs the image that a delta was made from, it is sent the metadata and that delta; else the
-whole. The same terminal always gets the same bytes, so that an upload resumes.
+smallest payload that needs no source. The same terminal always gets the same bytes, so that an upload resumes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class Parcels:
         try:
             with bundle.open("rb") as stream:
                 self._members = list(_members(stream))
-                self._manifests = _manifests(stream, self._members)
+                found = _manifests(stream, self._members)
+                self._manifests = manifest.leading(found)
+                self._beside = [one.member for one in found if one not in self._manifests]
             self.size = bundle.stat().st_size
         except OSError as error:
             raise PosagentError("laptop_io", f"{bundle}: {error.strerror or error}") from None
@@ -72,13 +74,16 @@ class Parcels:
     def for_terminal(self, digest: str) -> Path:
         """What a terminal that runs the image with that digest is sent."""
         delta = next((one for one in self._manifests if digest and one.source_sha256 == digest), None)
-        if delta is None:
+        alone = [one for one in self._manifests if not one.source_sha256]
+        chosen = delta or min(alone, key=lambda one: one.length, default=None)
+        if chosen is None or len(self._manifests) == 1:
             return self.bundle
         with self._lock:
-            if delta.member not in self._made:
-                kept = [one for one in self._members if one.name.startswith("metadata/") or delta.member in one.name]
-                self._made[delta.member] = self._cut(kept, f"from-{digest[:16]}.bundle")
-            return self._made[delta.member]
+            if chosen.member not in self._made:
+                files = {f"targets/{name}" for name in (chosen.member, *self._beside)}
+                kept = [one for one in self._members if one.name.startswith("metadata/") or one.name in files]
+                self._made[chosen.member] = self._cut(kept, f"{chosen.sha256[:16]}.bundle")
+            return self._made[chosen.member]
 
     def _cut(self, kept: Iterable[_Member], name: str) -> Path:
         path = self._folder / name
@@ -108,7 +113,7 @@ def _members(stream: Any) -> Iterable[_Member]:
 
 
 def _manifests(stream: Any, members: Iterable[_Member]) -> list[Manifest]:
-    """The system images in the metadata, as they are: nothing is verified here."""
+    """The components in the metadata, as they are: nothing is verified here."""
     found: list[Manifest] = []
     for member in members:
         if not member.name.startswith("metadata/") or not member.name.endswith("targets.json"):
@@ -118,7 +123,7 @@ def _manifests(stream: Any, members: Iterable[_Member]) -> list[Manifest]:
         try:
             targets = json.loads(data)["signed"]["targets"]
             for name, one in targets.items():
-                if manifest.is_system_image(one.get("custom")):
+                if manifest.is_component(one.get("custom")):
                     known = {"length": one["length"], "sha256": one["hashes"]["sha256"]}
                     found.append(manifest.from_custom(name, custom=one["custom"], **known))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

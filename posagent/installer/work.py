@@ -212,8 +212,11 @@ class Work:
 
     @cached_property
     def _delta_payload(self) -> Payload | None:
-        """None, and no delta from then on, where its codecs are not to be had here."""
+        """None, and no delta from then on, where its codecs are not to be had here, or it was left out."""
         assert self._delta is not None
+        if self._full is not None and self._bundle.target(self._delta.member) is None:
+            self._delta = None
+            return None
         try:
             return self._open(self._delta)
         except BundleError as error:
@@ -224,14 +227,19 @@ class Work:
 
     @cached_property
     def _full_payload(self) -> Payload:
+        """The whole one instead, where the full one was left out (field.parcel)."""
         if self._full is None:
             raise BundleError("source_differs", "the bundle has nothing else for what the delta cannot make here")
+        if self._whole not in (None, self._full) and self._bundle.target(self._full.member) is None:
+            self._full = self._whole
         return self._open(self._full)
 
     def _whole_payload(self, planned: bool) -> Payload | None:
         if self._whole is None or self._whole is self._full:
             return None
         try:
+            if self._bundle.target(self._whole.member) is None:
+                return None  # it was left out
             return self._open(self._whole)
         except Missing:
             if planned:

@@ -10,8 +10,10 @@ import pytest
 
 from posagent.core.errors import PosagentError
 from posagent.field.parcel import Parcels
+from posagent.release import bundle
+from posagent.sim import image
 from posagent.sim.inprocess import InProcessTerminal
-from tests.conftest import Desk
+from tests.conftest import HARDWARE, Desk
 
 
 def running(terminal: InProcessTerminal) -> str:
@@ -53,8 +55,39 @@ def test_a_terminal_with_the_deltas_image_is_sent_the_delta_alone(
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 64])
-def test_any_other_terminal_is_sent_the_whole(delta_bundle: Path, tmp_path: Path, digest: str) -> None:
-    assert Parcels(delta_bundle, tmp_path).for_terminal(digest) == delta_bundle
+def test_any_other_terminal_is_sent_the_smallest_that_needs_no_source(
+    delta_bundle: Path, tmp_path: Path, digest: str, in_process: Callable[..., InProcessTerminal]
+) -> None:
+    part = Parcels(delta_bundle, tmp_path).for_terminal(digest)
+    with tarfile.open(delta_bundle) as tar:
+        sizes = {one.name: one.size for one in tar if one.name.startswith("targets/")}
+    with tarfile.open(part) as tar:
+        (sent,) = [one.name for one in tar if one.name.startswith("targets/")]
+    assert sizes[sent] == min(size for name, size in sizes.items() if ".from-" not in name)
+    terminal = in_process()
+    terminal.ask("update", source=str(part))
+    assert terminal.run_to_idle()["outcome"] == "committed"
+
+
+@pytest.mark.parametrize("kept", ["whole", "system"])
+def test_of_two_payloads_that_make_the_same_either_is_enough(
+    desk: Desk, tmp_path: Path, kept: str, in_process: Callable[..., InProcessTerminal]
+) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "two.bundle"
+    tree.mkdir()
+    (tree / "words").write_text("".join(f"{number % 977} of {number}, " for number in range(200_000)))
+    made = image.build(tmp_path / "image", "2.0.0", tree=tree)
+    bundle.build(made, version="2.0.0", compatible=[HARDWARE], keys_dir=desk.keys, out=out, data_bytes=4096)
+    parcels = Parcels(out, tmp_path)
+    names = {one.target: one.member for one in parcels._manifests}
+    assert set(names) == {"whole.payload", "system.payload"}, "small operations pack worse"
+    chosen = f"targets/{names[f'{kept}.payload']}"
+    part = parcels._cut(
+        [one for one in parcels._members if one.name.startswith("metadata/") or one.name == chosen], "part.bundle"
+    )
+    terminal = in_process()
+    terminal.ask("update", source=str(part))
+    assert terminal.run_to_idle()["outcome"] == "committed"
 
 
 def test_a_part_is_the_same_each_time(desk: Desk, delta_bundle: Path, tmp_path: Path) -> None:
