@@ -9,11 +9,12 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test hil hil-image hil-campaign kills crash crash-full mutants sim-days money demo bench bench-payload bench-console fuzz docs screens format clean
+.PHONY: help venv deps bench-deps check test test-fleet hil hil-image hil-campaign kills crash crash-full mutants sim-days money demo bench bench-payload bench-console fuzz docs screens format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
 	@echo "make test   all tests"
+	@echo "make test-fleet  terminals and the real hawkBit server -> build/fleet.json"
 	@echo "make check  format, lint, types, house rules"
 	@echo "make bench  memory, start-up, wake-ups, install speed -> build/bench.json"
 	@echo "make bench-payload  downloads and installs against other methods -> build/payload.json"
@@ -50,6 +51,10 @@ check: venv
 
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR -> build/fleet.json.
+test-fleet: venv deps
+	$(BIN)/pytest -n 0 -m fleet -rs tests/fleet
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
 # HIL has more words for pytest, such as -m short. In QEMU two terminals run at once.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from posagent import config_rules, config_selftest
 from posagent.config_data import DataConfig
+from posagent.config_fleet import FleetConfig
 from posagent.config_selftest import CheckConfig as CheckConfig
 from posagent.config_selftest import SelftestConfig as SelftestConfig
 from posagent.core.errors import ConfigError
@@ -245,13 +246,14 @@ class Config:
     window: WindowConfig = WindowConfig()
     support: SupportConfig = SupportConfig()
     data: DataConfig = field(default=DataConfig())
+    fleet: FleetConfig = field(default=FleetConfig())
 
     @property
     def api_socket(self) -> str:
         return f"{self.terminal.run_dir}/api.sock"
 
     def worker_socket(self, worker: str) -> str:
-        """Socket of `installer`, `fetcher`, `selftest`, `support` or `data`."""
+        """Socket of `installer`, `fetcher`, `selftest`, `support`, `data` or `fleet`."""
         return f"{self.terminal.run_dir}/{worker}.sock"
 
     @property

@@ -13,7 +13,9 @@ class DataConfig:
     """The merchant's data (docs/data.md). `format` is the form that this image's payment application reads and writes;
     0: there is no data to keep. `root_dir` is root's; the payment application opens `link`. The data and the migration
     steps are those of the user `owner`; "" is whoever runs the worker. A backup has the `sources` inside the data, but
-    not what is `excluded`, and is kept for `backup_keep_h` after a commit."""
+    not what is `excluded`, and is kept for `backup_keep_h` after a commit. The payment application finds its parameters
+    as `parameters.json` beside `link`, where the image's JSON Schema `parameters_schema` accepts them; `reload_command`
+    has it read them again while it runs."""
 
     format: int = between(0, 1_000_000, 0)
     root_dir: str = "/var/lib/posagent-data"
@@ -29,5 +31,7 @@ class DataConfig:
     pkcs11_token: str = ""
     pkcs11_key: str = ""
     pkcs11_pin_file: str = ""
+    parameters_schema: str = ""
+    reload_command: tuple[str, ...] = ()
     ledger: LedgerSource = field(default=LedgerSource())
     counters: tuple[CounterSource, ...] = ()

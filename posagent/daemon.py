@@ -3,6 +3,7 @@
 Rules: nothing here needs the network, so OpenSSL is kept out before structlog or hashlib would pull it in; Python's
 own SHA-256 is enough for the journal (docs/adr/0001). So is rich, which structlog takes where it is installed, for
 tracebacks that nobody sees here: 5 MiB.
+Long, because all parts of the resident are wired here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from posagent import config as configuration  # noqa: E402
-from posagent import log, serial_line  # noqa: E402
+from posagent import fleet_line, log, serial_line  # noqa: E402
 from posagent.agent import outlook  # noqa: E402
 from posagent.agent.actors import UpdateActors  # noqa: E402
 from posagent.agent.api import AgentApi  # noqa: E402
@@ -88,21 +89,22 @@ class Resident:
             on_noted=habits.note,
             on_answer=lambda answer: outlook.answered(self._engine, self._api, answer),
         )
+        conditions = Conditions(
+            clock=self._clock,
+            power=SysfsPower(config.power.supply_dir),
+            limits=power_limits_of(config),
+            payments=self._payments,
+            calendar=calendar,
+            habits=habits,
+            terminal=config.terminal.id,
+            floor_s=float(config.trust.image_built_at),
+            quiet_hours=config.window.quiet_hours,
+            up_s=up_s,
+            metered=config.fetch.metered,
+        )
         self._engine = Engine(
             journal=Journal(self._files, config.journal_path),
-            conditions=Conditions(
-                clock=self._clock,
-                power=SysfsPower(config.power.supply_dir),
-                limits=power_limits_of(config),
-                payments=self._payments,
-                calendar=calendar,
-                habits=habits,
-                terminal=config.terminal.id,
-                floor_s=float(config.trust.image_built_at),
-                quiet_hours=config.window.quiet_hours,
-                up_s=up_s,
-                metered=config.fetch.metered,
-            ),
+            conditions=conditions,
             clock=self._clock,
             limits=limits_of(config),
             on_change=self._changed,
@@ -186,6 +188,15 @@ class Resident:
             inspection=inspection,
             support=self._support,
         )
+        self._fleet = fleet_line.opened(
+            config,
+            loop=self._loop,
+            clock=self._clock,
+            files=self._files,
+            engine=self._engine,
+            conditions=conditions,
+            api=self._api,
+        )
         self._server = ApiServer(
             config.api_socket,
             self._loop,
@@ -254,6 +265,8 @@ class Resident:
                 self._daily.begin()
             if self._daily_tests is not None:
                 self._daily_tests.begin()
+            if self._fleet is not None:
+                self._fleet.start()
 
         def failed(error: PosagentError) -> None:
             self._log.error("observe_failed", code=error.code, detail=error.detail)
@@ -284,6 +297,8 @@ class Resident:
             self._stop_if_asked()
         self._told()
         self._support.changed()
+        if self._fleet is not None:
+            self._fleet.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""

@@ -50,6 +50,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "power_cycles": ("power was cut during the trial", "试运行期间断电"),
     "backup": ("backup", "备份"),
     "migrated": ("data taken over", "数据迁移"),
+    "parameters": ("parameters", "参数"),
     "support": ("support code", "服务代码"),
     "none_yet": ("no update yet", "尚无升级记录"),
     "exported": ("{} updates written to {}", "已将 {} 条升级记录写入 {}"),
@@ -145,7 +146,7 @@ def _facts(record: Record, lang: str, *, short: bool = False) -> Iterator[tuple[
     for name, digest in record["digests"].items():
         if not short or name == "image":
             yield say("digest", lang, name), digest[:TICKET_DIGEST_CHARACTERS] if short else digest
-    for name in ("backup", "migrated"):
+    for name in ("backup", "migrated", "parameters"):
         if record[name]:
             yield say(name, lang), record[name]
     if record["support_code"]:

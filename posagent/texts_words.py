@@ -75,6 +75,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "delta": ("only what changed is fetched", "仅下载变化部分"),
     "full": ("no delta fits this version: what it lacks is fetched", "无适用的差分包：下载缺少的部分"),
+    "parameters": ("parameters alone: nothing is restarted", "仅更新参数：无需重启"),
     "refused": (
         "this terminal cannot use the delta: what it lacks is fetched",
         "本机无法使用差分包：下载缺少的部分",

@@ -84,7 +84,10 @@ def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[..., InProcess
     terminals: list[InProcessTerminal] = []
 
     def make(
-        files: Files | None = None, group_key_file: str = "", server: Callable[[VirtualTime], Client] | None = None
+        files: Files | None = None,
+        group_key_file: str = "",
+        server: Callable[[VirtualTime], Client] | None = None,
+        kind: type[InProcessTerminal] = InProcessTerminal,
     ) -> InProcessTerminal:
         made = layout.create(
             short_path / f"t{len(terminals)}",
@@ -92,7 +95,7 @@ def in_process(desk: Desk, short_path: Path) -> Iterator[Callable[..., InProcess
             keys_dir=desk.keys,
             settings=Settings(hardware=HARDWARE, group_key_file=group_key_file),
         )
-        terminal = InProcessTerminal(made, files, server)
+        terminal = kind(made, files, server)
         terminals.append(terminal)
         terminal.boot()
         terminal.run_until(lambda one: one.boots == 1)

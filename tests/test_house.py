@@ -36,6 +36,7 @@ ROOMS = (
 SHARED = {"wire", "worker", "config", "log", "texts"}
 ROOTS = {
     *("daemon", "cli", "installer.service", "fetcher.service", "selftest.service", "support.service", "data.service"),
+    "fetcher.fleet_service",
     *("release.cli", "doctor.service", "installer.auditor", "field.cli"),
 }
 """Composition roots: they put rooms together, and nobody imports them but where EXTRA says so."""
@@ -47,10 +48,11 @@ EXTRA = {
     # A zone that the system does not know is refused like any other value.
     "config_rules": {"platform.zone"},
     "serial_line": {"console", "platform"},
+    "fleet_line": {"agent", "platform"},
     # It reads the agent's journal as the agent does.
     "support.service": {"agent.journal"},
     # What the builder tries out is what terminals do.
-    "release": {"platform.codecs"},
+    "release": {"platform.codecs", "platform.schema"},
     # The doctor looks at the machine through the platform, and at slots and trust with the installer's own eyes.
     "doctor": {"platform"},
     "doctor.service": {"platform", "installer"},
@@ -62,6 +64,7 @@ ONLY_IN = {
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
     "tuf": {"installer.trust", "release"},
     "securesystemslib": {"installer.trust", "release"},
+    "fastjsonschema": {"platform.schema"},
     "sqlite3": {"platform.sqlite", "sim"},
     "pkcs11": {"platform.pkcs11"},
     "serial": {"console.port", "platform.peripherals", "field.ports", "field.passage"},

@@ -57,7 +57,7 @@ def test_every_start_makes_the_directories_and_complains_of_none(tmp_path: Path)
         assert "posagent-inbox" in groups
 
 
-@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support", "data"])
+@pytest.mark.parametrize("name", ["installer", "fetcher", "selftest", "support", "data", "fleet"])
 def test_a_worker_that_crashes_again_and_again_is_started_again_and_again_but_not_at_once(name: str) -> None:
     service = (UNITS / f"posagent-{name}.service").read_text().splitlines()
     listener = (UNITS / f"posagent-{name}.socket").read_text().splitlines()

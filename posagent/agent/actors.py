@@ -169,7 +169,11 @@ class UpdateActors:
 
     def _check(self, update: Any) -> None:
         def accepted(changes: Mapping[str, Any]) -> None:
-            self._post(Event.ACCEPTED, update=changes)
+            asked = [
+                *changes["conditions"],
+                *(update.conditions if update.action else ()),
+            ]  # by who signed, or the fleet
+            self._post(Event.ACCEPTED, update={**changes, "conditions": list(dict.fromkeys(asked))})
 
         def failed(error: PosagentError) -> None:
             hopeless = CATALOGUE[error.code].retry is Retry.NEVER
@@ -186,7 +190,9 @@ class UpdateActors:
             back_up(figures)
 
         def back_up(_: object) -> None:
-            if self._data is None or update.backup:
+            if self._data is None and update.only_parameters:
+                failed(PosagentError("parameters_alone", "this terminal has no data.format"))
+            elif self._data is None or update.backup or update.only_parameters:
                 write()
             else:
                 self._data.back_up(update, backed_up, failed)
@@ -241,39 +247,40 @@ class UpdateActors:
         self._start(self._workers.installer, "reboot", {}, asked, refused, self._deadlines.verb_s)
 
     def _run_tests(self, update: Any) -> None:
-        migrated = ""
+        known: Mapping[str, Any] = {}
 
         def begin(_: object) -> None:
             if self._data is None:
-                test("")
+                test({})
             else:
-                self._data.take_over(test, self._failing(Event.TESTS_FAILED), self._failing(Event.TESTS_LOST))
+                failed, again = self._failing(Event.TESTS_FAILED), self._failing(Event.TESTS_LOST)
+                self._data.take_over(update, test, failed, again)
 
-        def test(formats: str) -> None:
-            nonlocal migrated
-            migrated, args = formats, {"baseline": dict(update.baseline)}
+        def test(told: Mapping[str, Any]) -> None:
+            nonlocal known
+            known, args = told, {"baseline": dict(update.baseline)}
             self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
         def tested(told: answers.Tested) -> None:
             if told.failure is None:
-                changes = {"measures": told.measures, **({"migrated": migrated} if migrated else {})}
+                changes = {"measures": told.measures, **known}
                 self._post(Event.TESTS_PASSED, progressed=[Command.RUN_TESTS.value], update=changes)
             else:
-                self._post(Event.TESTS_FAILED, failure=told.failure)
+                self._post(Event.TESTS_FAILED, failure=told.failure, **({"update": known} if known else {}))
 
         def lost(error: PosagentError) -> None:
             if error.code == "worker_stalled":
-                self._post(Event.DEADLINE)
+                self._post(Event.DEADLINE, **({"update": known} if known else {}))
             else:
-                self._failing(Event.TESTS_LOST)(error)
+                self._failing(Event.TESTS_LOST, **known)(error)
 
-        if 0 < update.power_cycles <= self._engine.limits.power_cycles_max:
+        if not update.only_parameters and 0 < update.power_cycles <= self._engine.limits.power_cycles_max:
             # switching off must not use up the new version's tries; if this fails, the worst is another trial
             self._start(self._workers.installer, "renew", {}, begin, begin, self._deadlines.verb_s)
         else:
             begin(None)
 
-    def _mark_good(self, _: Any) -> None:
+    def _mark_good(self, update: Any) -> None:
         failed = self._failing(Event.MARK_FAILED)
 
         def switch(seen: object) -> None:
@@ -281,18 +288,20 @@ class UpdateActors:
             if self._data is None:
                 done(seen)
             else:
-                self._data.switch(done, failed)
+                self._data.switch(update, done, failed)
 
         def done(_: object) -> None:
             self._post(Event.MARKED_GOOD)
 
-        def mark(_: str) -> None:
+        def mark(_: object) -> None:
             self._confirm("mark_good", switch, failed)
 
-        if self._data is None:
-            mark("")
+        if update.only_parameters:
+            switch(None)
+        elif self._data is None:
+            mark(None)
         else:  # the copy is looked at once more: what the tests have made of it
-            self._data.take_over(mark, failed, failed)
+            self._data.take_over(update, mark, failed, failed)
 
     def _mark_bad(self, update: Any) -> None:
         self._leave("mark_bad", update, Event.MARKED_BAD)
@@ -306,7 +315,12 @@ class UpdateActors:
                 self._engine.report_problem(error)  # the update ends here, what it leaves does not
             self._failing(Event.MARK_FAILED)(error)
 
-        self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
+        if not update.only_parameters:
+            self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
+        elif self._data is not None:
+            self._data.withdraw(update, lambda _: self._post(done), failed)
+        else:
+            self._post(done)
 
     # how a worker is asked
 

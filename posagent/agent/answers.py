@@ -8,7 +8,6 @@ of it here.
 from __future__ import annotations
 
 import binascii
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,13 +15,18 @@ from typing import Any
 
 from posagent.agent.download import Fetched, Plan
 from posagent.agent.engine import Progress
+from posagent.agent.suspicion import flag as _flag
+from posagent.agent.suspicion import number as _number
+from posagent.agent.suspicion import seconds as _seconds
+from posagent.agent.suspicion import text as _text
+from posagent.agent.suspicion import value as _value
 from posagent.core import pieces, redact
 from posagent.core.errors import CATALOGUE, PosagentError
+from posagent.core.manifest import PARAMETERS
 from posagent.core.model import DETAIL_CHARACTERS_MAX, Observation, SlotView
 from posagent.core.ports import Message, ResetCause
 
-_NUMBER_END = 1 << 63
-FIGURES_MAX = 64
+FIGURES_MAX, REMOVED_MAX, MEASURES_MAX = 64, 20, 40
 _CODE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 
@@ -34,12 +38,6 @@ class Sealed:
     sha256: str
     code: str
     redacted: int
-
-
-REMOVED_MAX = 20
-
-
-MEASURES_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +76,6 @@ def failure(error: PosagentError) -> dict[str, Any]:
     if type(error.facts.get("retry_after_s")) is int:
         told["retry_after_s"] = error.facts["retry_after_s"]
     return told
-
-
-def _text(data: Mapping[str, Any], key: str) -> str:
-    if not isinstance(data[key], str):
-        raise TypeError(key)
-    return str(data[key])
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value < _NUMBER_END:
-        raise ValueError(value)
-    return value
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:
@@ -131,27 +117,6 @@ def _passed_on(
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PosagentError("internal", f"the answer to {verb} is not understood") from None
     raise trouble
-
-
-def _flag(data: Mapping[str, Any], key: str) -> bool:
-    if type(data[key]) is not bool:
-        raise TypeError(key)
-    return bool(data[key])
-
-
-def _seconds(value: object) -> float:
-    if type(value) not in (int, float) or not 0 <= float(value) < _NUMBER_END:  # type: ignore[arg-type]
-        raise ValueError(value)
-    return float(value)  # type: ignore[arg-type]
-
-
-def _value(value: object) -> float | str:
-    """Of a measure: a figure, or words."""
-    if type(value) in (int, float) and math.isfinite(value):  # type: ignore[arg-type]
-        return value  # type: ignore[return-value]
-    if isinstance(value, str):
-        return value
-    raise TypeError("value")
 
 
 def _test_step(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,10 +247,19 @@ def _backed_up(data: Mapping[str, Any]) -> str:
     return _text(data, "name")
 
 
-def _migrated(data: Mapping[str, Any]) -> str:
-    """From which format to which; nothing where it stays the same."""
+def _migrated(data: Mapping[str, Any]) -> dict[str, Any]:
+    """From which format to which, where that is not the same; the parameters' version."""
     formats = _number(data["format_from"]), _number(data["format_to"])
-    return "{}>{}".format(*formats) if formats[0] != formats[1] else ""
+    told = {"migrated": "{}>{}".format(*formats) if formats[0] != formats[1] else ""}
+    told["parameters"] = _text(data, "parameters")
+    return {name: one for name, one in told.items() if one}
+
+
+def _tried(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Of parameters that came alone; from here on there is something to go back from."""
+    if not data:
+        return {}
+    return {"parameters": _text(data, "version"), "from_version": _text(data, "before"), "tried": True}
 
 
 def _tidied(data: Mapping[str, Any]) -> Tidied:
@@ -296,7 +270,9 @@ def _tidied(data: Mapping[str, Any]) -> Tidied:
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
+    known = {} if data["kind"] != PARAMETERS else {"from_version": ""}  # the version that runs is not what they replace
     return {
+        **known,
         "kind": _text(data, "kind"),
         "version": _text(data, "version"),
         "digest": _text(data, "digest"),
@@ -344,5 +320,6 @@ _RESULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "look": _offer,
     "backup": _backed_up,
     "migrate": _migrated,
+    "parameters": _tried,
     "tidy": _tidied,
 }

@@ -32,6 +32,7 @@ HangUp = Callable[[], None]
 USB = "usb"
 """The source that is whatever stick is plugged in."""
 _SOURCE_CHARACTERS_MAX = 2048
+_OFFERED = ("conditions", "not_after", "contents", "reason", "action")
 LOG_LINES_MAX = 200
 DEFER_HOURS_MAX = 12
 
@@ -71,6 +72,8 @@ class AgentApi:
         self._payments = payments
         if payments is not None:
             self._payment, self._alarms = payments.line, payments.problems
+        self.fleet: Callable[[], Mapping[str, Any]] | None = None
+        """What is known of the fleet server, where there is one."""
         if support is not None:
             self._bundles, self._support = support, self._make_bundle
 
@@ -96,7 +99,8 @@ class AgentApi:
     # what can be asked
 
     def status(self) -> dict[str, Any]:
-        return status.of(self._engine, self._terminal, self._alarms())
+        told = status.of(self._engine, self._terminal, self._alarms())
+        return told if self.fleet is None else {**told, "fleet": self.fleet()}
 
     def _status(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
         return _told(reply, self.status())
@@ -237,7 +241,7 @@ class AgentApi:
             "requested_at": round(self._engine.now(), 3),
             "requested_by": caller,
             "at_once": bool(offer.get("at_once")),
-            **{name: offer[name] for name in ("conditions", "not_after", "contents", "reason") if name in offer},
+            **{name: offer[name] for name in _OFFERED if name in offer},
         }
 
     def _seen(self) -> Observation:
@@ -250,10 +254,18 @@ class AgentApi:
             )
         return self._engine.observation
 
-    def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+    def begin(self, offer: Mapping[str, Any], caller: str) -> dict[str, Any]:
+        """Ask for the update that is offered: `{id, version}`. Raises PosagentError."""
         begins = self._beginning(offer, caller)
         self._ask(Occurrence(event=Event.UPDATE_REQUESTED, data={"begins": begins}))
-        return _told(reply, {"id": begins["id"], "version": begins["version"]})
+        return {"id": begins["id"], "version": begins["version"]}
+
+    def cancel(self) -> None:
+        """Raises PosagentError."""
+        self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
+
+    def _begin(self, offer: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
+        return _told(reply, self.begin(offer, caller))
 
     def _rollback(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:
         """`{slot?, version?}`: where they are named, as by an engineer who signed for them, it goes nowhere else."""
@@ -295,7 +307,7 @@ class AgentApi:
         return next((one for one in self._engine.situation.outcomes if one.get("id") == update_id), None)
 
     def _cancel(self, _: Mapping[str, Any], reply: Reply, __: str) -> HangUp:
-        self._ask(Occurrence(event=Event.CANCEL_REQUESTED))
+        self.cancel()
         return _told(reply, {"cancelled": True})
 
     def _defer(self, args: Mapping[str, Any], reply: Reply, caller: str) -> HangUp:

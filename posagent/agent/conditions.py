@@ -96,6 +96,8 @@ class Conditions:
         self._metered = metered
         self.reading = PowerReading()
         self._trend = Trend()
+        self.fleet: Callable[[Update], Gate | None] = lambda _: None
+        """Whether the fleet server lets an update be installed."""
         self._were_open: frozenset[str] | None = None
         self._link: tuple[str, LinkRate] | None = None
         self._fetched, self._fetched_s = 0, clock.monotonic()
@@ -145,7 +147,7 @@ class Conditions:
         if situation.state in estimate.CRITICAL:
             return ()
         now_s = self._clock.wall()
-        asked = (schedule.consent(update), self._time(update, situation, forecast, now_s))
+        asked = (schedule.consent(update), self.fleet(update), self._time(update, situation, forecast, now_s))
         return tuple(gate for gate in asked if gate is not None)
 
     def _time(self, update: Update, situation: Situation, forecast: Forecast, now_s: float) -> Gate | None:

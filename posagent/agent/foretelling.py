@@ -23,7 +23,9 @@ def added(occurrence: Occurrence, situation: Situation, ahead: Ahead) -> Occurre
     if occurrence.event is Event.ACCEPTED and update is not None:
         told = "update"
         changes = dict(data.get(told, {}))
-        known = dataclasses.replace(update, **{k: v for k, v in changes.items() if k in ("profile", "image_size")})
+        known = dataclasses.replace(
+            update, **{k: v for k, v in changes.items() if k in ("kind", "profile", "image_size")}
+        )
     elif occurrence.event is Event.ROLLBACK_REQUESTED and update is None:
         told, known = "begins", GOING_BACK
         changes = dict(data.get(told, {}))

@@ -1,5 +1,5 @@
 """What the data worker does for an update: a backup before the slot is written, the take-over on the trial boot, the
-switch at the commit, and what is left to clear away afterwards.
+switch at the commit, and what is left to clear away afterwards; parameters that come alone take the same way.
 
 Rules: the old data is the way back, so whatever fails here fails before payments are taken on the new version. A
 terminal without data of its own to keep has no such worker.
@@ -62,18 +62,30 @@ class MerchantData:
         self._engine.quiesce(True)
         self._ask("backup", {"update_id": update.id, "version": update.version}, made, lost, heard)
 
-    def take_over(self, then: Callable[[str], None], failed: Failed, lost: Failed) -> None:
-        """The running version gets a copy in its own format; `then` gets `1>2` where that is another one, else nothing.
-        `failed` is for what trying again cannot help, `lost` for the rest."""
+    def take_over(
+        self, update: Update, then: Callable[[Mapping[str, Any]], None], failed: Failed, lost: Failed
+    ) -> None:
+        """The running version gets a copy in its own format, and the parameters; `then` gets what the update is to know
+        of it. `failed` is for what trying again cannot help, `lost` for the rest."""
 
         def trouble(error: PosagentError) -> None:
             (failed if CATALOGUE[error.code].retry is Retry.NEVER else lost)(error)
 
-        self._ask("migrate", {}, then, trouble)
+        if update.only_parameters:
+            self._ask("parameters", {"do": "begin", "update_id": update.id}, then, trouble)
+        else:
+            self._ask("migrate", {}, then, trouble)
 
-    def switch(self, then: Callable[[object], None], failed: Failed) -> None:
-        """From now on payments are taken on the copy."""
-        self._ask("switch", {"committed_at": int(self._engine.now())}, then, failed)
+    def switch(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
+        """From now on payments are taken on the copy, with the parameters."""
+        if update.only_parameters:
+            self._ask("parameters", {"do": "commit", "update_id": update.id}, then, failed)
+        else:
+            self._ask("switch", {"committed_at": int(self._engine.now())}, then, failed)
+
+    def withdraw(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
+        """The parameters that came alone are dropped."""
+        self._ask("parameters", {"do": "withdraw", "update_id": update.id}, then, failed)
 
     def tidy(self) -> None:
         """Clear away what belongs to no update any more; the worker says whether the terminal has its data."""

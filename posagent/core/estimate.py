@@ -145,8 +145,10 @@ def forecast(
 
 def _ahead(situation: Situation) -> tuple[str, ...]:
     update = situation.update
-    nothing_to_write = update is not None and update.goes_back
-    return tuple(name for name in AHEAD[situation.state] if not (nothing_to_write and name == INSTALL))
+    left_out = ""
+    if update is not None:
+        left_out = INSTALL if update.goes_back else ACTIVATE if update.only_parameters else ""
+    return tuple(name for name in AHEAD[situation.state] if name != left_out)
 
 
 def critical_s(situation: Situation, running: Running | None = None) -> float | None:

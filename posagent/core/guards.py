@@ -153,6 +153,11 @@ def data_moved_on(situation: Situation, _: Occurrence, __: Facts) -> bool:
     return bool(committed) and bool(committed[-1].get("migrated"))
 
 
+def only_parameters(situation: Situation, _: Occurrence, __: Facts) -> bool:
+    """it brings parameters and nothing else"""
+    return situation.update is not None and situation.update.only_parameters
+
+
 def goes_back(situation: Situation, _: Occurrence, __: Facts) -> bool:
     """it goes back to the version in the other slot"""
     return situation.update is not None and situation.update.goes_back

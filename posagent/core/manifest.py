@@ -1,4 +1,5 @@
-"""What the signed metadata says about one system image: the only facts about an update that are believed.
+"""What the signed metadata says about one system image, or one set of parameters: the only facts about an update that
+are believed.
 
 Rules: built from the `custom` field of a TUF target, strictly and within bounds; fields this release does not know
 are ignored, so that a later builder may add some. A later *meaning* gets another `format` and is left alone here.
@@ -7,14 +8,15 @@ are ignored, so that a later builder may add some. A later *meaning* gets anothe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from posagent.core.errors import BundleError
 
 FORMAT = 1
-COMPONENT = "system"
+SYSTEM, PARAMETERS = "system", "parameters"
+COMPONENTS = (SYSTEM, PARAMETERS)
 LENGTH_MAX = 1 << 40
 COUNTER_MAX = (1 << 31) - 1
 REVISION_MAX = 65535
@@ -39,7 +41,8 @@ _DIGEST_OR_NONE = re.compile(r"([0-9a-f]{64})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One system image. Lengths in bytes, digests SHA-256 in hexadecimal.
+    """One component: a system image, or a set of parameters (core.parameters), which is stored as it is: that is both
+    its payload and its image. Lengths in bytes, digests SHA-256 in hexadecimal.
 
     `length` and `sha256` are of the payload file; `header_sha256` of its header (core.payload), which in turn has the
     digest of every operation; `sealed` has the key of an encrypted payload, wrapped for each group of terminals that
@@ -114,18 +117,24 @@ class Manifest:
         }
 
 
-def is_system_image(custom: Any) -> bool:
+def is_component(custom: Any) -> bool:
     """Whether a target's `custom` field claims to be something `from_custom` must understand."""
     if not isinstance(custom, Mapping):
         return False
     form = custom.get("format")
-    return custom.get("component") == COMPONENT and type(form) is int and form == FORMAT
+    return custom.get("component") in COMPONENTS and type(form) is int and form == FORMAT
+
+
+def leading(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Those that say what a bundle is: its system images, or, where it has none, its parameters."""
+    found = list(manifests)
+    return [one for one in found if one.component == SYSTEM] or found
 
 
 def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manifest:
     """The manifest of one TUF target. Raises BundleError `bundle_unreadable` naming the field."""
-    if not is_system_image(custom):
-        raise _unreadable("custom", "is not a system image of format 1")
+    if not is_component(custom):
+        raise _unreadable("custom", "is no component of format 1")
     fields = {**custom, "target": target, "length": length, "sha256": sha256}
     return Manifest(
         target=_text(fields, "target", _TARGET),
@@ -135,7 +144,7 @@ def from_custom(target: str, *, length: Any, sha256: Any, custom: Any) -> Manife
         security_counter=_whole(fields, "security_counter", 0, COUNTER_MAX),
         hw_ids=_hw_ids(fields.get("hw_ids")),
         min_hw_rev=_whole(fields, "min_hw_rev", 0, REVISION_MAX),
-        component=COMPONENT,
+        component=custom["component"],
         header_sha256=_text(fields, "header_sha256", DIGEST_PATTERN),
         image_size=_whole(fields, "image_size", 1, LENGTH_MAX),
         image_sha256=_text(fields, "image_sha256", DIGEST_PATTERN),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from posagent.core import measured as measuring
+from posagent.core.manifest import PARAMETERS
 from posagent.core.ports import ResetCause
 from posagent.core.words import Command as Command
 from posagent.core.words import Event as Event
@@ -26,13 +27,11 @@ EVIDENCE = ("checks", "log")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """The update under way. `source` is a URL or a local path; `spool` names its files in the spool.
+    """The update under way. `source` is a URL or a local path; `spool` names its files in the spool; `bytes_done` is as
+    far as the present state's work ever got, `bytes_expected` what has to be fetched here, as announced, or 0.
 
-    `bytes_done` is the furthest that the present state's work ever got.
-
-    `bytes_expected` is what has to be fetched here, as announced; 0 where nobody said.
-
-    `kind` is of the payload that is used, `delta` or `full`; `refused` is why a delta cannot be used here; `streamed`
+    `kind` is of the payload that is used, `delta` or `full`, or `parameters` where it brings nothing else (then the
+    slots stay as they are, and nothing is restarted); `refused` is why a delta cannot be used here; `streamed`
     says that there was no room to fetch all of it before parts were put into the slot; `downloads` counts those given
     up because they were corrupt, in which `bytes_lost`; the last one has `bytes_fetched`, and `bytes_refetched` came
     more than once in all. Of the image, `bytes_large` and `bytes_small` are made of large and of small operations
@@ -45,9 +44,11 @@ class Update:
 
     `baseline` has figures of the old version, taken just before it was replaced: what the new one is held against.
 
-    Of the merchant's data: the name of the `backup`, and the formats between which it was `migrated`, as in "1>2".
+    Of the merchant's data: the name of the `backup`, and the formats between which it was `migrated`, as in "1>2"; the
+    version of the `parameters` that the new version found.
 
     `goes_back` is an engineer's return to the version in the other slot: nothing is fetched and nothing written.
+    `action` is what of the fleet server's wishes it fulfils (core.fleet), or nothing.
 
     For its record (core.update_record): the seconds of each of the `phases` so far, the present one `entered_at`; gates
     for which it `waited`; `deferred_by`; the `measures` of the self-test.
@@ -81,8 +82,10 @@ class Update:
     requested_at: float = 0.0
     requested_by: str = ""
     goes_back: bool = False
+    action: str = ""
     backup: str = ""
     migrated: str = ""
+    parameters: str = ""
     bytes_done: int = 0
     bytes_total: int = 0
     conditions: tuple[str, ...] = ()
@@ -110,6 +113,10 @@ class Update:
     tried: bool = False
     boot_id: str = ""
     power_cycles: int = 0
+
+    @property
+    def only_parameters(self) -> bool:
+        return self.kind == PARAMETERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

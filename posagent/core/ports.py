@@ -278,11 +278,23 @@ class Steps(Protocol):
         what runs. Raises OSError where they cannot be listed."""
 
 
+class Schema(Protocol):
+    """By what the image that runs judges parameters."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal; nothing where the image takes no parameters."""
+
+    def check(self, value: Any) -> None:
+        """Raises PosagentError `parameters_invalid`, which names the place and the rule, and no value."""
+
+
 class Publisher(Protocol):
-    """The one name by which the payment application finds its data; gone after a restart of the system."""
+    """The one name by which the payment application finds its data, or its parameters; gone after a restart of the
+    system."""
 
     def published(self) -> str:
-        """The directory it leads to, or nothing."""
+        """The directory or file it leads to, or nothing."""
 
     def publish(self, path: str) -> None: ...
 

@@ -53,6 +53,10 @@ def _after_boot(situation: Situation, seen: Observation) -> Occurrence:
     changes: dict[str, Any] = {"boot_id": seen.boot_id}
     if seen.lost_power and not again:
         changes["power_cycles"] = update.power_cycles + 1
+    if update.only_parameters:  # nothing was to be started: what runs is what ran before
+        tried = situation.state in (State.SELFTEST, State.COMMIT)
+        event = Event.BOOTED_TARGET if tried else Event.BOOTED_PREVIOUS
+        return Occurrence(event=event, data={"update": changes})
     if seen.booted == update.target:
         changes |= {"armed": True, "tried": True}
         died = situation.state is not State.ACTIVATE and not again and not seen.lost_power

@@ -59,7 +59,7 @@ RESULT_OF: Mapping[str, Result] = _table(
         ),
         Result.CMER: "line_lost upload_failed fetch_status fetch_link_changed",
         Result.TIMO: "fetch_stalled fetch_timeout",
-        Result.FMTE: "bundle_unreadable support_unreadable fetch_pointer revocation_unclear",
+        Result.FMTE: "fleet_answer bundle_unreadable support_unreadable fetch_pointer revocation_unclear",
         Result.SYNE: (
             "unknown_verb bad_request line_too_long config_unreadable config_unknown_key config_missing_key"
             " config_bad_value config_same_device"
@@ -68,19 +68,19 @@ RESULT_OF: Mapping[str, Result] = _table(
         Result.INVC: (
             "payload_corrupt codec_differs challenge_differs upload_differs fetch_changed report_altered audit_broken"
             " boot_failed selftest_failed selftest_deadline selftest_daily data_step_failed"
-            " data_money_differs data_backup_corrupt"
+            " data_money_differs data_backup_corrupt parameters_invalid"
         ),
         Result.SIGE: "signature_invalid repository_expired repository_stale report_signer",
-        Result.UKRF: "trust_store_damaged engineer_key keys_unusable data_key",
+        Result.UKRF: "fleet_credentials trust_store_damaged engineer_key keys_unusable data_key",
         Result.UKDT: "source_differs slot_changed wrong_hardware",
         Result.OVER: "bundle_too_large slot_too_small fetch_too_large spool_full data_no_space",
         Result.MISS: "rollback_no_version fetch_source fetch_no_stick bundle_incomplete data_none",
-        Result.NSUP: "slot_missing no_zmodem machine_version data_newer data_older",
+        Result.NSUP: "slot_missing no_zmodem machine_version data_newer data_older parameters_alone",
         Result.ULER: (
             "laptop_io audit_unreadable evidence_io slot_io read_back_differs boot_env_missing boot_env_not_redundant"
             " boot_env_write booted_slot_unknown spool_io commit_lost no_way_back restart_put_off reboot_failed"
             " support_failed release_io interrupted worker_lost worker_stalled journal_damaged journal_io"
-            " cancelled superseded data_unreadable data_io internal"
+            " cancelled superseded parameters_reload data_unreadable data_io internal"
         ),
     }
 )

@@ -183,6 +183,9 @@ TABLE: tuple[Row, ...] = (
     _again(_E.WRITE_FAILED, _S.INSTALL),
     # activate: asked once more, because writing took its time
     _waits(_S.ACTIVATE),
+    Row(
+        on=_E.DUE, source=_S.ACTIVATE, to=_S.SELFTEST, do=(_C.RUN_TESTS,), when=guards.only_parameters
+    ),  # the running version tries them: there is nothing to start
     _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", guards.start_spent_going_back, (_C.DISARM,)),
     _rolls_back(_E.DUE, _S.ACTIVATE, "reboot_failed", when=guards.start_spent),
     Row(on=_E.DUE, source=_S.ACTIVATE, to=_S.ACTIVATE, do=(_C.REBOOT,), when=guards.armed),

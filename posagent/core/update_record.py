@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from posagent.core.manifest import PARAMETERS
 from posagent.core.model import Facts, State, Update
 from posagent.core.redact import Redactor
 from posagent.core.results import result_of
@@ -82,6 +83,8 @@ def of(update: Update, state: State, at: float, facts: Facts, failure: Mapping[s
     seen = facts.observation
     slot = seen.slots.get(update.target) if seen is not None else None
     digests = {"bundle": update.sha256, "image": update.digest, "slot": slot.digest if slot is not None else ""}
+    if update.only_parameters:
+        digests = {"bundle": update.sha256, "parameters": update.digest}
     told = {
         "by": update.requested_by,
         "phases": _phases(update, state, at),
@@ -100,6 +103,7 @@ def of(update: Update, state: State, at: float, facts: Facts, failure: Mapping[s
         "measures": [_measure(one) for one in (update.measures or failure.get("checks") or ())][:MEASURES_MAX],
         "backup": update.backup,
         "migrated": update.migrated,
+        "parameters": update.parameters,
     }
     return _bounded({name: value for name, value in told.items() if value})
 
@@ -115,7 +119,9 @@ def _bounded(record: dict[str, Any]) -> dict[str, Any]:
     leaner: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
         lambda one: {**one, "measures": [check for check in one["measures"] if not check["passed"]]},
         lambda one: {**one, "waited": {name: {"s": wait["s"]} for name, wait in one["waited"].items()}},
-        lambda one: {name: value for name, value in one.items() if name not in ("measures", "backup", "migrated")},
+        lambda one: {
+            name: value for name, value in one.items() if name not in ("measures", "backup", "migrated", "parameters")
+        },
         lambda one: {name: value for name, value in one.items() if name in ("phases", "digests", "deferrals")},
     )
     filled = {"measures": [], "waited": {}, **record}
@@ -170,6 +176,7 @@ def shown(outcome: Record, terminal: str) -> dict[str, Any]:
         "power_cycles": _number(kept.get("power_cycles")),
         "backup": _text(kept.get("backup")),
         "migrated": _text(kept.get("migrated"), 16),
+        "parameters": _text(kept.get("parameters"), 64),
         "support_code": _text(ticket.get("code"), 16),
     }
 
@@ -177,6 +184,8 @@ def shown(outcome: Record, terminal: str) -> dict[str, Any]:
 def outage_s(record: Record) -> float | None:
     """For how long no payment could be taken; None where the terminal was not restarted. While the restart waited for a
     gate, payments went on."""
+    if record["kind"] == PARAMETERS:
+        return None
     phases = record["phases"]
     whole = sum(phases.get(name, 0.0) for name in ("activate", "selftest", "commit", "rollback"))
     held = max((gate["seconds"] for gate in record["gates"] if gate["gate"] in RESTART_GATES), default=0.0)

@@ -168,7 +168,7 @@ def _said(record: Mapping[str, Any]) -> str:
 
 _ONLY_TOLD = (
     *("boot_id", "armed_at", "requested_at", "bytes_refetched", "bytes_fetched", "bytes_lost"),
-    *("bytes_large", "bytes_small"),
+    *("bytes_large", "bytes_small", "parameters"),
     *("predicted", "took_s", "steps", "found", "phases", "entered_at", "waited", "measures", "deferred_by"),
 )
 """Of an update: people hear of it, and nothing is decided by it. The boot id is, but only by being another one."""

@@ -158,19 +158,20 @@ class Explorer:
         """Equal for states that no future can tell apart."""
         return canonical.key(crashed, self._profile.block_bytes), world
 
-    def factory(self) -> Crashed:
+    def factory(self) -> State:
         """A terminal as it left the factory: one image, an empty data partition; and then with what it has already."""
         medium = self._medium(Choices())
         medium.slot("a", SLOT_BYTES).fill(self._stage.images[FACTORY].content)
         medium.slot("b", SLOT_BYTES)
         count = self._scenario.already
         if not count:
-            return medium.crashed()
+            return State(medium.crashed())
         goals, ends = self._scenario.goals[:count], self._scenario.ends[:count]
-        before = Scenario(name="before", goals=goals, ends=ends, tries_full=self._scenario.tries_full)
+        tries, payments = self._scenario.tries_full, self._scenario.payments
+        before = Scenario(name="before", goals=goals, ends=ends, tries_full=tries, payments=payments)
         run = Explorer(self._stage, before, self._profile, self._copies).execute(State(medium.crashed()), collect=False)
         assert run.violation is None, run.violation
-        return run.medium.crashed()
+        return State(run.medium.crashed(), run.life.world)
 
     def _medium(self, choices: Choices) -> Medium:
         medium = Medium(profile=self._profile, chooser=choices, strict=False)
@@ -259,7 +260,7 @@ class Explorer:
         """All cuts, until nothing new appears or a bound is reached."""
         began = time.monotonic()
         report = Report(self._scenario.name, self._profile.name)
-        start = State(self.factory())
+        start = self.factory()
         seen, waiting = {start.key}, deque([start])
         leads: dict[int, set[Hashable]] = {}
         while waiting and not _reached(bounds, report):

@@ -7,20 +7,22 @@ before each update and one after the last, and a dummy transaction in every self
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from posagent.config_data import DataConfig
-from posagent.core import durable
+from posagent.core import durable, parameters
+from posagent.core.errors import PosagentError
 from posagent.core.ledger import CounterSource, LedgerSource
 from posagent.core.ports import StepRun, Trees, Verb
 from posagent.crash.medium import Medium
 from posagent.crash.oracles import Life, need
-from posagent.crash.stage import DATA_DIR, INSTALLER_DIR, Image
+from posagent.crash.stage import DATA_DIR, INSTALLER_DIR, SETS, Image
 from posagent.crash.surroundings import StandingClock
 from posagent.data.backup import Backups
 from posagent.data.generations import Generations
 from posagent.data.keys import FileKeys
+from posagent.data.parameters import ParameterSets
 from posagent.data.vault import Vault
 
 LEDGER, STAN = "ledger", "stan"
@@ -78,13 +80,42 @@ class _Steps:
         yield StepRun(name="10-lines", ended=True, code=0)
 
 
-class Merchant:
-    """Of one start of the system: `image` runs, from `slot`."""
+class Formats:
+    """core.ports.Schema of images whose data has that format."""
 
-    def __init__(self, medium: Medium, life: Life, image: Image, slot: str) -> None:
-        self._medium, self._life, self._image = medium, life, image
-        self._link = Link()
+    def __init__(self, form: int) -> None:
+        self._form = form
+
+    @property
+    def digest(self) -> str:
+        return f"format-{self._form}"
+
+    def check(self, value: Any) -> None:
+        if self._form not in value["formats"]:
+            raise PosagentError("parameters_invalid", f"for formats {value['formats']}")
+
+
+class Merchant:
+    """Of one start of the system: `image` runs, from `slot`; `goal` is the version that is asked for now."""
+
+    def __init__(self, medium: Medium, life: Life, image: Image, slot: str, goal: Callable[[], str]) -> None:
+        self._medium, self._life, self._image, self._goal = medium, life, image, goal
+        self._link, self._shown, self._read_last = Link(), Link(), ""
         trial = f"{INSTALLER_DIR}/trial-{slot}"
+
+        def on_trial() -> bool:
+            return medium.files.size(trial) is not None
+
+        self._sets = ParameterSets(
+            files=medium.files,
+            publisher=self._shown,
+            schema=Formats(image.format),
+            root=DATA_DIR,
+            staged=lambda: parameters.left(medium.files, INSTALLER_DIR),
+            reload=self._reload,
+            mine=parameters.trial_of(slot, image.version),
+            on_trial=on_trial,
+        )
         self.worker = Generations(
             trees=medium.files,
             databases=NoDatabases(),
@@ -94,7 +125,8 @@ class Merchant:
             data=config_of(image),
             slot=slot,
             version=image.version,
-            on_trial=lambda: medium.files.size(trial) is not None,
+            on_trial=on_trial,
+            parameters=self._sets,
         )
         self._vault = vault_of(self.worker, medium.files, config_of(image))
         list(self.worker.select())
@@ -104,6 +136,7 @@ class Merchant:
     def verbs(self) -> Mapping[str, Verb]:
         worker, vault = self.worker, self._vault
         return {
+            "parameters": lambda args: worker.alone(args["do"], args["update_id"]),
             "backup": lambda args: vault.backup(args["update_id"], args["version"]),
             "migrate": lambda _: worker.migrate(),
             "switch": lambda args: worker.switch(args["committed_at"]),
@@ -122,11 +155,32 @@ class Merchant:
         self._life.paid(paid + 1)
         self.look()
 
-    def test(self) -> None:
-        """A dummy transaction: its trace number is used, and it leaves nothing else."""
+    def test(self) -> bool:
+        """A dummy transaction: its trace number is used, and it leaves nothing else. Whether it went well."""
         need(self.may_pay, "money", "a version is tested that was given no data")
         self.look()
         self._raise_stan()
+        found = self._parameters()
+        return found == "" or SETS[found].good
+
+    def _reload(self) -> None:
+        self._read_last = self._parameters()
+
+    def look_at_rest(self) -> None:
+        """No update is under way."""
+        need(self._parameters() == self._kept(), "parameters", f"{self._parameters()!r}, not {self._kept()!r}")
+        loaded = self._read_last or self._parameters()
+        need(loaded == self._parameters(), "parameters", f"{loaded} was read last, {self._parameters()} is there")
+
+    def _kept(self) -> str:
+        """The set that was confirmed last of those that this version takes."""
+        kept = [name for name in self._life.sets_kept if self._image.format in SETS[name].formats]
+        return kept[-1] if kept else ""
+
+    def _parameters(self) -> str:
+        """What the application finds."""
+        path = self._shown.published()
+        return str(json.loads(self._medium.files.read(path))["version"]) if path else ""
 
     def look(self) -> None:
         """What the application finds."""
@@ -142,6 +196,14 @@ class Merchant:
         )
         forms = {json.loads(line)["v"] for line in self._read(LEDGER).splitlines()}
         need(forms <= {self._image.format}, "money", f"{self._image.version} is given data of formats {forms}")
+        self._look_at_parameters()
+
+    def _look_at_parameters(self) -> None:
+        found, goal, kept = self._parameters(), self._goal(), self._kept()
+        comes = goal if goal in SETS else self._life.images[goal].parameters if goal else ""
+        need(found in (kept, comes), "parameters", f"{found!r}, neither {kept!r} nor {comes!r}")
+        accepted = not found or self._image.format in SETS[found].formats
+        need(accepted, "parameters", f"{self._image.version} is given {found}")
 
     def _raise_stan(self) -> int:
         stan = self._stan() + 1

@@ -14,7 +14,7 @@ from posagent.core.energy import EnergyLimits
 from posagent.core.ladder import wants_ticket
 from posagent.core.model import Command, Decision, Limits, Observation, OutcomeKind, Situation, State, Update
 from posagent.core.ports import PowerReading
-from posagent.crash.stage import BLOCKS, CHECKPOINT_BYTES, FACTORY, Image
+from posagent.crash.stage import BLOCKS, CHECKPOINT_BYTES, FACTORY, SETS, Image
 
 ORACLES: Mapping[str, str] = {
     "bootable": "some slot can always be started, and what is started is a whole, verified image",
@@ -34,6 +34,7 @@ ORACLES: Mapping[str, str] = {
     "watchdog": "the watchdog is petted in time while all is well, and no hang is petted over",
     "quiet": "after the outcome, five more reboots move nothing",
     "damage": "a power cut alone is never reported as damage",
+    "parameters": "the payment application finds the newest confirmed set that it takes, or the one that comes",
     "money": "the payment application finds every acknowledged payment once, in its own format; no counter goes back",
     "crash": "no error of the programmer",
 }
@@ -123,6 +124,13 @@ class Life:
         if situation.state is State.COMMIT and situation.update is not None:
             self._passed(situation.update)
 
+    @property
+    def sets_kept(self) -> list[str]:
+        """Sets of parameters that were confirmed, alone or with an image, oldest first."""
+        committed = [version for _, kind, version in self.world.outcomes if kind == OutcomeKind.COMMITTED]
+        found = [name if name in SETS else self.images[name].parameters for name in committed]
+        return [name for name in found if name]
+
     def _passed(self, update: Update) -> None:
         """The journal says that its tests passed: they ran on the trial boot that ended, or goes on."""
         self._change(passed=self.world.passed | {(update.id, update.version)})
@@ -146,7 +154,7 @@ class Life:
         if record["event"] == "tests_passed":
             assert update is not None and self.booted is not None
             need(
-                update.version == self.booted.version,
+                update.only_parameters or update.version == self.booted.version,
                 "tested",
                 f"{self.booted.version} was tested for {update.version}",
             )
@@ -193,6 +201,9 @@ class Life:
         known = {one for one, _, _ in self.world.outcomes}
         need(name not in known, "once", f"{name} ends a second time: {kind}")
         assert self.booted is not None
+        if outcome["version"] in SETS:
+            self._parameters_ended(kind, name, str(outcome["version"]))
+            return
         wanted = outcome["version"] if kind == OutcomeKind.COMMITTED else outcome["from_version"]
         stays = not wanted or wanted == self.booted.version or outcome["code"] == "slot_changed"  # which says just that
         need(stays, "truth", f"{kind}, but {self.booted.version} runs")
@@ -203,12 +214,22 @@ class Life:
         if kind == OutcomeKind.CANCELLED:
             asked = self.world.cancel_asked or outcome["code"] == "superseded"
             need(asked, "cancel", "cancelled, although nobody asked")
-        self._change(outcomes=(*self.world.outcomes, (name, kind, str(outcome["version"]))))
+        self._report(name, kind, str(outcome["version"]))
+
+    def _parameters_ended(self, kind: str, name: str, version: str) -> None:
+        if kind == OutcomeKind.COMMITTED:
+            need((name, version) in self.world.passed, "tested", f"{name} is committed, its tests never passed")
+            need(SETS[version].good, "verified", f"{version} is committed")
+        self._report(name, kind, version)
+
+    def _report(self, name: str, kind: str, version: str) -> None:
+        self._change(outcomes=(*self.world.outcomes, (name, kind, version)))
         self._change(passed=frozenset(), delivered=("", 0))
 
     def observed(self, seen: Observation) -> None:
         """What the installer says of the slots and the floor."""
-        committed = {FACTORY, *(version for _, kind, version in self.world.outcomes if kind == OutcomeKind.COMMITTED)}
+        ended = {version for _, kind, version in self.world.outcomes if kind == OutcomeKind.COMMITTED}
+        committed = {FACTORY, *(ended & self.images.keys())}
         tested = {*committed, *(version for _, version in self.world.passed)}
         most = max(self.images[version].counter for version in committed)
         need(seen.floor <= most, "floor", f"{seen.floor} is above {most}, the most that was committed")

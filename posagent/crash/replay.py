@@ -42,7 +42,7 @@ def parse(line: str) -> Path:
 
 def play(explorer: Explorer, path: Path, tell: Callable[[str], None] = lambda _: None) -> Execution:
     """Run all legs; the last execution. Raises ValueError where a cut of the path does not happen."""
-    state = State(explorer.factory())
+    state = explorer.factory()
     for number, leg in enumerate(path):
         tell(f"--- start {number + 1}: power on")
         run = explorer.execute(state, leg.choices, cut_at=leg.cut_at, collect=False, tell=tell)

@@ -19,7 +19,7 @@ class Scenario:
     that is being given up. A `small_spool` has no room for all of the payload. So many of the goals are reached
     `already`, before any power cut; BACK among them is an engineer's return to the version in the other slot, which
     fails its test then where it `broke_since`. With `tickets` an update that failed gets a support bundle. With
-    `payments` there is a merchant, whose data is backed up and migrated.
+    `payments` there is a merchant, whose data is backed up and migrated, and who gets parameters.
     """
 
     name: str
@@ -84,6 +84,20 @@ SCENARIOS = {
         Scenario(name="ticket", goals=("3.0.0-test-fails",), ends=("rolled_back",), tickets=True),
         Scenario(name="money", goals=("2.0.0",), ends=("committed",), payments=True),
         Scenario(name="money-back", goals=("3.0.0-test-fails",), ends=("rolled_back",), payments=True),
+        Scenario(name="parameters", goals=("p-1",), ends=("committed",), payments=True),
+        Scenario(
+            name="parameters-bad", goals=("p-1", "p-3-bad"), ends=("committed", "rolled_back"), already=1, payments=True
+        ),
+        Scenario(
+            name="parameters-image", goals=("p-1", "2.2.0"), ends=("committed", "committed"), already=1, payments=True
+        ),
+        Scenario(
+            name="parameters-back",
+            goals=("p-1", "3.0.1-test-fails"),
+            ends=("committed", "rolled_back"),
+            already=1,
+            payments=True,
+        ),
         Scenario(name="compaction", goals=("2.0.0",), ends=("committed",), journal_bytes_max=8192),
     )
 }

@@ -64,6 +64,7 @@ KEPT = {
     f"{STATE_DIR}/journal",
     f"{STATE_DIR}/journal.reserve",
     *(f"{INSTALLER_DIR}/{name}" for name in ("slots.json", "floor.json", "floor-copy.json", "reset.json", "trust")),
+    f"{INSTALLER_DIR}/parameters.json",
     *(f"{INSTALLER_DIR}/trust/{name}" for name in ("record.json", "record-copy.json")),
 }
 """What a terminal at rest has on its data partition."""
@@ -71,12 +72,14 @@ KEPT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """`counter` is its security counter; `behaviour` is one of BEHAVIOURS; `format` is that of its merchants' data."""
+    """`counter` is its security counter; `behaviour` is one of BEHAVIOURS; `format` is that of its merchants' data and
+    of the parameters that it takes, which its bundle may bring."""
 
     version: str
     behaviour: str
     counter: int
     format: int = 2
+    parameters: str = ""
 
     @property
     def content(self) -> bytes:
@@ -90,7 +93,33 @@ IMAGES = (
     Image(version="2.1.0", behaviour="good", counter=3),
     *(Image(version=f"3.0.0-{one}", behaviour=one, counter=4) for one in BEHAVIOURS[1:]),
     Image(version="1.1.0", behaviour="good", counter=1, format=1),  # the only one from which there is a way back
+    Image(version="2.2.0", behaviour="good", counter=4, parameters="p-2"),
+    Image(version="3.0.1-test-fails", behaviour="test-fails", counter=4, parameters="p-2"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """A set that comes alone, or with an image; images of those `formats` take it, and their self-test passes on it
+    where it is `good`."""
+
+    version: str
+    formats: tuple[int, ...]
+    good: bool = True
+
+    @property
+    def content(self) -> bytes:
+        return json.dumps({"version": self.version, "formats": self.formats, "good": self.good}).encode()
+
+
+SETS = {
+    one.version: one
+    for one in (
+        Parameters(version="p-1", formats=(1,)),
+        Parameters(version="p-2", formats=(2,)),
+        Parameters(version="p-3-bad", formats=(1, 2), good=False),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,28 +190,40 @@ def opened(root: Path | None = None) -> Iterator[Stage]:
 
 def _set_up(root: Path) -> Stage:
     keys.init(root / "keys", now_s=NOW_S)
+    for one in SETS.values():
+        (root / one.version).write_bytes(one.content)
     for number, image in enumerate(IMAGES):
         (root / f"os-release-{image.version}").write_text(f"IMAGE_VERSION={image.version}\n")
         (root / "image").write_bytes(image.content)
-        bundle.build(
-            root / "image",
-            version=image.version,
-            compatible=[HARDWARE],
-            keys_dir=root / "keys",
-            out=root / f"{image.version}.bundle",
-            security_counter=image.counter,
-            level=1,
-            data_bytes=SLOT_BLOCK_BYTES,
-            whole=image.version == WHOLE,
-            versions=Versions(targets=number + 1, snapshot=number + 1, timestamp=number + 1),
-            now_s=NOW_S,
-        )
+        brings = (root / image.parameters, image.parameters) if image.parameters else None
+        _sign(root, number + 2, image.version, root / "image", brings, image.counter)
+    for number, name in ((1, "p-1"), (len(IMAGES) + 2, "p-3-bad")):
+        _sign(root, number, name, None, (root / name, name), 0)
     for cause in ResetCause:
         (root / f"cmdline-{cause.value}").write_text(f"posagent.reset={cause.value}\n")
     (root / "root.json").write_bytes((root / "keys/1.root.json").read_bytes())
     return _load(root)
 
 
+def _sign(
+    root: Path, number: int, version: str, image: Path | None, parameters: tuple[Path, str] | None, counter: int
+) -> None:
+    bundle.build(
+        image,
+        version=version,
+        parameters=parameters,
+        compatible=[HARDWARE],
+        keys_dir=root / "keys",
+        out=root / f"{version}.bundle",
+        security_counter=counter,
+        level=1,
+        data_bytes=SLOT_BLOCK_BYTES,
+        whole=version == WHOLE,
+        versions=Versions(targets=number, snapshot=number, timestamp=number),
+        now_s=NOW_S,
+    )
+
+
 def _load(root: Path) -> Stage:
-    bundles = {image.version: (root / f"{image.version}.bundle").read_bytes() for image in IMAGES}
+    bundles = {path.stem: path.read_bytes() for path in root.glob("*.bundle")}
     return Stage(root=root, images={image.version: image for image in IMAGES}, bundles=bundles)

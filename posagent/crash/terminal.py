@@ -24,7 +24,18 @@ from posagent.crash.medium import Medium
 from posagent.crash.merchant import Merchant
 from posagent.crash.oracles import Life, Violated, need, need_ticket
 from posagent.crash.scenarios import BACK, Scenario
-from posagent.crash.stage import FACTORY, INSTALLER_DIR, KEPT, LIMITS, SLOT_BYTES, SPOOL_DIR, STATE_DIR, Image, Stage
+from posagent.crash.stage import (
+    FACTORY,
+    INSTALLER_DIR,
+    KEPT,
+    LIMITS,
+    SETS,
+    SLOT_BYTES,
+    SPOOL_DIR,
+    STATE_DIR,
+    Image,
+    Stage,
+)
 from posagent.crash.surroundings import Probes, Reply, Source, StandingClock, installer_ports
 from posagent.fetcher.http import Answer, Asked
 from posagent.fetcher.wanted import HEAD_BYTES
@@ -129,8 +140,8 @@ class CrashTerminal(VirtualTerminal):
         return self._life.reading
 
     def _payment_answer(self) -> str | None:
-        if self._merchant is not None:
-            self._merchant.test()
+        if self._merchant is not None and not self._merchant.test():
+            return "the parameters are of no use"
         broke = self._scenario.broke_since and self.image.version == FACTORY
         return "Connection refused" if broke or self.image.behaviour == "test-fails" else None
 
@@ -190,7 +201,7 @@ class CrashTerminal(VirtualTerminal):
             self.silent.add("run")
         if self._scenario.payments:
             self._running = "data is selected"
-            self._merchant = Merchant(self._medium, self._life, self.image, slot)
+            self._merchant = Merchant(self._medium, self._life, self.image, slot, self._goal)
         self._running = "agent starts"
         return True
 
@@ -227,6 +238,11 @@ class CrashTerminal(VirtualTerminal):
                 if not self._next_goal():
                     return
         raise Violated("idle", f"not idle after {STEPS_MAX} steps, in {self.state.value}")
+
+    def _goal(self) -> str:
+        """What is asked for now, or will be next."""
+        done = sum(not self._aside(one) for one in self._life.world.outcomes)
+        return next(iter(self._scenario.goals[done:]), "")
 
     def _next_goal(self) -> bool:
         done = sum(not self._aside((one["id"], one["outcome"], "")) for one in self.situation.outcomes)
@@ -333,11 +349,12 @@ class CrashTerminal(VirtualTerminal):
         if self._merchant is not None:
             older = "data_newer" in self._engine.problems and any(name.startswith("found") for name, _, _ in told)
             need(self._merchant.may_pay or older, "money", f"{self.image.version} takes no payments at rest")
+            self._merchant.look_at_rest()
         if self._scenario.tickets:
             need_ticket(self.situation.last_outcome, self._medium.files.names(SUPPORT_DIR))
         runs = [FACTORY]
         for name, kind, version in told:
-            if kind == OutcomeKind.COMMITTED:
+            if kind == OutcomeKind.COMMITTED and version not in SETS:
                 runs.append(version)
             elif name.startswith("found"):
                 need(cuts > LIMITS.return_attempts_max, "good-slot", f"{version} given up after {cuts} power cuts")

@@ -23,18 +23,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from posagent.config_data import DataConfig
-from posagent.core.errors import PosagentError
+from posagent.core.errors import PosagentError, Refusal
 from posagent.core.ledger import compare
 from posagent.core.ports import Clock, Databases, Message, Publisher, Steps, Trees
 from posagent.data.migration import Migration, Working
 from posagent.data.money import Money
+from posagent.data.parameters import ParameterSets
 from posagent.data.place import Place
 from posagent.data.record import UNKNOWN, BackupNote, Generation, Next, Record, followed, switched, without_old
 
 
 class Generations:
-    """The verbs `select`, `migrate`, `switch` and `tidy`. `slot` and `version` are what was booted; `on_trial` says
-    whether that was not confirmed yet. Each raises PosagentError."""
+    """The verbs `select`, `migrate`, `switch`, `tidy` and `parameters` (`alone`). `slot` and `version` are what was
+    booted; `on_trial` says whether that was not confirmed yet; `parameters` go the same way as the data. Each raises
+    PosagentError."""
 
     def __init__(
         self,
@@ -48,8 +50,9 @@ class Generations:
         slot: str,
         version: str,
         on_trial: Callable[[], bool],
+        parameters: ParameterSets,
     ) -> None:
-        self._clock, self._data = clock, data
+        self._clock, self._data, self.parameters = clock, data, parameters
         self.slot, self.version, self._on_trial = slot, version, on_trial
         self.place = Place(trees, databases, publisher, data.root_dir)
         self.money = Money(trees, databases)
@@ -62,19 +65,19 @@ class Generations:
         gets nothing before `migrate`. A confirmed version goes on with its copy, if that was not switched to yet, and
         takes older data over at once: the bootloader has left it, and it has come back."""
         with trouble():
-            found = self.known()
+            found, problem = self.known(), self.parameters.select()
             self.place.withhold()
             if not self._on_trial() and (self._mine(found) is not None or found.current.format < self._data.format):
                 found = yield from self._switch(found, self._clock.wall())
-            yield {"result": self._selected(found)}
+            yield {"result": self._selected(found, problem)}
 
     def migrate(self) -> Iterator[Message]:
         """At every start of a trial: the copy that it works on, made where there is none that is up to date. Result
-        `{generation, changed, format_from, format_to, ledger, took_s}`."""
+        `{generation, changed, format_from, format_to, ledger, parameters, took_s}`."""
         began = self._clock.monotonic()
         with trouble():
             found = self.known()
-            used, changed = found.current, False
+            used, changed, parameters = found.current, False, self.parameters.take_over()
             if self._trying(found):
                 trial = yield from self._up_to_date(found)
                 used, changed = trial.generation, trial.changed
@@ -88,6 +91,7 @@ class Generations:
                 "format_from": found.current.format,
                 "format_to": used.format,
                 "ledger": None if summary is None else summary.as_dict(),
+                "parameters": parameters,
                 "took_s": round(self._clock.monotonic() - began, 3),
             }
             yield {"result": result}
@@ -100,6 +104,7 @@ class Generations:
             if self._mine(found) is not None or found.current.format < self._data.format:
                 found = yield from self._switch(found, committed_at)
                 retired = found.retired[-1].name
+            self.parameters.keep()
             self._publish_current(found)
             yield {"result": {"published": found.current.name, "retired": retired}}
 
@@ -107,7 +112,7 @@ class Generations:
         """After an update, however it ended: result `{removed, published, problem}`. A copy that the running version
         works on although no update is under way is the data: payments are taken on it."""
         with trouble():
-            found = self.known()
+            found, problem = self.known(), self.parameters.tidy()
             trial = self._mine(found)
             if trial is not None and not self._on_trial():
                 found = self._kept(found, trial, now)
@@ -115,7 +120,24 @@ class Generations:
                 found = self._drop_next(found)
             found = self._forget_old(found, now)
             removed = self.place.sweep(found)
-            yield {"result": {"removed": removed, **self._selected(found)}}
+            yield {"result": {"removed": removed, **self._selected(found, problem)}}
+
+    def alone(self, do: str, update_id: str) -> Iterator[Message]:
+        """Of an update that brings parameters alone: `begin` tries them, with the result `{version, before}`;
+        `commit` keeps them, `withdraw` does not."""
+        with trouble():
+            match do:
+                case "begin":
+                    version, before = self.parameters.begin(update_id)
+                    yield {"result": {"version": version, "before": before}}
+                case "commit":
+                    self.parameters.commit(update_id)
+                    yield {"result": {}}
+                case "withdraw":
+                    self.parameters.withdraw()
+                    yield {"result": {}}
+                case _:
+                    raise Refusal("bad_request", f"parameters: there is no {do[:40]!r}")
 
     # looking
 
@@ -177,8 +199,8 @@ class Generations:
 
     # publishing
 
-    def _selected(self, found: Record) -> dict[str, str]:
-        """What is published now, and why it is not what it should be."""
+    def _selected(self, found: Record, minor: str) -> dict[str, str]:
+        """What is published now, and why it is not what it should be, or else the `minor` trouble."""
         problem = ""
         if not self._on_trial():
             found = self._returned(found)
@@ -188,7 +210,7 @@ class Generations:
             else:
                 problem = self._raise_counters(found)
                 self.place.publish(found.current)
-        return {"published": self.place.published(), "problem": problem}
+        return {"published": self.place.published(), "problem": problem or minor}
 
     def _returned(self, found: Record) -> Record:
         """For a version that does not read the current generation: the one before is current again where nothing was

@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from posagent import config as configuration
 from posagent import worker
 from posagent.config import Config
+from posagent.core import parameters
+from posagent.core.durable import parent
 from posagent.core.errors import EXIT_CODES, PosagentError, Refusal
 from posagent.core.ports import Message, Verb
 from posagent.data.generations import Generations, result_of, trouble
+from posagent.data.parameters import FOLDER, ParameterSets
 from posagent.data.vault import Vault
 from posagent.platform.boot import boot_control, running_version
+from posagent.platform.commands import CommandFailed, run
 from posagent.platform.host import LinuxClock
+from posagent.platform.schema import SchemaFile
 from posagent.platform.sqlite import SqliteDatabases
 from posagent.platform.steps import LinuxSteps
 from posagent.platform.storage import LinuxFiles, lock
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 NAME = "posagent-data"
 LOCK = "lock"
 KEY, KEY_MODE = "key", 0o600
+PUBLIC_MODE = 0o644
+PARAMETERS_LINK = "parameters.json"
+RELOAD_S = 60.0
 WORD_LENGTH_MAX = 64
 
 
@@ -52,6 +60,7 @@ class DataWorker:
             "backup": self._backup,
             "verify": lambda _: self._alone(lambda: self._vault.verify()),
             "restore": self._restore,
+            "parameters": self._parameters,
         }
 
     def _switch(self, args: Mapping[str, Any]) -> Iterator[Message]:
@@ -74,13 +83,19 @@ class DataWorker:
         name, dry_run = _word(args, "name"), args.get("dry_run") is not False
         return self._alone(lambda: self._vault.restore(name, dry_run=dry_run))
 
+    def _parameters(self, args: Mapping[str, Any]) -> Iterator[Message]:
+        """`{do, update_id}`, see Generations.alone."""
+        do, update_id = _word(args, "do"), _word(args, "update_id")
+        return self._alone(lambda: self._generations.alone(do, update_id))
+
     def _alone(self, verb: Callable[[], Iterator[Message]]) -> Iterator[Message]:
         """The verb, while nobody else does one."""
         if not self._data.format:
             raise Refusal("bad_request", "this terminal has no data to keep: data.format is 0")
         with trouble():
-            self._trees.make_dir(self._data.root_dir)
-            self._trees.protect(self._data.root_dir, passable=True)
+            for path in (self._data.root_dir, f"{self._data.root_dir}/{FOLDER}"):
+                self._trees.make_dir(path)
+                self._trees.protect(path, passable=True)
         held = lock(f"{self._data.root_dir}/{LOCK}")
         try:
             yield from verb()
@@ -102,7 +117,22 @@ class DataWorker:
     def _generations(self) -> Generations:
         config, data, clock = self._config, self._data, LinuxClock()
         slot = boot_control(config.boot, config.slots).booted()
-        marker = f"{config.terminal.installer_dir}/trial-{slot}"
+        version = running_version(config.terminal.os_release_file)
+        installer_dir = config.terminal.installer_dir
+
+        def on_trial() -> bool:
+            return self._trees.size(f"{installer_dir}/trial-{slot}") is not None
+
+        sets = ParameterSets(
+            files=LinuxFiles(PUBLIC_MODE),
+            publisher=LinkPublisher(f"{parent(data.link)}/{PARAMETERS_LINK}"),
+            schema=SchemaFile(data.parameters_schema),
+            root=data.root_dir,
+            staged=lambda: parameters.left(LinuxFiles(), installer_dir),
+            reload=self._reload if data.reload_command else None,
+            mine=parameters.trial_of(slot, version),
+            on_trial=on_trial,
+        )
         return Generations(
             trees=self._trees,
             databases=self._databases,
@@ -111,9 +141,16 @@ class DataWorker:
             clock=clock,
             data=data,
             slot=slot,
-            version=running_version(config.terminal.os_release_file),
-            on_trial=lambda: self._trees.size(marker) is not None,
+            version=version,
+            on_trial=on_trial,
+            parameters=sets,
         )
+
+    def _reload(self) -> None:
+        try:
+            run(self._data.reload_command, timeout_s=RELOAD_S)
+        except CommandFailed as error:
+            raise PosagentError("parameters_reload", str(error)) from None
 
     @cached_property
     def _vault(self) -> Vault:

@@ -1,20 +1,23 @@
-"""One HTTP request for a part of a file: ranges, validators, redirects, limits; urllib3 does the protocol.
+"""One HTTP request, for a part of a file or to a service: ranges, validators, redirects, limits; urllib3 does the
+protocol.
 
 Rules: TLS is always verified; no way leads from https to http; a server is never believed about what belongs to the
-bytes that are there: Content-Range, length and validator must agree with them.
+bytes that are there: Content-Range, length and validator must agree with them. Credentials go to the server that they
+are for, and to no other, wherever it redirects to.
 Source: RFC 9110 (ranges, If-Range, Retry-After).
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -25,6 +28,8 @@ from posagent.core.errors import FetchError
 
 REDIRECTS_MAX = 5
 CHUNK_BYTES = 256 * 1024
+BODY_BYTES_MAX = 256 << 10
+"""Of a service's answer."""
 RETRY_AFTER_S_MAX = 86400
 VALIDATOR_LENGTH_MAX = 256
 _CODES = {407: "fetch_proxy", 511: "fetch_portal"}
@@ -85,21 +90,33 @@ class Answer:
     def trouble(self) -> FetchError:
         """An answer that is none, with the seconds that the server asks to wait."""
         error = FetchError(_CODES.get(self.status, "fetch_status"), f"the server answered {self.status}")
-        wait_s = self._retry_after_s()
+        wait_s = _retry_after_s(self._response)
         if self.status in (429, 503) and wait_s is not None:
             error.facts["retry_after_s"] = wait_s
         return error
 
-    def _retry_after_s(self) -> int | None:
-        """Seconds, or a date by the server's own clock; None where it is neither."""
-        text = self._response.headers.get("Retry-After", "")
-        if text.isascii() and text.isdigit() and len(text) < 10:
-            return min(int(text), RETRY_AFTER_S_MAX)
-        try:
-            until, now = (parsedate_to_datetime(one) for one in (text, self._response.headers.get("Date", "")))
-            return int(min(max((until - now).total_seconds(), 0), RETRY_AFTER_S_MAX))
-        except (ValueError, TypeError, OverflowError):
-            return None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """For the server at `url`: a header, or a certificate with its key (files)."""
+
+    url: str
+    authorization: str = ""
+    certificate_file: str = ""
+    certificate_key_file: str = ""
+
+    def header(self, url: str) -> dict[str, str]:
+        same = urlsplit(url)[:2] == urlsplit(self.url)[:2]
+        return {"Authorization": self.authorization} if self.authorization and same else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a service answered, of at most BODY_BYTES_MAX."""
+
+    status: int
+    body: bytes
+    retry_after_s: int | None = None
 
 
 class Client(Protocol):
@@ -111,8 +128,8 @@ class Client(Protocol):
 class HttpClient:
     """Makes requests with the configuration's limits."""
 
-    def __init__(self, config: FetchConfig) -> None:
-        self._config = config
+    def __init__(self, config: FetchConfig, credentials: Credentials | None = None) -> None:
+        self._config, self._credentials = config, credentials
         self._pool: urllib3.PoolManager | None = None
 
     def _manager(self) -> urllib3.PoolManager:
@@ -121,12 +138,46 @@ class HttpClient:
                 context = ssl.create_default_context(cafile=self._config.ca_file or None)
             except OSError as error:
                 raise FetchError("fetch_tls", f"ca_file {self._config.ca_file}: {error}") from error
+            self._certify(context)
             context.hostname_checks_common_name = False  # a host is its subjectAltName, as RFC 9525 says
             timeout = urllib3.Timeout(
                 connect=float(self._config.connect_timeout_s), read=float(self._config.stall_timeout_s)
             )
             self._pool = urllib3.PoolManager(ssl_context=context, timeout=timeout, retries=False, num_pools=2)
         return self._pool
+
+    def _certify(self, context: ssl.SSLContext) -> None:
+        own = self._credentials
+        if own is None or not own.certificate_file:
+            return
+        try:
+            context.load_cert_chain(own.certificate_file, own.certificate_key_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise FetchError("fleet_credentials", f"{own.certificate_file}: {error}") from error
+
+    def call(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Reply:
+        """A service's answer to JSON, or to a plain request. Raises FetchError."""
+        self._check(url)
+        headers = {"Accept": "application/hal+json, application/json", "User-Agent": "posagent", **self._own(url)}
+        data = None
+        if body is not None:
+            headers["Content-Type"], data = "application/json", json.dumps(body).encode()
+        with _coded():
+            response = self._manager().request(
+                method, url, headers=headers, body=data, redirect=False, preload_content=False
+            )
+            try:
+                found = b""
+                while len(found) <= BODY_BYTES_MAX and (more := response.read1(CHUNK_BYTES)):
+                    found += more
+            finally:
+                response.close()
+        if len(found) > BODY_BYTES_MAX:
+            raise FetchError("fleet_answer", f"the answer has more than {BODY_BYTES_MAX} bytes")
+        return Reply(status=response.status, body=found, retry_after_s=_retry_after_s(response))
+
+    def _own(self, url: str) -> dict[str, str]:
+        return {} if self._credentials is None else self._credentials.header(url)
 
     def get(self, asked: Asked) -> Answer:
         """The answer, with its body not yet read. Raises FetchError."""
@@ -139,7 +190,8 @@ class HttpClient:
         for _ in range(REDIRECTS_MAX + 1):
             self._check(url)
             with _coded():
-                response = self._manager().request("GET", url, headers=headers, redirect=False, preload_content=False)
+                sent = {**headers, **self._own(url)}
+                response = self._manager().request("GET", url, headers=sent, redirect=False, preload_content=False)
             if response.status not in _REDIRECTS:
                 return _answer(response, asked)
             response.close()
@@ -162,6 +214,18 @@ class HttpClient:
         if left:
             raise FetchError("fetch_insecure", f"redirected from https to {target[:200]}")
         return target
+
+
+def _retry_after_s(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Seconds, or a date by the server's own clock; None where it is neither."""
+    text = response.headers.get("Retry-After", "")
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return min(int(text), RETRY_AFTER_S_MAX)
+    try:
+        until, now = (parsedate_to_datetime(one) for one in (text, response.headers.get("Date", "")))
+        return int(min(max((until - now).total_seconds(), 0), RETRY_AFTER_S_MAX))
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _sent_back(text: str, start: str = "") -> str:

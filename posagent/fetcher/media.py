@@ -82,7 +82,7 @@ class Media:
             timestamp = _signed(bundle, "timestamp.json")
             snapshot = f"{timestamp['meta']['snapshot.json']['version']}.snapshot.json"
             targets = f"{_signed(bundle, snapshot)['meta']['targets.json']['version']}.targets.json"
-            images = [one for one in _images(_signed(bundle, targets)) if self._fits(one)]
+            images = manifest.leading(one for one in _components(_signed(bundle, targets)) if self._fits(one))
             if not images:
                 return None
             return int(timestamp["version"]), _told(images, _content(bundle, source.size), source.size)
@@ -108,9 +108,9 @@ def _signed(bundle: Bundle, name: str) -> dict[str, Any]:
     return signed
 
 
-def _images(signed: dict[str, Any]) -> Iterator[Manifest]:
+def _components(signed: dict[str, Any]) -> Iterator[Manifest]:
     for name, target in list(signed["targets"].items())[:TARGETS_MAX]:
-        if manifest.is_system_image(target.get("custom")):
+        if manifest.is_component(target.get("custom")):
             sha256 = target["hashes"]["sha256"]
             yield manifest.from_custom(name, length=target["length"], sha256=sha256, custom=target["custom"])
 

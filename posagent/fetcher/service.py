@@ -16,8 +16,9 @@ from posagent import worker
 from posagent.config import Config
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message, Verb
+from posagent.fetcher.credentials import credentials_of
 from posagent.fetcher.download import Fetcher
-from posagent.fetcher.http import HttpClient
+from posagent.fetcher.http import Credentials, HttpClient
 from posagent.fetcher.media import Media
 from posagent.fetcher.probe import Probe
 from posagent.platform import links
@@ -71,8 +72,16 @@ def _open_local(path: str) -> FileSource:
     return open_inside("/", path)
 
 
+def _credentials(config: Config) -> Credentials | None:
+    """None where they cannot be read: other sources than the fleet server need none."""
+    try:
+        return credentials_of(config.fleet)
+    except FetchError:
+        return None
+
+
 def _verbs(config: Config) -> dict[str, Verb]:
-    clock, client = LinuxClock(), HttpClient(config.fetch)
+    clock, client = LinuxClock(), HttpClient(config.fetch, _credentials(config))
     media = Media(
         lambda: bundles(config.fetch.media_dir),
         _open_local,

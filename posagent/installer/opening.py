@@ -7,6 +7,7 @@ time, by the installer itself; the trust library is imported only then.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from posagent.config import Config
-from posagent.core import pieces
+from posagent.core import parameters, pieces
 from posagent.core.bundle import RECORD_BYTES_MAX, Bundle, Missing, Spooled
 from posagent.core.codec import Codecs, no_codecs
 from posagent.core.errors import BundleError, PosagentError, SlotError
-from posagent.core.manifest import Manifest
+from posagent.core.manifest import PARAMETERS, SYSTEM, Manifest
 from posagent.core.ports import BlockDevice, BootControl, ByteSource, Clock, Files, Medium, Resets
 from posagent.installer.slots import NAMES, Slots
 
@@ -64,34 +65,63 @@ class Ports:
     open_log: Callable[[], Opened] = _no_log
 
 
-@contextmanager
-def work(
-    config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "", whole: bool = True
-) -> Iterator[Work]:
-    """What the bundle at `path` asks to be done here; it may have expired where it is the one that was `allowed`;
-    `whole` as in Work. Raises PosagentError, and Missing for a part not fetched."""
-    from posagent.installer.work import Work  # brings the decompressors
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a bundle brings this terminal: the `work` on the spare slot, or None, and the set of `parameters`, or
+    nothing, with its `data`, which was `read`; `manifest` is of the first of them."""
 
+    bundle: Bundle
+    manifest: Manifest
+    work: Work | None
+    parameters: Manifest | None
+    data: bytes
+    read: list[pieces.Piece]
+
+    @property
+    def kind(self) -> str:
+        return PARAMETERS if self.work is None else self.work.kind
+
+    @property
+    def tables(self) -> list[pieces.Piece]:
+        """The parts of the bundle that were needed to plan, and will be again."""
+        return [*self.read, *(self.bundle.walked if self.work is None else self.work.tables)]
+
+
+@contextmanager
+def contents(
+    config: Config, ports: Ports, slots: Slots, path: str, allowed: str = "", whole: bool = True
+) -> Iterator[Contents]:
+    """What the bundle at `path` brings; it may have expired where it is the one that was `allowed`; `whole` as in Work.
+    Raises PosagentError, and Missing for a part not fetched."""
     with ExitStack() as stack:
         running = ports.boot.booted()
         spare = next(name for name in NAMES if name != running)
         bundle = Bundle(_bundle(ports, path, stack))
         try:
             manifests = _verified(config, ports, slots, bundle, allowed)
-            opened = stack.enter_context(slot(ports.read_slot, spare))
-            if opened.size < manifests[0].image_size:
-                detail = f"slot {spare} has {opened.size} bytes, needs {manifests[0].image_size}"
-                raise SlotError("slot_too_small", detail)
-            yield Work(
-                bundle,
-                manifests,
-                running=stack.enter_context(slot(ports.read_slot, running)),
-                spare=opened,
-                digest=slots.records()[running].digest,
-                unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
-                codecs=ports.codecs,
-                whole=whole,
-            )
+            images = [one for one in manifests if one.component == SYSTEM]
+            there = next((one for one in manifests if one.component == PARAMETERS), None)
+            read: list[pieces.Piece] = []
+            data = b"" if there is None else _parameters(bundle, there, read)
+            work: Work | None = None
+            if images:
+                from posagent.installer.work import Work  # brings the decompressors
+
+                opened = stack.enter_context(slot(ports.read_slot, spare))
+                if opened.size < images[0].image_size:
+                    detail = f"slot {spare} has {opened.size} bytes, needs {images[0].image_size}"
+                    raise SlotError("slot_too_small", detail)
+                work = Work(
+                    bundle,
+                    images,
+                    running=stack.enter_context(slot(ports.read_slot, running)),
+                    spare=opened,
+                    digest=slots.records()[running].digest,
+                    unseal=lambda sealed: _unsealed(config.trust.group_key_file, sealed),
+                    codecs=ports.codecs,
+                    whole=whole,
+                )
+            yield Contents(bundle=bundle, manifest=manifests[0], work=work, parameters=there, data=data, read=read)
         except OSError as error:
             raise SlotError("slot_io", f"{error.strerror or error}") from error
 
@@ -124,6 +154,24 @@ def _bundle(ports: Ports, path: str, stack: ExitStack) -> ByteSource:
     return file if parts is None or type(size) is not int else Spooled(file, pieces.Pieces(parts, file.size), size)
 
 
+def _parameters(bundle: Bundle, found: Manifest, read: list[pieces.Piece]) -> bytes:
+    """The set itself. Raises BundleError; Missing where it was not fetched."""
+    if found.length > parameters.BYTES_MAX:
+        raise BundleError("bundle_too_large", f"{found.target}: more than {parameters.BYTES_MAX} bytes of parameters")
+    window = bundle.target(found.member)
+    if window is None:
+        raise BundleError("bundle_unreadable", f"the bundle lacks {found.target}")
+    data = window.pread(0, found.length)
+    if hashlib.sha256(data).hexdigest() != found.sha256:
+        raise BundleError("payload_corrupt", f"{found.target} does not match its digest")
+    try:
+        parameters.decoded(data)
+    except ValueError as error:
+        raise BundleError("bundle_unreadable", f"{found.target}: {error}") from None
+    read.append((window.start, found.length))
+    return data
+
+
 def _unsealed(path: str, sealed: Mapping[str, str]) -> Seal:
     from posagent.core.seal import unwrapped
 
@@ -136,7 +184,7 @@ def _unsealed(path: str, sealed: Mapping[str, str]) -> Seal:
 
 
 def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle, allowed: str) -> tuple[Manifest, ...]:
-    """The payloads of the one image in the bundle that is for this terminal."""
+    """The payloads of the one image in the bundle that is for this terminal, then the one set of parameters."""
 
     def found() -> dict[str, Any]:
         try:

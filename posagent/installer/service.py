@@ -11,16 +11,17 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from posagent import worker
 from posagent.config import Config
-from posagent.core import audit, packing, pieces
+from posagent.core import audit, packing, parameters, pieces
 from posagent.core.codec import Codec, CodecKind
-from posagent.core.errors import BundleError, PosagentError, Refusal
+from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
+from posagent.core.parameters import Staged
 from posagent.core.ports import Message, Verb
 from posagent.installer import opening
-from posagent.installer.opening import Ports
+from posagent.installer.opening import Contents, Ports
 from posagent.installer.permits import Permits
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
@@ -30,9 +31,6 @@ from posagent.platform.commands import CommandFailed, run
 from posagent.platform.host import LinuxClock
 from posagent.platform.reset import LinuxResets
 from posagent.platform.storage import LinuxFiles, open_inside
-
-if TYPE_CHECKING:
-    from posagent.installer.work import Work
 
 REBOOT_COMMAND_S = 60.0
 PLAN_MAX = 1024
@@ -125,12 +123,14 @@ class Installer:
         tables: list[pieces.Piece] = []
         refused, large, small = "", 0, 0
         try:
-            with self._work(args) as work:
-                done, total = 0, work.manifest.image_size
-                for looked_at in work.plan(wanted, _price(args)):
+            with self._contents(args) as found:
+                done, total, work = 0, found.manifest.image_size, found.work
+                for looked_at in work.plan(wanted, _price(args)) if work is not None else ():
                     done = min(done + looked_at, total)
                     yield {"progress": {"bytes_done": done, "bytes_total": total, "step": "plan"}}
-                tables, refused, large, small = work.tables, work.refused, work.large, work.small
+                tables = found.tables
+                if work is not None:
+                    refused, large, small = work.refused, work.large, work.small
             complete = True
         except Missing as missing:  # first the tables, alone: then plan again
             wanted, complete = [(missing.offset, missing.length)], False
@@ -140,9 +140,9 @@ class Installer:
 
     def _check(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{bundle}`: whether it may be installed here: everything is made once, without touching a slot."""
-        with self._work(args) as work:
-            chosen, done = work.manifest, 0
-            for made in work.check():
+        with self._contents(args) as found:
+            chosen, done = found.manifest, 0
+            for made in found.work.check() if found.work is not None else ():
                 done = min(done + made, chosen.image_size)
                 yield {"progress": {"bytes_done": done, "bytes_total": chosen.image_size, "step": "check"}}
             result = {
@@ -151,7 +151,7 @@ class Installer:
                 "image_size": chosen.image_size,
                 "security_counter": chosen.security_counter,
                 "target_slot": self._spare,
-                "kind": work.kind,
+                "kind": found.kind,
                 "profile": dict(chosen.profile),
                 **chosen.terms,
             }
@@ -159,21 +159,38 @@ class Installer:
 
     def _write(self, args: Mapping[str, Any], partial: bool = False) -> Iterator[Message]:
         """`{bundle, slot, update_id}`: the bundle's image into the spare slot, or a `partial` one: as much of it as can
-        be made of what was fetched."""
-        from posagent.installer.writer import write
-
+        be made of what was fetched. Its parameters are left for the data worker."""
         slot, update_id = _word(args, "slot"), _word(args, "update_id")
         self._slots.target(slot)
-        with self._work(args) as work, opening.slot(self._ports.open_slot, slot) as device:
-            yield from write(
-                slots=self._slots,
-                slot=slot,
-                device=device,
-                work=work,
-                update_id=update_id,
-                partial=partial,
-                threads=self._ports.threads,
-            )
+        with self._contents(args) as found:
+            self._leave(found, slot, update_id)
+            if found.work is None:
+                yield {"result": {"bytes_written": 0}}
+                return
+            from posagent.installer.writer import write
+
+            with opening.slot(self._ports.open_slot, slot) as device:
+                yield from write(
+                    slots=self._slots,
+                    slot=slot,
+                    device=device,
+                    work=found.work,
+                    update_id=update_id,
+                    partial=partial,
+                    threads=self._ports.threads,
+                )
+
+    def _leave(self, found: Contents, slot: str, update_id: str) -> None:
+        """The parameters, or that there are none: what an earlier write left is for nobody any more."""
+        new, staged = found.parameters, None
+        if new is not None:
+            alone = found.work is None
+            holder = parameters.update_of(update_id) if alone else parameters.trial_of(slot, found.manifest.version)
+            staged = Staged(holder=holder, version=new.version, sha256=new.sha256, data=found.data)
+        try:
+            parameters.stage(self._ports.files, self._config.terminal.installer_dir, staged)
+        except OSError as error:
+            raise SlotError("slot_io", f"{error.filename or ''}: {error.strerror or error}") from None
 
     def _prove_slot(self, _: Mapping[str, Any]) -> Iterator[Message]:
         """`{expected, found, approved}`: the running slot's digest as it was signed and as it is now."""
@@ -198,9 +215,9 @@ class Installer:
         terminal = self._config.terminal
         yield {"result": Notary(self._ports.files, terminal.installer_dir, terminal.id).seal(read_log)}
 
-    def _work(self, args: Mapping[str, Any]) -> AbstractContextManager[Work]:
+    def _contents(self, args: Mapping[str, Any]) -> AbstractContextManager[Contents]:
         allowed, whole = self._permits.allowed(), args.get("whole") is not False
-        return opening.work(self._config, self._ports, self._slots, _word(args, "bundle"), allowed, whole)
+        return opening.contents(self._config, self._ports, self._slots, _word(args, "bundle"), allowed, whole)
 
     @property
     def _spare(self) -> str:

@@ -64,7 +64,7 @@ class Trust:
             raise TrustError("trust_store_damaged", f"the root in the system image: {error.detail}") from None
 
     def verify(self, bundle: Bundle, allowed: str = "") -> tuple[Manifest, ...]:
-        """The system images that `bundle` lists with valid, fresh signatures; then the store knows their versions.
+        """The components that `bundle` lists with valid, fresh signatures; then the store knows their versions.
 
         A bundle may have expired where its timestamp has the digest that an engineer `allowed`. Verifying the same
         bundle again changes nothing. Raises BundleError, or TrustError `signature_invalid`, `repository_expired`,
@@ -249,35 +249,42 @@ def _signed_at_s(part: Root | Timestamp | Snapshot | Targets) -> int:
 
 
 def _manifests(targets: Targets) -> tuple[Manifest, ...]:
-    """The payloads of system images among `targets`."""
+    """The components among `targets`."""
     return tuple(
         manifest.from_custom(name, length=one.length, sha256=one.hashes.get("sha256"), custom=one.custom)
         for name, one in sorted(targets.targets.items())
-        if manifest.is_system_image(one.custom)
+        if manifest.is_component(one.custom)
     )
 
 
 def select(manifests: Sequence[Manifest], *, hardware: str, hardware_revision: int, floor: int) -> tuple[Manifest, ...]:
-    """The payloads of the one image for this terminal: the highest security counter, then the highest `min_hw_rev`,
-    that fits.
+    """The payloads of the one image for this terminal, and the one set of parameters; either may be missing, but not
+    both. Of each the one that fits with the highest security counter, then the highest `min_hw_rev`.
 
     Raises TrustError `wrong_hardware` or `counter_too_low`, BundleError where there is none or no single one.
     """
     if not manifests:
-        raise BundleError("bundle_unreadable", "the bundle holds no system image that this release understands")
+        raise BundleError("bundle_unreadable", "the bundle holds nothing that this release understands")
     fitting = [m for m in manifests if hardware in m.hw_ids and m.min_hw_rev <= hardware_revision]
-    if not fitting:
-        names = sorted({f"{name} from revision {m.min_hw_rev}" for m in manifests for name in m.hw_ids})
+    leaders = manifest.leading(manifests)
+    if not any(one in fitting for one in leaders):
+        names = sorted({f"{name} from revision {m.min_hw_rev}" for m in leaders for name in m.hw_ids})
         detail = f"this is {hardware} revision {hardware_revision}; the bundle is for {', '.join(names[:8])}"
         raise TrustError("wrong_hardware", detail, hardware=hardware, hardware_revision=hardware_revision)
-    rank = {m.target: (m.security_counter, m.min_hw_rev) for m in fitting}
-    best = tuple(m for m in fitting if rank[m.target] == max(rank.values()))
-    if best[0].security_counter < floor:
-        counter = best[0].security_counter
+    images = _best([one for one in fitting if one.component == manifest.SYSTEM], "images")
+    if images and images[0].security_counter < floor:
+        counter = images[0].security_counter
         raise TrustError(
             "counter_too_low", f"security counter {counter} is below {floor}", counter=counter, floor=floor
         )
-    images = {(m.image_sha256, m.image_size, m.version) for m in best}
-    if len(images) > 1:
-        raise BundleError("bundle_unreadable", f"{len(images)} images fit this terminal equally well")
+    return (*images, *_best([one for one in fitting if one.component == manifest.PARAMETERS], "sets of parameters"))
+
+
+def _best(fitting: Sequence[Manifest], what: str) -> tuple[Manifest, ...]:
+    """Of one component."""
+    rank = {m.target: (m.security_counter, m.min_hw_rev) for m in fitting}
+    best = tuple(m for m in fitting if rank[m.target] == max(rank.values()))
+    different = {(m.image_sha256, m.image_size, m.version) for m in best}
+    if len(different) > 1:
+        raise BundleError("bundle_unreadable", f"{len(different)} {what} fit this terminal equally well")
     return best

@@ -8,6 +8,7 @@ TUF client can use.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import tarfile
@@ -24,11 +25,14 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from posagent.core import manifest
 from posagent.core.errors import BundleError, Refusal, ReleaseError
 from posagent.core.manifest import Manifest
+from posagent.core.parameters import decoded
 from posagent.core.seal import Seal
+from posagent.platform.schema import SchemaFile
 from posagent.release import files, keys
 from posagent.release.payload import LEVEL, Encoded, Progress, encode, shares
 
 TARGET = "system.payload"
+PARAMETERS = "parameters.json"
 WHOLE = "whole.payload"
 DELTA = "from-{}.payload"
 """A delta's target, named by the first digits of the digest of the image it was made from."""
@@ -54,7 +58,7 @@ class Versions:
 
 
 def build(
-    image: Path,
+    image: Path | None,
     *,
     version: str,
     compatible: Sequence[str],
@@ -65,6 +69,7 @@ def build(
     expires_days: int = EXPIRES_DAYS,
     profile: Mapping[str, int] | None = None,
     terms: Mapping[str, Any] | None = None,
+    parameters: tuple[Path, str] | None = None,
     sources: Sequence[Path] = (),
     groups: Sequence[Path] = (),
     whole: bool = True,
@@ -74,7 +79,8 @@ def build(
     now_s: int | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Build the signed bundle `out` that installs `image`; returns `out`.
+    """Build the signed bundle `out` that installs `image`, a set of `parameters` (a file, and its version), or both;
+    returns `out`. `version` is the image's, or that of the parameters alone.
 
     It holds a full payload, a `whole` one unless told otherwise, and a delta from each image in `sources`, those that
     are hardly smaller left out; encrypted for the terminals of `groups` (X25519 public keys, PEM), if any, and then
@@ -88,6 +94,10 @@ def build(
         raise Refusal("bad_request", f"expires_days must be from 1 to {DAYS_MAX}")
     if len(groups) > manifest.GROUPS_MAX:
         raise Refusal("bad_request", f"a bundle is encrypted for at most {manifest.GROUPS_MAX} groups")
+    if image is None and (parameters is None or sources or groups):
+        raise Refusal(
+            "bad_request", "without an image there must be parameters, which need no deltas and no encryption"
+        )
     if len(sources) > SOURCES_MAX:
         raise Refusal("bad_request", f"a bundle holds at most {SOURCES_MAX} deltas")
     with files.coded(), files.locked(keys_dir):
@@ -103,6 +113,8 @@ def build(
             alone = [False, True] if whole else [False]
             ways = [*((None, one) for one in alone), *((source, False) for source in sources)]
             for number, (source, is_whole) in enumerate(ways):
+                if image is None:
+                    break
                 payload = Path(folder) / f"{number}.payload"
                 seal = Seal.new() if public else None
                 encoded = encode(
@@ -119,6 +131,8 @@ def build(
                 most = min((SHARE_MAX * one.length for one, _ in made if not one.source_sha256), default=encoded.length)
                 if encoded.length <= most:
                     made.append((found, payload))
+            if parameters is not None:
+                made.append((_parameters(draft, *parameters), parameters[0]))
             made = sorted({one.target: (one, payload) for one, payload in made}.values(), key=lambda one: one[0].length)
             members = desk.metadata([one for one, _ in made], dataclasses.replace(chosen, security_counter=counter))
             unnamed = Path(folder) / "bundle"
@@ -180,7 +194,7 @@ def _draft(
     """What is known before the image is read, held to the same rules as a terminal's."""
     custom = {
         "format": manifest.FORMAT,
-        "component": manifest.COMPONENT,
+        "component": manifest.SYSTEM,
         "version": version,
         "security_counter": security_counter,
         "hw_ids": list(compatible),
@@ -192,6 +206,22 @@ def _draft(
     }
     try:
         return manifest.from_custom(TARGET, length=1, sha256="0" * 64, custom=custom)
+    except BundleError as error:
+        raise Refusal("bad_request", error.detail) from None
+
+
+def _parameters(draft: Manifest, path: Path, version: str) -> Manifest:
+    """Their manifest; held to the same rules as a terminal's."""
+    data = path.read_bytes()
+    try:
+        decoded(data)
+    except ValueError as error:
+        raise Refusal("bad_request", f"{path}: {error}") from None
+    digest = hashlib.sha256(data).hexdigest()
+    known = {"header_sha256": digest, "image_sha256": digest, "image_size": len(data), "security_counter": 0}
+    custom = {**draft.as_custom(), **known, "component": manifest.PARAMETERS, "version": version}
+    try:
+        return manifest.from_custom(PARAMETERS, length=len(data), sha256=digest, custom=custom)
     except BundleError as error:
         raise Refusal("bad_request", error.detail) from None
 
@@ -247,6 +277,16 @@ def _entry(name: str, size: int, now: int) -> tarfile.TarInfo:
     return entry
 
 
+def judge(path: Path, schema: Path) -> None:
+    """Hold parameters against the schema of the image that they are for. Raises PosagentError `parameters_invalid`,
+    Refusal, ReleaseError."""
+    with files.coded():
+        try:
+            SchemaFile(str(schema)).check(decoded(path.read_bytes()))
+        except ValueError as error:
+            raise Refusal("bad_request", f"{path}: {error}") from None
+
+
 def show(path: Path) -> dict[str, Any]:
     """What a bundle says about itself, checked against the newest root in the bundle: whole, but perhaps not ours.
 
@@ -299,6 +339,7 @@ def _metadata(path: Path) -> tuple[dict[str, Metadata[Any]], dict[str, Any]]:
         for name, target in targets.signed.targets.items():
             member = f"targets/{target.hashes['sha256']}.{target.path}"
             target.verify_length_and_hashes(opened(member))
-            payloads[name] = shares(opened(member), target.length)
+            if target.custom.get("component") == manifest.SYSTEM:
+                payloads[name] = shares(opened(member), target.length)
         root = read(f"{newest}.root.json")
     return {"root": root, "timestamp": timestamp, "snapshot": snapshot, "targets": targets}, payloads

@@ -61,8 +61,11 @@ def _keys(group: Any) -> None:
 
 
 def _bundle(group: Any) -> None:
-    build = _command(group, "build", "Build a signed bundle from a system image.", _build)
-    build.add_argument("--image", type=Path, required=True)
+    build = _command(group, "build", "Build a signed bundle from a system image, parameters, or both.", _build)
+    build.add_argument("--image", type=Path, help="the system image; without one the bundle brings parameters only")
+    build.add_argument("--parameters", type=Path, metavar="FILE", help="the acquirer's parameters, a JSON object")
+    build.add_argument("--parameters-version", default="", metavar="VERSION", help="default: that of the bundle")
+    build.add_argument("--schema", type=Path, metavar="FILE", help="JSON Schema of the image, held against them first")
     build.add_argument(
         "--from",
         dest="sources",
@@ -158,6 +161,8 @@ def _renew(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build(args: argparse.Namespace) -> dict[str, Any]:
+    if args.parameters is not None and args.schema is not None:
+        bundle.judge(args.parameters, args.schema)
     out = bundle.build(
         args.image,
         version=args.version,
@@ -167,6 +172,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         min_hw_rev=args.min_hw_rev,
         security_counter=args.security_counter,
         expires_days=args.expires_days,
+        parameters=args.parameters and (args.parameters, args.parameters_version or args.version),
         sources=args.sources,
         groups=args.groups,
         whole=args.whole,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from posagent.core.errors import BundleError, Refusal
+from posagent.core.manifest import SYSTEM
 from posagent.release import bundle, files
 
 CHANNEL = "stable"
@@ -30,7 +31,8 @@ def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str
     if not _CHANNEL.fullmatch(channel):
         raise Refusal("bad_request", f"a channel is named like {CHANNEL}, not {channel[:40]!r}")
     found = bundle.show(path)
-    versions = {one["version"] for one in found["manifests"]}
+    images = [one for one in found["manifests"] if one["component"] == SYSTEM] or found["manifests"]
+    versions = {one["version"] for one in images}
     if len(versions) != 1:
         raise BundleError("bundle_unreadable", f"{path} holds {len(versions)} versions; one is published")
     (version,) = versions
@@ -43,9 +45,9 @@ def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str
         "sha256": found["sha256"],
         "payloads": [
             {"from": one.get("source_sha256", ""), "bytes": one["length"], "image_bytes": one["image_size"]}
-            for one in found["manifests"]
+            for one in images
         ],
-        **{name: value for name, value in found["manifests"][0].items() if name in TERMS},
+        **{name: value for name, value in images[0].items() if name in TERMS},
     }
     with files.coded():
         for folder in ("bundles", "channels"):

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("off", "switch the power off")
     verb("on", "switch the power on")
     verb("reboot", "restart in good order")
+    verb("reload", "let the payment program read its parameters again")
     verb("state", "which slot runs, and the processes' ids")
     power = verb("power", "change battery and charger")
     power.add_argument("--battery", type=int, metavar="PERCENT", choices=range(101))

@@ -37,6 +37,11 @@ stall_timeout_s = 20
 backoff_s = 1
 backoff_s_max = 30
 
+[fleet]
+server_url = "{fleet_url}"
+target_token_file = "{fleet_token_file}"
+poll_s = 2
+
 [install]
 backoff_s = 1
 gate_recheck_s = 2

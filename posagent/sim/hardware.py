@@ -224,6 +224,9 @@ class Hardware:
             case "reboot":
                 self._tell("restart")
                 self.reboot()
+            case "reload":
+                self._tell("the payment program reads its parameters")
+                self._services.reload()
             case "off":
                 self._tell("switched off")
                 self.power_off()

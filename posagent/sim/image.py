@@ -7,6 +7,7 @@ optionally `boot-fault`: "panic" or "hang", which the simulated kernel obeys, or
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
@@ -18,14 +19,26 @@ TRANSACTION_S = 0.03
 PAYMENT = '''\
 """The payment program of this image: answers one line a connection on a loopback port."""
 import json, signal, socket, sys, time
-port, version = int(sys.argv[1]), {version!r}
+port, version, place = int(sys.argv[1]), {version!r}, sys.argv[2]
 broken = {broken!r}
 hangs = {hangs!r}
 transaction_s = {transaction_s!r}
 began = time.monotonic()
+parameters = dict()
+
+def load(*_):
+    """docs/data.md: read at the start, and again when asked to; on trial they come a little later."""
+    global parameters
+    try:
+        with open(place) as file:
+            parameters = json.load(file)
+    except FileNotFoundError:
+        parameters = dict()
 
 def answer(line):
     """docs/selftest.md: a dummy transaction is taken by nobody, and stands in no batch."""
+    if not parameters:
+        load()
     try:
         asked = json.loads(line)
         test, expect = asked["test"], asked["expect"]
@@ -33,11 +46,15 @@ def answer(line):
         return "READY " + version
     if test == "transaction":
         time.sleep(transaction_s)
+        if "EUR" not in parameters.get("currencies", ["EUR"]):
+            return json.dumps(dict(outcome="error", detail="no currency is left"))
         return json.dumps(dict(outcome=expect if expect in ("approved", "declined") else "error"))
     if test == "start":
         return json.dumps(dict(outcome="ok", ms=started_ms))
     return json.dumps(dict(outcome="ok" if test == "host" else "unknown"))
 
+load()
+signal.signal(signal.SIGHUP, load)
 if broken:
     sys.exit("payment: cannot load terminal parameters: " + broken)
 with socket.create_server(("127.0.0.1", port), backlog=0) as server:
@@ -76,6 +93,7 @@ def fill(
     (pos / "payment.py").write_text(program)
     (pos / "boot-fault").write_text(boot_fault)
     (pos / "data-format").write_text(f"{data_format}\n")
+    (pos / "parameters.schema.json").write_text(json.dumps(till.PARAMETERS_SCHEMA))
     steps = pos / "migrate.d"
     shutil.rmtree(steps, ignore_errors=True)
     steps.mkdir()

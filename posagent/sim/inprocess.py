@@ -19,6 +19,7 @@ from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.evidence import Evidence
+from posagent.agent.fleet import Fleet
 from posagent.agent.inspection import Inspection
 from posagent.agent.journal import BYTES_MAX, Journal
 from posagent.agent.payment import Payments
@@ -76,6 +77,7 @@ class VirtualTerminal:
     deadlines = Deadlines()
     payments: Payments | None = None
     """The payment applications' sessions, where the terminal has any; made anew by `_conditions`."""
+    fleet: Fleet | None = None
     evidence: Evidence | None = None
     """The audit log, where the terminal has one; made anew by `_witness`."""
 
@@ -122,6 +124,8 @@ class VirtualTerminal:
             self.evidence.decided(decision)
         self._told()
         self._support.changed()
+        if self.fleet is not None:
+            self.fleet.changed()
 
     def _told(self) -> None:
         """Whoever looks on hears of it."""
@@ -129,6 +133,10 @@ class VirtualTerminal:
 
     def _witness(self, engine: Engine, notary: Worker) -> Evidence | None:
         """The audit log of a fresh agent."""
+        return None
+
+    def _fleet_line(self, engine: Engine, conditions: Conditions, api: AgentApi) -> Fleet | None:
+        """The line to a fleet server, where there is one."""
         return None
 
     def _begun(self) -> None:
@@ -140,9 +148,10 @@ class VirtualTerminal:
         parts = self._parts
         journal = Journal(parts.files, parts.config.journal_path, parts.journal_bytes_max)
         self._woken(journal)
+        engine_conditions = self._conditions()
         engine = Engine(
             journal=journal,
-            conditions=self._conditions(),
+            conditions=engine_conditions,
             clock=self.time,
             limits=parts.limits,
             on_change=self._decided,
@@ -188,11 +197,14 @@ class VirtualTerminal:
             looked.append(True)
             engine.start(seen)
             self._begun()
+            if self.fleet is not None:
+                self.fleet.start()
 
         def failed(error: PosagentError) -> None:
             looked.append(False)
             engine.report_problem(error)
 
+        self.fleet = self._fleet_line(engine, engine_conditions, self.api)
         actors.observe(begin, failed)
         while not looked:
             self.step()

@@ -33,6 +33,8 @@ class Settings:
     hardware: str = "sim-pos"
     repository_url: str = ""
     group_key_file: str = ""
+    fleet_url: str = ""
+    fleet_token_file: str = ""
     slot_mib: int = 0
     payment_port: int = 0
     shop: str = ""
@@ -108,6 +110,7 @@ _PATHS = {
     "clock": "clock",
     "api": "run/api.sock",
     "data_link": "run/data/current",
+    "parameters": "run/data/parameters.json",
 }
 
 DATA_BEGINS = "# The merchant's data, as the booted image declares it.\n"

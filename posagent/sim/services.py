@@ -16,7 +16,10 @@ from pathlib import Path
 from posagent.platform.loop import Loop
 from posagent.sim.layout import Layout
 
-WORKERS = ("installer", "fetcher", "selftest", "support", "data")
+WORKERS = {
+    **{name: f"posagent.{name}.service" for name in ("installer", "fetcher", "selftest", "support", "data")},
+    "fleet": "posagent.fetcher.fleet_service",
+}
 SELECT = "data-select"
 RESTART_S = 0.1
 PR_SET_PDEATHSIG = 1
@@ -78,10 +81,16 @@ class Services:
 
     def _start_the_rest(self) -> None:
         port = str(self._settings.payment_port)
-        self._spawn("payment", [sys.executable, str(self._layout.booted_root / "pos/payment.py"), port], {})
+        command = [sys.executable, str(self._layout.booted_root / "pos/payment.py"), port, str(self._layout.parameters)]
+        self._spawn("payment", command, {})
         self._start_shop()
         if self._with_agent:
             self._start_agent()
+
+    def reload(self) -> None:
+        """The payment program reads its parameters again."""
+        if "payment" in self._children:
+            self._children["payment"].send_signal(signal.SIGHUP)
 
     def terminate(self) -> None:
         """Ask all processes to end."""
@@ -153,7 +162,7 @@ class Services:
         """A connection waits: start the worker, which then accepts by itself until it ends."""
         listener = self._listeners[name]
         self._loop.watch(listener.fileno(), None)
-        command = [sys.executable, "-m", f"posagent.{name}.service", "--config", str(self._layout.config)]
+        command = [sys.executable, "-m", WORKERS[name], "--config", str(self._layout.config)]
         self._spawn(name, command, {"LISTEN_FDS": "1"}, listener)
 
     def _environment(self, extra: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Format 2 knows tips. Integrators of real applications find all of it explained i
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 FORMATS = (1, 2)
@@ -34,6 +35,17 @@ INSERT INTO counters VALUES ('stan', 1);
 PRAGMA user_version = {format};
 """
 
+PARAMETERS_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "currencies": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[A-Z]{3}$"}},
+        "limit": {"type": "integer", "minimum": 0},
+    },
+    "required": ["currencies"],
+    "additionalProperties": False,
+}
+"""Of what the simulated payment program reads."""
+
 CONFIG = """
 [data]
 format = {format}
@@ -41,6 +53,8 @@ root_dir = "{root}/data/merchant"
 link = "{link}"
 steps_dir = "{root}/booted/pos/migrate.d"
 sources = ["batch.db"]
+parameters_schema = "{root}/booted/pos/parameters.schema.json"
+reload_command = ["{python}", "-m", "posagent.sim.cli", "reload", "{root}"]
 
 [data.ledger]
 kind = "sqlite"
@@ -58,7 +72,7 @@ write = "UPDATE counters SET value = :value WHERE name = 'stan'"
 
 def config(root: Path, link: Path, form: int) -> str:
     """What an image with an application of that format declares."""
-    return CONFIG.format(format=form, root=root, link=link, table=TABLES[form])
+    return CONFIG.format(format=form, root=root, link=link, table=TABLES[form], python=sys.executable)
 
 
 class Till:

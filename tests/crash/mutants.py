@@ -30,7 +30,7 @@ from posagent.crash.explorer import Bounds, Explorer, Found
 from posagent.crash.medium import MediumBoot
 from posagent.crash.scenarios import SCENARIOS
 from posagent.crash.units import PROFILES, Unit
-from posagent.data import copying, generations, place
+from posagent.data import copying, generations, parameters, place
 from posagent.fetcher import download, spool
 from posagent.installer import slots, writer
 
@@ -610,6 +610,28 @@ def _() -> list[Patch]:
         return f"{self._root}/g-1/data"
 
     return [(place.Place, "inside", inside)]
+
+
+@mutant("parameters-stay", "a set whose self-test failed is found all the same", ("parameters-bad", "emmc-512"))
+def _() -> list[Patch]:
+    return [
+        (parameters.ParameterSets, "withdraw", lambda self: None),
+        (parameters.ParameterSets, "tidy", lambda self: ""),
+    ]
+
+
+@mutant("parameters-forgotten", "a set that was confirmed is not kept", ("parameters", "emmc-512"))
+def _() -> list[Patch]:
+    return [(parameters.ParameterSets, "_kept", lambda self, found, holder: found)]
+
+
+@mutant("parameters-for-everybody", "a set goes on when its version has failed", ("parameters-back", "emmc-512"))
+def _() -> list[Patch]:
+    def show(self: parameters.ParameterSets, found: parameters.Sets) -> str:
+        self._publish(found.tried or found.current)
+        return ""
+
+    return [(parameters.ParameterSets, "_show", show), (parameters.ParameterSets, "tidy", lambda self: "")]
 
 
 def judge(name: str) -> Verdict:

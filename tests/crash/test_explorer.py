@@ -36,7 +36,7 @@ def explored(made: Stage) -> tuple[Explorer, Report]:
 
 
 def test_a_planned_cut_fires_where_it_was_planned(made: Stage) -> None:
-    start = State(explorer(made).factory())
+    start = explorer(made).factory()
     whole = explorer(made).execute(start)
     assert whole.violation is None and not whole.was_cut
     for number in range(1, len(whole.medium.done) + 1, 23):
@@ -51,7 +51,7 @@ def test_a_cut_after_the_end_never_fires(made: Stage) -> None:
 
 def test_every_operation_of_an_execution_is_a_cut(made: Stage) -> None:
     one = explorer(made)
-    run = one.execute(State(one.factory()))
+    run = one.execute(one.factory())
     assert [number for number, _, _ in run.cuts] == list(range(1, len(run.medium.done) + 1))
 
 
@@ -78,7 +78,7 @@ def test_no_walk_leaves_what_was_explored(explored: tuple[Explorer, Report]) -> 
     chance = random.Random(20261123)
     depths = set()
     for _ in range(WALKS):
-        state = State(one.factory())
+        state = one.factory()
         for _ in range(CUTS_MAX):
             run = one.execute(state, prescribed(one, state, chance))
             assert run.violation is None

@@ -10,10 +10,14 @@ from typing import Any
 
 from posagent.config_data import DataConfig
 from posagent.core.ledger import CounterSource, LedgerSource
+from posagent.core.parameters import Staged, trial_of
 from posagent.core.ports import Databases, StepRun, Steps
 from posagent.crash.merchant import NoDatabases as NoDatabases  # test_vault has it from here
 from posagent.data.generations import Generations, result_of
+from posagent.data.parameters import ParameterSets
 from posagent.platform.host import LinuxClock
+from posagent.platform.schema import SchemaFile
+from posagent.platform.storage import LinuxFiles
 from posagent.platform.trees import LinkPublisher, LinuxTrees
 
 LEDGER = LedgerSource(kind="lines", path="ledger.jsonl")
@@ -52,6 +56,9 @@ class Terminal:
     steps: Steps = field(default_factory=PlainSteps)
     databases: Databases = field(default_factory=NoDatabases)
     owner: str = ""
+    schema: str = ""
+    staged: Staged | None = None
+    reload: Callable[[], None] | None = None
 
     @property
     def root(self) -> Path:
@@ -84,7 +91,25 @@ class Terminal:
             slot=self.slot,
             version=self.version,
             on_trial=lambda: self.trial,
+            parameters=self.sets,
         )
+
+    @property
+    def sets(self) -> ParameterSets:
+        return ParameterSets(
+            files=LinuxFiles(0o644),
+            publisher=LinkPublisher(str(self.shown)),
+            schema=SchemaFile(self.schema),
+            root=str(self.root),
+            staged=lambda: self.staged,
+            reload=self.reload,
+            mine=trial_of(self.slot, self.version),
+            on_trial=lambda: self.trial,
+        )
+
+    @property
+    def shown(self) -> Path:
+        return self.base / "run/parameters.json"
 
     def boot(self, slot: str, version: str, data_format: int, *, trial: bool = False) -> dict[str, Any]:
         """Another start of the system: tmpfs is empty, and `select` runs."""

@@ -15,6 +15,7 @@ from posagent.crash.medium import ALL, Medium, PowerCut
 from posagent.crash.merchant import NoDatabases
 from posagent.data.generations import Generations, result_of
 from posagent.platform.host import LinuxClock
+from tests.data.sets import no_parameters
 from tests.data.terminal import STAN
 
 ROOT = "/var/lib/posagent-data"
@@ -85,6 +86,7 @@ class Terminal:
             slot=self.slot,
             version=f"{data_format}.0",
             on_trial=lambda: self.trial,
+            parameters=no_parameters(self.medium.files, ROOT),
         )
 
     def write(self, path: str, text: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def terminal(lab: Lab, request: pytest.FixtureRequest) -> Iterator[SimulatedTerm
     made.down()
 
 
-def noisy(lab: Lab, version: str, **how: str) -> Path:
+def noisy(lab: Lab, version: str, **how: Any) -> Path:
     """An image of `version` with some megabytes of noise in it."""
     tree = lab.base / f"tree-{version}"
     tree.mkdir(exist_ok=True)

@@ -22,6 +22,7 @@ from posagent.crash.merchant import Link, NoDatabases, vault_of
 from posagent.crash.surroundings import StandingClock
 from posagent.crash.units import Profile
 from posagent.data.generations import Generations, result_of
+from tests.data.sets import no_parameters
 from tests.money import batches
 from tests.money.batches import Batch
 
@@ -151,6 +152,7 @@ class Life:
             slot=slot,
             version=NEW if slot == "b" else OLD,
             on_trial=on_trial if callable(on_trial) else lambda: on_trial,
+            parameters=no_parameters(trees, data.root_dir),
         )
 
     # what happens, one stage after the other; each begins anew after a cut

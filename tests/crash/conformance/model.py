@@ -13,7 +13,7 @@ from unittest import mock
 from posagent import config
 from posagent.config import Config
 from posagent.crash import explorer, terminal
-from posagent.crash.explorer import Choices, Execution, Explorer, State
+from posagent.crash.explorer import Choices, Execution, Explorer
 from posagent.crash.medium import Copy, Medium
 from posagent.crash.scenarios import Scenario
 from posagent.crash.stage import FACTORY, INSTALLER_DIR, SPOOL_DIR, STATE_DIR, Image, Stage
@@ -135,7 +135,7 @@ def update(made: Made) -> list[Operation]:
     size = len(stage.images[FACTORY].content)
     with mock.patch.object(terminal, "SLOT_BYTES", size), mock.patch.object(explorer, "SLOT_BYTES", size):
         exploring = _Recorded(stage, recorder, copies_in(made.environment))
-        run = exploring.execute(State(exploring.factory()), collect=False, tell=recorder.heard)
+        run = exploring.execute(exploring.factory(), collect=False, tell=recorder.heard)
     recorder.name_last()
     assert run.violation is None, run.violation
     return recorder.done[: _end(run)]

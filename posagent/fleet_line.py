@@ -1,0 +1,41 @@
+"""Puts the line to the fleet server together, where one is configured."""
+
+from __future__ import annotations
+
+from random import SystemRandom
+
+from posagent.agent.api import AgentApi
+from posagent.agent.conditions import Conditions
+from posagent.agent.engine import Engine
+from posagent.agent.fleet import Fleet
+from posagent.config import Config
+from posagent.core.ports import Clock, Files
+from posagent.platform.loop import Loop
+from posagent.platform.sockets import SocketWorker
+
+FILE = "fleet.json"
+
+
+def opened(
+    config: Config, *, loop: Loop, clock: Clock, files: Files, engine: Engine, conditions: Conditions, api: AgentApi
+) -> Fleet | None:
+    """None where the terminal belongs to no fleet."""
+    if not config.fleet.server_url:
+        return None
+    terminal = config.terminal
+    line = Fleet(
+        engine=engine,
+        worker=SocketWorker(config.worker_socket("fleet"), loop),
+        begin=api.begin,
+        cancel=api.cancel,
+        timers=loop,
+        clock=clock,
+        files=files,
+        path=f"{terminal.state_dir}/{FILE}",
+        hardware=(terminal.hardware, terminal.hardware_revision),
+        draw=SystemRandom().random,
+        poll_s=float(config.fleet.poll_s),
+        distribution=config.fleet.distribution,
+    )
+    api.fleet, conditions.fleet = line.told, line.gate
+    return line
