@@ -52,9 +52,10 @@ check: venv
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR -> build/fleet.json.
+# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR; a million polls -> build/fleet.json, stampede.svg.
 test-fleet: venv deps
 	$(BIN)/pytest -n 0 -m fleet -rs tests/fleet
+	$(BIN)/python -m tests.fleet.stampede
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
 # HIL has more words for pytest, such as -m short. In QEMU two terminals run at once.

@@ -18,6 +18,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "total": ("  {} {}: {}, sum {}", "  {} {}：{} 笔，合计 {}"),
     "reversals": ("{} reversals wait to be sent", "{} 笔冲正待发送"),
     "counter": ("counter {}: {}", "计数器 {}：{}"),
+    "parameters": ("parameters: {}", "参数：{}"),
     "backup": ("backup {} of {} (before {})", "备份 {}，时间 {}（升级 {} 之前）"),
     "backup_whole": ("whole", "完好"),
     "no_backup": ("no backup", "没有备份"),
@@ -64,6 +65,8 @@ def _verify_lines(answer: Answer, lang: str) -> list[str]:
     if "ledger" in current:
         lines += _ledger_lines(current["ledger"], lang)
         lines += [say("counter", lang, name, value) for name, value in current["counters"].items()]
+    if current.get("parameters"):
+        lines.append(say("parameters", lang, current["parameters"]))
     for one in answer["backups"]:
         told = say("backup", lang, one["name"], texts.moment(one["at"]), one["version"])
         lines.append(f"{told}: {_wrong(one['problem'], lang) if one['problem'] else say('backup_whole', lang)}")

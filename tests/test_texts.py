@@ -64,7 +64,7 @@ def test_every_word_that_is_asked_for_exists_and_none_is_idle() -> None:
     by_value = (
         {kind.value for kind in OutcomeKind}
         | {"running", "on_trial", "good", "bad", "writing", "complete"}
-        | {"delta", "full", "rollback", "go", "wait"}
+        | {"delta", "full", "parameters", "rollback", "go", "wait"}
         | {"started", "back_started"}
         | {"packed_large", "packed_small", "packed_metered"}
         | set(REASONS)

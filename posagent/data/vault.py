@@ -88,6 +88,7 @@ class Vault:
             try:
                 self._generations.check_readable(found)
                 current |= self._told(found.current)
+                current["parameters"] = self._generations.parameters.version()
             except PosagentError as error:
                 problems.append(error.code)
             backups = []

@@ -144,6 +144,12 @@ def merchants(site: Site) -> Verdict:
         found = site.board.about(f"{data.steps_dir}/{name}")
         if found is not None and (found.uid != 0 or found.mode & OTHERS_WRITE):
             faults.append(f"the step {name} is {site.board.user_name(found.uid)}'s with mode {found.mode:o}")
+    for key, path in (
+        ("parameters_schema", data.parameters_schema),
+        ("reload_command", next(iter(data.reload_command), "")),
+    ):
+        if path and site.board.about(path) is None:
+            faults.append(f"data.{key}: there is no {path}")
     return all_of(faults, f"format {data.format}, owner {data.owner}")
 
 

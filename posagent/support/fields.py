@@ -41,7 +41,7 @@ TEXTS = frozenset(
     """id hardware device boot_name kind order_variable tries_variable cmdline_key reset_key channel repository_url
     battery application time_zone install blackout daily_restart name state_dir installer_dir run_dir spool_dir
     media_dir supply_dir root_file vendor_key_file ca_file os_release_file env_config root_dir link owner steps_dir
-    sources excluded""".split()
+    sources excluded parameters_schema server_url controller distribution""".split()
 )
 """Of the configuration. Numbers and switches go as they are, other texts stay."""
 DEPTH_MAX = 12

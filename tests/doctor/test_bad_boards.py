@@ -333,6 +333,18 @@ SPOILED: list[tuple[str, Spoil, str, str]] = [
     ("data.merchants", mode("migrate.d/10-first", 0o777), "fault", "the step 10-first is root's with mode 777"),
     ("data.merchants", owner("migrate.d/10-first", 905), "fault", "the step 10-first is acme-pay's"),
     (
+        "data.merchants",
+        config("format = 1", 'format = 1\nparameters_schema = "/nowhere.json"'),
+        "fault",
+        "data.parameters_schema: there is no /nowhere.json",
+    ),
+    (
+        "data.merchants",
+        config("format = 1", 'format = 1\nreload_command = ["/nowhere/systemctl", "reload"]'),
+        "fault",
+        "data.reload_command: there is no /nowhere/systemctl",
+    ),
+    (
         "units.paths",
         config("/data/merchant", "/data/merchants"),
         "fault",

@@ -166,15 +166,15 @@ class HawkBit:
         path = f"targets/{controller}/actions/{action}/status?sort=id:ASC&limit=500"
         return list(self.ask("GET", path)["content"])
 
-    def ended(self, controller: str, action: str, timeout_s: float = 120.0) -> Mapping[str, Any]:
-        """The action, once the server counts it as over."""
+    def how(self, controller: str, action: str) -> str:
+        """The newest thing told about the action: running, finished, error, canceled, downloaded, …"""
+        found = self.statuses(controller, action)
+        return str(found[-1]["type"]) if found else ""
 
-        def over() -> Mapping[str, Any] | None:
-            found = self.action(controller, action)
-            return found if found["status"] == "finished" else None
-
-        found: Mapping[str, Any] = self.wait(over, timeout_s, f"end of action {action}")
-        return found
+    def ended(self, controller: str, action: str, timeout_s: float = 120.0) -> str:
+        """How, once the server counts it as over: finished, error or canceled."""
+        self.wait(lambda: self.action(controller, action)["status"] == "finished", timeout_s, f"end of action {action}")
+        return self.how(controller, action)
 
     def attributes(self, controller: str) -> Mapping[str, str]:
         found: Mapping[str, str] = self.ask("GET", f"targets/{controller}/attributes")

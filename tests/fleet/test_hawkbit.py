@@ -83,7 +83,8 @@ def test_an_action_ends_well_after_the_commit(
 ) -> None:
     action = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal), kind)
     found = server.ended(name_of(terminal), action, END_S)
-    assert found["detailStatus"] == "finished" and server.installed(name_of(terminal)) == "2.9.0"
+    assert found == "finished"
+    assert server.installed(name_of(terminal)) == "2.9.0"
     assert outcomes(terminal) == ["committed"]
     server.wait(lambda: server.attributes(name_of(terminal)).get("version") == "2.9.0", 30, "new version")
     keep(kind, "committed")
@@ -94,7 +95,7 @@ def test_a_rollback_is_reported_as_a_failure_with_the_reason(
 ) -> None:
     action = server.assign(server.distribution("2.9.1", bundles["bad"]), name_of(terminal))
     found = server.ended(name_of(terminal), action, END_S)
-    assert found["detailStatus"] == "error"
+    assert found == "error"
     words = json.dumps(server.statuses(name_of(terminal), action)[-1])
     assert "selftest_failed" in words and "running: 1.0.0" in words
     assert outcomes(terminal) == ["rolled_back"]
@@ -106,10 +107,10 @@ def test_download_only_and_then_installed(
 ) -> None:
     distribution = server.distribution("2.9.0", bundles["good"])
     first = server.assign(distribution, name_of(terminal), "downloadonly")
-    server.wait(lambda: server.action(name_of(terminal), first)["detailStatus"] == "downloaded", END_S, "download")
+    server.wait(lambda: server.how(name_of(terminal), first) == "downloaded", END_S, "download")
     assert outcomes(terminal) == []
     second = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal))
-    assert server.ended(name_of(terminal), second, END_S)["detailStatus"] == "finished"
+    assert server.ended(name_of(terminal), second, END_S) == "finished"
     keep("download-only", "downloaded, then committed")
 
 
@@ -123,7 +124,7 @@ def test_a_window_that_is_closed_and_then_open(
     closed = terminal.wait(lambda status: any("window is closed" in one["reason"] for one in status["gates"]), 30)
     assert closed["state"] == "ready" and server.action(name_of(terminal), action)["status"] == "pending"
     opened = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal))
-    assert server.ended(name_of(terminal), opened, END_S)["detailStatus"] == "finished"
+    assert server.ended(name_of(terminal), opened, END_S) == "finished"
     assert outcomes(terminal) == ["cancelled", "committed"]
     keep("window", "closed: waits; open: committed")
 
@@ -140,7 +141,7 @@ def test_the_merchant_is_asked(
         if agreed:
             terminal.wait(lambda status: status["state"] == "ready", END_S)
             terminal.ask("confirm")
-            assert server.ended(name_of(terminal), action, END_S)["detailStatus"] == "finished"
+            assert server.ended(name_of(terminal), action, END_S) == "finished"
         else:
             terminal.ask("cancel")
             server.wait(
@@ -165,8 +166,7 @@ def test_a_cancel_in_each_phase(
     terminal.wait(lambda status: status["state"] in order[order.index(state) :], END_S)
     server.cancel(name_of(terminal), action)
     found = server.ended(name_of(terminal), action, END_S)
-    assert found["detailStatus"] in ("canceled", "finished")
-    ends = {"canceled": ["cancelled"], "finished": ["committed"]}[found["detailStatus"]]
+    ends = {"canceled": ["cancelled"], "finished": ["committed"]}[found]
     assert outcomes(terminal) == ends
     keep(f"cancel in {state}", ends[0])
 
@@ -181,7 +181,7 @@ def test_the_server_is_killed_and_comes_back(
     if moment != "download":
         terminal.wait(lambda status: (status["last_outcome"] or {}).get("outcome") == "committed", END_S)
     server.start()
-    assert server.ended(name_of(terminal), action, END_S)["detailStatus"] == "finished"
+    assert server.ended(name_of(terminal), action, END_S) == "finished"
     assert outcomes(terminal)[-1] == "committed" and outcomes(terminal).count("committed") == 1
     keep(f"server killed in {moment}", "committed")
 
@@ -193,7 +193,7 @@ def test_the_terminal_loses_its_power(
     action = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal))
     terminal.wait(lambda status: status["state"] == moment or status["last_outcome"], END_S)
     terminal.control("cut", off_s=0.2)
-    assert server.ended(name_of(terminal), action, END_S)["detailStatus"] == "finished"
+    assert server.ended(name_of(terminal), action, END_S) == "finished"
     assert outcomes(terminal) == ["committed"], "never twice"
     keep(f"power cut in {moment}", "committed")
 
@@ -203,7 +203,7 @@ def test_two_bundles_in_one_distribution(
 ) -> None:
     distribution = server.distribution("2.9.2", bundles["good"], bundles["next"])
     action = server.assign(distribution, name_of(terminal))
-    assert server.ended(name_of(terminal), action, 2 * END_S)["detailStatus"] == "finished"
+    assert server.ended(name_of(terminal), action, 2 * END_S) == "finished"
     assert outcomes(terminal) == ["committed", "committed"]
     keep("two bundles", "committed, committed")
 

@@ -69,6 +69,7 @@ def test_alone_they_take_no_restart_and_what_fails_its_test_is_withdrawn(
     assert (outcome["outcome"], outcome["code"]) == ("failed", "parameters_invalid")
     assert shown(terminal) == GOOD
     assert terminal.control("state")["boots"] == boots, "nothing was restarted"
+    assert "parameters: emv-7" in posagent(terminal, "data")
     evidence = json.loads(posagent(terminal, "evidence", "--json"))
     assert "emv-9" in json.dumps(evidence)
     terminal.control("cut", off_s=0.1)

@@ -15,7 +15,7 @@ from posagent.platform import links
 
 DOWNLOAD = """
 import socket, subprocess, sys, threading, time
-from posagent.config import FetchConfig, TerminalConfig
+from posagent.config import FetchConfig, FleetConfig, TerminalConfig
 from posagent.fetcher import service
 from hil import network
 network.enter()
@@ -30,7 +30,7 @@ def serve():
     time.sleep(60)
 threading.Thread(target=serve, daemon=True).start()
 class Config:
-    terminal = TerminalConfig(id="t", hardware="h")
+    fleet, terminal = FleetConfig(), TerminalConfig(id="t", hardware="h")
     fetch = FetchConfig(spool_dir=sys.argv[1], allow_http=True, keep_free_bytes=0, checkpoint_bytes=4096)
 began = time.monotonic()
 try:
