@@ -173,7 +173,7 @@ class HawkBit:
 
     def ended(self, controller: str, action: str, timeout_s: float = 120.0) -> str:
         """How, once the server counts it as over: finished, error or canceled."""
-        self.wait(lambda: self.action(controller, action)["status"] == "finished", timeout_s, f"end of action {action}")
+        self.wait(lambda: not self.action(controller, action)["active"], timeout_s, f"end of action {action}")
         return self.how(controller, action)
 
     def attributes(self, controller: str) -> Mapping[str, str]:
