@@ -13,6 +13,7 @@ import serial
 from posagent.console.grammar import PROMPT
 from posagent.core.errors import PosagentError
 from posagent.field.link import Terminal
+from posagent.field.parcel import Parcels
 from posagent.field.ports import open_port
 from tests.console.engineers import certify, make_key, sign
 
@@ -75,7 +76,7 @@ class Program:
     """The same line, used by a program: `terminal` is unlocked for the role `update`."""
 
     def __init__(self, line: str, ca: Path, folder: Path) -> None:
-        certificate = certify(ca, make_key(folder / "key"))
+        certificate, self._folder = certify(ca, make_key(folder / "key")), folder
         self.terminal = Terminal(lambda: open_port(line, 115200))
         deadline = time.monotonic() + UNLOCK_S
         while True:
@@ -87,8 +88,11 @@ class Program:
                     raise
 
     def bring(self, bundle: Path) -> dict[str, Any]:
-        """Upload it, install it, and stay until the end; the outcome. Raises PosagentError."""
-        source = self.terminal.upload(bundle)["path"]
+        """Upload what of it this terminal needs, install it, and stay until the end; the outcome. Raises
+        PosagentError."""
+        status = self.terminal.call("status", {})
+        part = Parcels(bundle, self._folder).for_terminal(status["slots"][status["booted"]]["digest"])
+        source = self.terminal.upload(part)["path"]
         name = self.terminal.call("update", {"source": source})["id"]
         outcome: dict[str, Any] = self.terminal.follow(name, lambda _: None)["outcome"]
         return outcome
