@@ -172,10 +172,11 @@ def sleep_of(root: Mapping[str, Any]) -> float:
 
 
 def deployment_of(found: Mapping[str, Any], part: str, *, asks: bool = False) -> Deployment:
-    """Of what the server says of an action; only bundles count among its artifacts. Raises FetchError."""
+    """Of what the server says of an action; only bundles count among its artifacts, those of the operating system come
+    first (it says them in any order). Raises FetchError."""
     try:
         number, told = str(found["id"]), found[part]
-        chunks = list(told["chunks"])[:CHUNKS_MAX]
+        chunks = sorted(list(told["chunks"])[:CHUNKS_MAX], key=lambda chunk: chunk.get("part") != "os")
         artifacts = [_artifact(one) for chunk in chunks for one in chunk["artifacts"] if _is_bundle(one)]
         version = next((str(chunk["version"]) for chunk in chunks if any(map(_is_bundle, chunk["artifacts"]))), "")
         how = [str(told[name]) for name in ("download", "update")]

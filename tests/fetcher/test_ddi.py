@@ -127,6 +127,15 @@ def test_files_that_are_no_bundles_do_not_count() -> None:
     assert [one.name for one in found.artifacts] == ["2.0.0.bundle"] and found.version == "2.0.0"
 
 
+def test_the_operating_system_comes_first_whatever_the_order_in_which_it_is_told() -> None:
+    chunks = [
+        {"part": part, "version": version, "artifacts": [{**ARTIFACT, "filename": f"{version}.bundle"}]}
+        for part, version in (("bApp", "7"), ("os", "2.0.0"))
+    ]
+    found = deployment_of(deployment(chunks=chunks), "deployment")
+    assert [one.name for one in found.artifacts] == ["2.0.0.bundle", "7.bundle"] and found.version == "2.0.0"
+
+
 def letter(kind: str = "close") -> dict[str, Any]:
     return {"key": "12/close", "kind": kind, "action": "12", "body": {"status": {}}}
 

@@ -58,7 +58,7 @@ class HawkBit:
         base.mkdir(parents=True, exist_ok=True)
         self._base, self.port, self._more = base, port or free_port(), more
         if remembers:
-            self._more = (*more, f"--spring.datasource.url=jdbc:h2:file:{base / 'db'};MODE=LEGACY")
+            self._more = (*more, f"--spring.datasource.url=jdbc:h2:file:{base / 'db'};MODE=LEGACY;WRITE_DELAY=0")
         self._process: subprocess.Popen[bytes] | None = None
         self._pool = urllib3.HTTPConnectionPool("127.0.0.1", self.port, maxsize=4, retries=False, timeout=60)
         self._names = itertools.count(1)

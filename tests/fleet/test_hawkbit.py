@@ -122,7 +122,7 @@ def test_a_window_that_is_closed_and_then_open(
     action = server.assign(distribution, name_of(terminal), maintenanceWindow=window)
     terminal.wait(lambda status: status["state"] == "ready", END_S)
     closed = terminal.wait(lambda status: any("window is closed" in one["reason"] for one in status["gates"]), 30)
-    assert closed["state"] == "ready" and server.action(name_of(terminal), action)["status"] == "pending"
+    assert closed["state"] == "ready" and server.action(name_of(terminal), action)["active"]
     opened = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal))
     assert server.ended(name_of(terminal), opened, END_S) == "finished"
     assert outcomes(terminal) == ["cancelled", "committed"]
@@ -145,7 +145,7 @@ def test_the_merchant_is_asked(
         else:
             terminal.ask("cancel")
             server.wait(
-                lambda: "denied" in json.dumps(server.statuses(name_of(terminal), action)).lower(), 60, "denial"
+                lambda: "rejected action" in json.dumps(server.statuses(name_of(terminal), action)), 60, "denial"
             )
             assert outcomes(terminal) == ["cancelled"]
     finally:
