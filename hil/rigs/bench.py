@@ -96,7 +96,11 @@ class LabgridRig:
         self._target.deactivate(self._shell)
 
     def slot_booted(self) -> str | None:
-        words, _ = self.run("cat /proc/cmdline")
+        asked = "cat /proc/cmdline"
+        try:
+            words, _ = self.run(asked)
+        except NO_ANSWER:  # the shell was of a start before this one: the next is a new one
+            words, _ = self.run(asked)
         return next((word.partition("=")[2] for word in words.split() if word.startswith("posagent.slot=")), None)
 
     def ask(self, verb: str, **args: Any) -> dict[str, Any]:
