@@ -19,6 +19,8 @@ from posagent.crash.explorer import REBOOTS
 from posagent.crash.stage import INSTALLER_DIR, SPOOL_DIR, STATE_DIR
 
 BEGIN, END = "<!-- generated: crash table -->", "<!-- end -->"
+UNEXPLORED = "not explored"
+"""Of cuts that the exploration had no time for."""
 STAGES = ("bootloader", "agent starts", *"idle download verify ready install activate selftest commit rollback".split())
 ENVIRONMENT, SLOT, OTHER = "boot environment", "slot", "other files"
 DEVICES = ("journal", "spool", "slot records and floor", "trust record", SLOT, ENVIRONMENT)
@@ -90,7 +92,7 @@ def _phrase(cuts: Sequence[_Cut]) -> str:
         times = f"{boots[0]}–{boots[-1]}" if boots[0] < boots[-1] else str(boots[0])
         words.append(f"{outcome} ({times} boot{'s' * (times != '1')})")
     if any(cut.kind == "unexplored" for cut in cuts):
-        words.append("some not explored" if words else "not explored")
+        words.append(f"some {UNEXPLORED}" if words else UNEXPLORED)
     return "; ".join(words)
 
 
