@@ -13,7 +13,9 @@ SOCKET_MODE = 0o600
 
 def _workers(site: Site) -> tuple[str, ...]:
     """Those that this terminal needs."""
-    return (*WORKERS, "data") if site.config.data.format else WORKERS
+    data = ("data",) if site.config.data.format else ()
+    fleet = ("fleet",) if site.config.fleet.server_url else ()
+    return (*WORKERS, *data, *fleet)
 
 
 def _enabled(site: Site) -> tuple[str, ...]:

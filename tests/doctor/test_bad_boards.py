@@ -276,6 +276,15 @@ SPOILED: list[tuple[str, Spoil, str, str]] = [
     ("inhibitor.works", gone("root/usr/bin/systemd-inhibit"), "fault", "systemd-inhibit does not exist"),
     ("inhibitor.works", missing("setpriv"), "fault", "setpriv --reuid=posagent .*: No such file"),
     ("units.installed", lambda bench: bench.board.units.pop("posagent-fetcher.socket"), "fault", "socket: not-found"),
+    (
+        "units.installed",
+        lambda bench: (
+            bench.configure(("[support]", '[fleet]\nserver_url = "https://fleet.example.com/DEFAULT"\n[support]')),
+            bench.board.units.pop("posagent-fleet.socket", None),
+        ),
+        "fault",
+        "fleet.socket: not-found",
+    ),
     ("units.installed", unit("posagent-trial@b.timer", UnitFileState="disabled"), "fault", "trial@b.timer: disabled"),
     ("units.installed", unit("posagent-installer.service", ActiveState="failed"), "fault", "installer.service: failed"),
     ("units.installed", unit("posagentd.service", ActiveState="activating"), "fault", "posagentd.service: activating"),
