@@ -17,6 +17,11 @@ def config(old: str, new: str) -> Spoil:
     return lambda bench: bench.configure((old, new))
 
 
+def a_fleet_without_its_socket(bench: Bench) -> None:
+    bench.configure(("[support]", '[fleet]\nserver_url = "https://fleet.example.com/DEFAULT"\n[support]'))
+    bench.board.units.pop("posagent-fleet.socket")
+
+
 def write(path: str, text: str | bytes) -> Spoil:
     return lambda bench: bench.write(path, text)
 
@@ -276,15 +281,7 @@ SPOILED: list[tuple[str, Spoil, str, str]] = [
     ("inhibitor.works", gone("root/usr/bin/systemd-inhibit"), "fault", "systemd-inhibit does not exist"),
     ("inhibitor.works", missing("setpriv"), "fault", "setpriv --reuid=posagent .*: No such file"),
     ("units.installed", lambda bench: bench.board.units.pop("posagent-fetcher.socket"), "fault", "socket: not-found"),
-    (
-        "units.installed",
-        lambda bench: (
-            bench.configure(("[support]", '[fleet]\nserver_url = "https://fleet.example.com/DEFAULT"\n[support]')),
-            bench.board.units.pop("posagent-fleet.socket", None),
-        ),
-        "fault",
-        "fleet.socket: not-found",
-    ),
+    ("units.installed", a_fleet_without_its_socket, "fault", "fleet.socket: not-found"),
     ("units.installed", unit("posagent-trial@b.timer", UnitFileState="disabled"), "fault", "trial@b.timer: disabled"),
     ("units.installed", unit("posagent-installer.service", ActiveState="failed"), "fault", "installer.service: failed"),
     ("units.installed", unit("posagentd.service", ActiveState="activating"), "fault", "posagentd.service: activating"),
