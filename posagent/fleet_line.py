@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from random import SystemRandom
+from typing import TYPE_CHECKING
 
 from posagent.agent.api import AgentApi
 from posagent.agent.conditions import Conditions
 from posagent.agent.engine import Engine
-from posagent.agent.fleet import Fleet
 from posagent.config import Config
 from posagent.core.ports import Clock, Files
 from posagent.platform.loop import Loop
 from posagent.platform.sockets import SocketWorker
+
+if TYPE_CHECKING:
+    from posagent.agent.fleet import Fleet
 
 FILE = "fleet.json"
 
@@ -22,6 +25,8 @@ def opened(
     """None where the terminal belongs to no fleet."""
     if not config.fleet.server_url:
         return None
+    from posagent.agent.fleet import Fleet  # only where there is one
+
     terminal = config.terminal
     line = Fleet(
         engine=engine,

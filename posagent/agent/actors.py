@@ -169,10 +169,9 @@ class UpdateActors:
 
     def _check(self, update: Any) -> None:
         def accepted(changes: Mapping[str, Any]) -> None:
-            asked = [
-                *changes["conditions"],
-                *(update.conditions if update.action else ()),
-            ]  # by who signed, or the fleet
+            asked = [*changes["conditions"]]
+            if update.action:  # the fleet asks for the merchant's consent, whatever was signed
+                asked += update.conditions
             self._post(Event.ACCEPTED, update={**changes, "conditions": list(dict.fromkeys(asked))})
 
         def failed(error: PosagentError) -> None:

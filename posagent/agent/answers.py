@@ -255,10 +255,11 @@ def _migrated(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: one for name, one in told.items() if one}
 
 
-def _tried(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Of parameters that came alone; from here on there is something to go back from."""
-    if not data:
-        return {}
+def _tried(data: Mapping[str, Any]) -> dict[str, Any] | bool:
+    """Of parameters that came alone; from here on there is something to go back from. At their end, whether the payment
+    application has read what it finds now."""
+    if "reloaded" in data:
+        return _flag(data, "reloaded")
     return {"parameters": _text(data, "version"), "from_version": _text(data, "before"), "tried": True}
 
 

@@ -90,9 +90,8 @@ class Fleet:
         found, is_open = self._box.deployment, fleet.may_install(self._box, update)
         reason, reason_zh = WORDS["open"]
         if not is_open:
-            mine = found is not None and found.action == fleet.action_of(update.action)
-            asks = found is not None and mine and found.asks
-            closed = found is not None and mine and found.window == fleet.CLOSED
+            mine = found if found is not None and fleet.fulfils(update, found.action) else None
+            asks, closed = mine is not None and mine.asks, mine is not None and mine.window == fleet.CLOSED
             reason, reason_zh = WORDS["asks" if asks else "window" if closed else "download"]
         return Gate(
             name="fleet",
@@ -121,8 +120,7 @@ class Fleet:
             return self._local(box)
         update, done = situation.update, fleet.outcomes_of(situation, found.action)
         if found.asks:
-            mine = update is not None and fleet.action_of(update.action) == found.action
-            by = update.consent_by if mine and update is not None else ""
+            by = update.consent_by if update is not None and fleet.fulfils(update, found.action) else ""
             if (by or done) and box.said != fleet.CONSENT:
                 letter = fleet.consent(found.action, agreed=bool(by), by=by or str(done[-1].get("code", "")))
                 return dataclasses.replace(box.writing(letter), said=fleet.CONSENT)
@@ -234,7 +232,7 @@ class Fleet:
         situation = self._engine.situation
         update = situation.update
         box = self._box
-        if update is not None and fleet.action_of(update.action) == action:
+        if fleet.fulfils(update, action):
             try:
                 self._cancel()
                 letter = fleet.cancelled(cancel)
@@ -264,9 +262,9 @@ class Fleet:
                 self._keep(self._box.writing(fleet.closing(found.action, False, why)))
             return
         if update is not None:
-            if fleet.action_of(update.action) == found.action:
+            if fleet.fulfils(update, found.action):
                 self._hurry(found, update)
-            elif update.action and situation.state is State.READY and not self._box_is(update):
+            elif update.action and situation.state is State.READY:
                 self._cancel_quietly()  # one of ours that the server knows as fetched, and asks for anew
             return
         if found.download == fleet.SKIP:
@@ -276,10 +274,6 @@ class Fleet:
             self._keep(self._box.writing(letter))
             return
         self._request(found, part)
-
-    def _box_is(self, update: Update) -> bool:
-        found = self._box.deployment
-        return found is not None and found.action == fleet.action_of(update.action)
 
     def _cancel_quietly(self) -> None:
         try:

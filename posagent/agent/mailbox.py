@@ -81,12 +81,11 @@ def read(message: Message) -> Heard | Delivered:
 
 def _heard(told: Mapping[str, Any]) -> Heard:
     found, sleep_s = told["deployment"], told["sleep_s"]
-    if type(sleep_s) not in (int, float) or not 0 <= sleep_s < 1 << 31 or not isinstance(told["asks_attributes"], bool):
+    if type(sleep_s) not in (int, float) or not 0 <= sleep_s < 1 << 31:
         raise ValueError("sleep_s")
     return Heard(
         sleep_s=float(sleep_s),
         deployment=None if found is None else deployment_of(found),
-        asks_attributes=told["asks_attributes"],
         **_texts(told, "cancel", "cancels"),
     )
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from posagent.agent import answers
 from posagent.agent.engine import Engine, Progress
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
-from posagent.core.model import Update
+from posagent.core.model import Event, Occurrence, Update
 from posagent.core.ports import Message, Worker
 
 Failed = Callable[[PosagentError], None]
@@ -79,13 +79,23 @@ class MerchantData:
     def switch(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
         """From now on payments are taken on the copy, with the parameters."""
         if update.only_parameters:
-            self._ask("parameters", {"do": "commit", "update_id": update.id}, then, failed)
+            self._ask("parameters", {"do": "commit", "update_id": update.id}, self._read(then), failed)
         else:
             self._ask("switch", {"committed_at": int(self._engine.now())}, then, failed)
 
     def withdraw(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
         """The parameters that came alone are dropped."""
-        self._ask("parameters", {"do": "withdraw", "update_id": update.id}, then, failed)
+        self._ask("parameters", {"do": "withdraw", "update_id": update.id}, self._read(then), failed)
+
+    def _read(self, then: Callable[[object], None]) -> Callable[[object], None]:
+        """The update ends whatever the application says; one that could not read its parameters does so at a start."""
+
+        def told(reloaded: object) -> None:
+            then(reloaded)
+            if reloaded is False:
+                self._engine.post(Occurrence(event=Event.RESTART_DUE))
+
+        return told
 
     def tidy(self) -> None:
         """Clear away what belongs to no update any more; the worker says whether the terminal has its data."""

@@ -109,7 +109,6 @@ class Heard:
     deployment: Deployment | None = None
     cancel: str = ""
     cancels: str = ""
-    asks_attributes: bool = False
 
 
 def part_of(action: str, number: int) -> str:
@@ -119,6 +118,11 @@ def part_of(action: str, number: int) -> str:
 
 def action_of(update_action: str) -> str:
     return update_action.rpartition(".")[0]
+
+
+def fulfils(update: Update | None, action: str) -> bool:
+    """Whether that is what the update is for."""
+    return update is not None and action_of(update.action) == action
 
 
 def outcomes_of(situation: Situation, action: str) -> list[Mapping[str, Any]]:
@@ -175,7 +179,7 @@ def going_on(box: Mailbox, situation: Situation, waits: Iterable[Gate]) -> Mailb
     found, update = box.deployment, situation.update
     if found is None or found.asks or box.words >= WORDS_MAX:
         return box
-    mine = update is not None and action_of(update.action) == found.action
+    mine = fulfils(update, found.action)
     execution, text = _phase(found, situation, update, tuple(waits)) if mine else ("scheduled", "")
     if not mine and update is not None:
         text = "another update is under way on the terminal"
@@ -223,7 +227,7 @@ def may_install(box: Mailbox, update: Update) -> bool:
     if not update.action:
         return True
     found = box.deployment
-    return found is not None and found.action == action_of(update.action) and not found.asks and found.update != SKIP
+    return found is not None and fulfils(update, found.action) and not found.asks and found.update != SKIP
 
 
 def _told(outcome: Mapping[str, Any]) -> str:

@@ -124,18 +124,16 @@ class Generations:
 
     def alone(self, do: str, update_id: str) -> Iterator[Message]:
         """Of an update that brings parameters alone: `begin` tries them, with the result `{version, before}`;
-        `commit` keeps them, `withdraw` does not."""
+        `commit` keeps them, `withdraw` does not: `{reloaded}`, whether the application has read what it finds now."""
         with trouble():
             match do:
                 case "begin":
                     version, before = self.parameters.begin(update_id)
                     yield {"result": {"version": version, "before": before}}
                 case "commit":
-                    self.parameters.commit(update_id)
-                    yield {"result": {}}
+                    yield {"result": {"reloaded": self.parameters.commit(update_id)}}
                 case "withdraw":
-                    self.parameters.withdraw()
-                    yield {"result": {}}
+                    yield {"result": {"reloaded": self.parameters.withdraw()}}
                 case _:
                     raise Refusal("bad_request", f"parameters: there is no {do[:40]!r}")
 

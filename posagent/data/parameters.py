@@ -135,23 +135,27 @@ class ParameterSets:
             raise PosagentError("data_io", "the installer left no parameters for this update")
         found = self._tried(self._load(), new)
         if found.tried is not None:
-            self._change(lambda: self._publish(found.tried))
+            trouble = self._change(lambda: self._publish(found.tried))
+            if trouble is not None:
+                self._publisher.withhold()  # so that the next attempt makes it read them
+                raise trouble
         elif self._show(found):  # it is the current one already
             raise PosagentError("parameters_invalid", "the schema of this image does not accept them")
         return new.version, found.current.version if found.current is not None else ""
 
-    def commit(self, update_id: str) -> None:
-        found = self._load()
-        found = self._kept(found, parameters.update_of(update_id))
-        self._change(lambda: self._show(found))
+    def commit(self, update_id: str) -> bool:
+        """Whether the application has read what it finds now. That it has not holds nothing up: no payment may begin
+        until the update has ended, and it reads them when it is started."""
+        found = self._kept(self._load(), parameters.update_of(update_id))
+        return self._change(lambda: self._show(found)) is None
 
-    def withdraw(self) -> None:
-        """The set that was tried is dropped; the one before is found again."""
+    def withdraw(self) -> bool:
+        """The set that was tried is dropped, the one before is found again; else as `commit`."""
         found = self._load()
         if found.tried is not None:
             found = dataclasses.replace(found, tried=None, holder="")
             self._store(found)
-        self._change(lambda: self._show(found))
+        return self._change(lambda: self._show(found)) is None
 
     # looking
 
@@ -203,18 +207,16 @@ class ParameterSets:
         if one is not None and self._publisher.published() != self._path(one):
             self._publisher.publish(self._path(one))
 
-    def _change(self, show: Callable[[], object]) -> None:
-        """While the application runs: it reads its parameters again if they are others now. Where it cannot, nothing is
-        published, so that the next attempt makes it read them."""
+    def _change(self, show: Callable[[], object]) -> PosagentError | None:
+        """While the application runs: it reads its parameters again if they are others now; why it could not."""
         before = self._publisher.published()
         show()
-        if self._publisher.published() != before:
+        if self._publisher.published() != before and self._reload is not None:
             try:
-                if self._reload is not None:
-                    self._reload()
-            except PosagentError:
-                self._publisher.withhold()
-                raise
+                self._reload()
+            except PosagentError as error:
+                return error
+        return None
 
     def _tried(self, found: Sets, new: Staged) -> Sets:
         """With the set on trial for its holder; the schema of the running image has accepted it."""

@@ -115,7 +115,6 @@ class Ddi:
         return found
 
     def _heard(self, root: Mapping[str, Any], links: Mapping[str, Any]) -> Heard:
-        asks = "configData" in links
         sleep_s = sleep_of(root)
         if "cancelAction" in links:
             found = self._get(self._followed(links["cancelAction"], "cancelAction"))
@@ -124,13 +123,13 @@ class Ddi:
             number = str(found.get("id", ""))
             if not _NUMBER.fullmatch(number) or not _NUMBER.fullmatch(cancels):
                 raise _not_understood("a wish to cancel names no action")
-            return Heard(sleep_s=sleep_s, cancel=number, cancels=cancels, asks_attributes=asks)
+            return Heard(sleep_s=sleep_s, cancel=number, cancels=cancels)
         for name, part in (("confirmationBase", "confirmation"), ("deploymentBase", "deployment")):
             if name in links and _has_action(links[name], name):
                 found = self._get(self._followed(links[name], name))
                 deployment = deployment_of(found, part, asks=part == "confirmation")
-                return Heard(sleep_s=sleep_s, deployment=deployment, asks_attributes=asks)
-        return Heard(sleep_s=sleep_s, asks_attributes=asks)
+                return Heard(sleep_s=sleep_s, deployment=deployment)
+        return Heard(sleep_s=sleep_s)
 
     def _followed(self, link: Any, name: str) -> str:
         """The address of a link, which has to be of the same server, and of this terminal there."""
@@ -217,7 +216,6 @@ def told(heard: Heard) -> dict[str, Any]:
         "sleep_s": heard.sleep_s,
         "cancel": heard.cancel,
         "cancels": heard.cancels,
-        "asks_attributes": heard.asks_attributes,
         "deployment": None
         if found is None
         else {

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from posagent.core import redact
 from posagent.core.errors import PosagentError
 
 BYTES_MAX = 1 << 20
@@ -42,7 +43,7 @@ class SchemaFile:
         try:
             judge(value)
         except fastjsonschema.JsonSchemaValueException as error:
-            raise PosagentError("parameters_invalid", _short(error.message)) from None
+            raise PosagentError("parameters_invalid", redact.cards(_short(error.message))) from None
         except RecursionError:
             raise PosagentError("parameters_invalid", "nested too deeply") from None
 

@@ -154,6 +154,25 @@ def test_an_application_that_cannot_reload_is_asked_again(terminal: Terminal) ->
     assert len(tries) == 2 and found(terminal) == {"limit": 600}
 
 
+@pytest.mark.parametrize("do", ["commit", "withdraw"])
+def test_one_that_cannot_reload_at_the_end_holds_nothing_up(terminal: Terminal, do: str) -> None:
+    """The power was cut: the application has started with the old set, and is to read the one that stays."""
+    update(terminal)
+    terminal.staged = staged(update_of("u2"), "p2", limit=600)
+    alone(terminal, "begin", "u2")
+    if do == "commit":
+        terminal.shown.unlink()
+        terminal.boot("a", "1.0", 1)
+
+    def reload() -> None:
+        raise PosagentError("parameters_reload", "it is dead")
+
+    terminal.reload = reload
+    assert alone(terminal, do, "u2") == {"reloaded": False}
+    assert found(terminal) == {"limit": 600 if do == "commit" else 500}, "what it finds at its next start"
+    assert alone(terminal, do, "u2") == {"reloaded": True}
+
+
 def test_another_updates_set_is_left_alone(terminal: Terminal) -> None:
     terminal.staged = staged(update_of("u1"))
     with pytest.raises(PosagentError) as caught:

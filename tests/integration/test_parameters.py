@@ -76,6 +76,21 @@ def test_alone_they_take_no_restart_and_what_fails_its_test_is_withdrawn(
     terminal.wait(lambda status: status["booted"] is not None and shown(terminal) == GOOD, 60)
 
 
+def test_an_application_that_cannot_reload_does_not_keep_the_terminal_from_selling(
+    lab: Lab, terminal: SimulatedTerminal, tmp_path: Path
+) -> None:
+    assert update(lab, terminal, build(lab, tmp_path / "one", "emv-20", GOOD))["outcome"] == "committed"
+    terminal.wait(lambda _: "data" not in terminal.control("state")["pids"], 60)  # it reads its configuration anew
+    config = terminal.layout.config
+    config.write_text(config.read_text().replace('"posagent.sim.cli", "reload"', '"posagent.sim.cli", "no-such-verb"'))
+    boots = terminal.control("state")["boots"]
+    outcome = update(lab, terminal, build(lab, tmp_path / "two", "emv-21", {"currencies": ["EUR"]}))
+    assert (outcome["outcome"], outcome["code"]) == ("failed", "parameters_reload")
+    terminal.wait(lambda _: terminal.control("state")["boots"] > boots, 60)
+    status = terminal.wait(lambda status: status["booted"] is not None and shown(terminal) == GOOD, 60)
+    assert status["state"] == "idle", "the application was started, with the set that it had"
+
+
 def test_with_an_image_they_stay_with_it_and_go_with_it(lab: Lab, terminal: SimulatedTerminal, tmp_path: Path) -> None:
     assert update(lab, terminal, build(lab, tmp_path / "one", "emv-10", GOOD))["outcome"] == "committed"
     new = {"currencies": ["EUR"], "limit": 1}
