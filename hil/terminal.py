@@ -58,5 +58,18 @@ class Terminal(Protocol):
         """Offer a new image to the terminal and return the address of its bundle. Raises NotOnThisRig.
 
         `fault`: none; the kernel panics; the system hangs, so that the hardware watchdog must bite; agent-dead: the
-        agent cannot start; test-fails, test-hangs.
+        agent cannot start; test-fails, test-hangs; migrates: none, the merchant's data has another format there;
+        migrates-test-fails.
         """
+
+    def publish_parameters(self, version: str, values: Mapping[str, Any]) -> str:
+        """Offer parameters alone, and return the address of their bundle. Raises NotOnThisRig."""
+
+    def pay(self) -> None:
+        """Take a payment as soon as one may begin, and wait until it is acknowledged. Raises NotOnThisRig."""
+
+    def payments(self) -> int:
+        """How many the payment program has; it says itself that none is missing or damaged. Raises NotOnThisRig."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Those that the payment program goes by. Raises NotOnThisRig."""

@@ -15,7 +15,12 @@ public class Pay {
     static Selector answers;
     static int seq;
 
-    /** Say what is held from now on. False only where the agent says that a restart has begun. */
+    /** The agent is away or busy: payments go on, but not on the data of a version that may be rolled back. */
+    static boolean unheard() {
+        return !new java.io.File("/run/posagent-data/current.trial").exists();
+    }
+
+    /** Say what is held from now on. False where the agent says that a restart has begun, and during a trial. */
     static synchronized boolean hold(String holds, int payments) {
         held = holds;
         try {
@@ -39,7 +44,7 @@ public class Pay {
         } catch (IOException away) {
             hangUp();
         }
-        return true; // the agent is away or busy: payments go on
+        return unheard();
     }
 
     static synchronized void renew() {

@@ -63,7 +63,12 @@ class Campaign:
         return apart.run(job)
 
     def writes(self) -> None:
-        job = {"moments": MOMENTS, "seed": self._seed, "bundle": str(self._bundles["none"]), "digests": self._digests}
+        job = {
+            "moments": MOMENTS,
+            "seed": self._seed,
+            "bundle": str(self._bundles["migrates"]),
+            "digests": self._digests,
+        }
         self._keep({"writes": apart.run(job)})
 
     def figures(self) -> None:

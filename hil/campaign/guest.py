@@ -166,7 +166,6 @@ class Customer:
         try:
             with socket.create_connection(("127.0.0.1", self._port), ANSWER_S) as line, line.makefile("rb") as said:
                 line.settimeout(ANSWER_S)
-                said.readline()
                 line.sendall(question)
                 return said.readline().decode(errors="replace").split()
         except OSError:

@@ -30,17 +30,19 @@ SPAN_S |= {"selftest": 8.0, "commit": 2.0, "rollback": 8.0}
 """How far behind its marker a cut falls at most: about as long as that phase lasts here."""
 WAYS = {
     "none": ("download", "verify", "install", "install", "activate", "selftest", "commit"),
+    "migrates": ("download", "verify", "install", "activate", "selftest", "selftest", "commit"),
     "panic": ("download", "install", "activate", "rollback"),
-    "test-fails": ("download", "install", "activate", "selftest", "rollback"),
+    "migrates-test-fails": ("download", "install", "activate", "selftest", "rollback"),
 }
-FAULTS = ("none", "none", "none", "panic", "none", "test-fails")
+FAULTS = ("migrates", "none", "migrates", "panic", "none", "migrates-test-fails")
 ENDS = {
     "none": ("committed", "ok", "b"),
+    "migrates": ("committed", "ok", "b"),
     "panic": ("rolled_back", "boot_failed", "a"),
-    "test-fails": ("rolled_back", "selftest_failed", "a"),
+    "migrates-test-fails": ("rolled_back", "selftest_failed", "a"),
 }
 """Outcome, its code, and the slot that runs then."""
-VERSIONS = {"none": "2.0.0", "panic": "2.1.0", "test-fails": "2.2.0"}
+VERSIONS = {"none": "2.0.0", "panic": "2.1.0", "migrates-test-fails": "2.2.0", "migrates": "2.3.0"}
 WHOLE = frozenset({"panic"})
 """Versions that are offered without a delta."""
 MARKER_S = 600.0
@@ -242,7 +244,7 @@ class Life:
         customer.stop()
         self._audit(customer.ask(b"LIST\n"))
         self._guest.power_off()
-        if digest_of(self._card, slot) != self._digests["none" if slot == "b" else "factory"]:
+        if digest_of(self._card, slot) != self._digests[self._plan.fault if slot == "b" else "factory"]:
             record.wrong.append(f"slot {slot} is not what was signed")
 
     def _audit(self, ledger: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ import mmap
 import os
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,10 @@ from hil.repository import Repository
 from posagent.agent.journal import Journal
 from posagent.core.errors import PosagentError
 from posagent.core.model import State
+from posagent.data import record
+from posagent.data.place import RECORD
 from posagent.platform.storage import LinuxFiles
+from posagent.sim.till import DATABASE, Till
 
 MAGIC = 0x6A736677736872
 SECTOR = 512
@@ -162,18 +166,23 @@ class Replay:
             return
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        for name in ("posagent", "private/pos"):
+        for name in ("posagent", "posagent-data"):
             request = f"rdump /{name} {out}"
             subprocess.run(["debugfs", "-R", request, part], capture_output=True, check=True)
-        yield from self._ledger(out / "pos/ledger")
+        yield from self._ledger(out / "posagent-data")
         yield from self._journal(out / "posagent/journal", order)
 
-    def _ledger(self, path: Path) -> Iterator[str]:
-        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-        numbers = [int(line.split()[0]) for line in lines]
-        if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < self.seen.payments:
-            yield f"{len(numbers)} payments, and {self.seen.payments} at an earlier moment"
-        self.seen = replace(self.seen, payments=max(self.seen.payments, len(numbers)))
+    def _ledger(self, root: Path) -> Iterator[str]:
+        """The payments in the generation that a start would go on with, as its payment program would find them."""
+        try:
+            found = record.load(LinuxFiles(), str(root / RECORD))
+            paid = payments(root / found.current.name / "data", found.current.format) if found is not None else []
+        except (PosagentError, sqlite3.Error, ValueError) as error:
+            yield f"the merchant's data: {error}"
+            return
+        if [number for number, _ in paid] != list(range(1, len(paid) + 1)) or len(paid) < self.seen.payments:
+            yield f"{len(paid)} payments, and {self.seen.payments} at an earlier moment"
+        self.seen = replace(self.seen, payments=max(self.seen.payments, len(paid)))
 
     def _journal(self, path: Path, order: Sequence[str]) -> Iterator[str]:
         if not path.exists():  # at first nobody has made it yet
@@ -192,6 +201,17 @@ class Replay:
         known = situation.state in LATE or (situation.last_outcome or {}).get("outcome") == "committed"
         if "b" in order and not known:
             yield f"slot b is in the boot order, and the agent is in {situation.state}"
+
+
+def payments(data: Path, form: int) -> list[tuple[int, int]]:
+    """Trace numbers and amounts in a data directory of that format. Raises sqlite3.Error, ValueError."""
+    if not (data / DATABASE).exists():  # at first nobody has made it yet
+        return []
+    batch = Till(data, form)
+    try:
+        return batch.payments()
+    finally:
+        batch.close()
 
 
 def examine(

@@ -9,7 +9,8 @@ tar xf "$B/base.tar" -C "$tree" --exclude='./dev/*'
 cp -a --no-preserve=ownership "$B/kernel/tree/." "$B/agent/tree/." "$tree/"
 
 # The agent's units at their places, as the README says; then this board's own files.
-mkdir -p "$tree/usr/lib/sysusers.d" "$tree/usr/lib/tmpfiles.d" "$tree/usr/share/polkit-1/rules.d"
+mkdir -p "$tree/usr/lib/sysusers.d" "$tree/usr/lib/tmpfiles.d" "$tree/usr/share/polkit-1/rules.d" \
+    "$tree/usr/lib/posagent/migrate.d"
 cp "$units"/*.service "$units"/*.socket "$units"/*.timer "$tree/usr/lib/systemd/system/"
 cp "$units"/sysusers.d/* "$tree/usr/lib/sysusers.d/"
 cp "$units"/tmpfiles.d/* "$tree/usr/lib/tmpfiles.d/"
@@ -23,12 +24,12 @@ printf '\n[trust]\nimage_built_at = %s\n' "$(date +%s)" >>"$tree/etc/posagent/po
 
 # The root file system is read-only, so users are made now.
 systemd-sysusers --root="$tree"
-for user in posagent posagent-fetch posagent-test posagent-support; do # it only warns about lines that it does not take
+for user in posagent posagent-fetch posagent-test posagent-support pos; do # it only warns about lines that it does not take
     grep -q "^$user:" "$tree/etc/passwd"
 done
 systemctl -q --root="$tree" enable posagentd.service posagent-shutdown.service posagent-installer.socket \
-    posagent-fetcher.socket posagent-selftest.socket posagent-support.socket posagent-trial@a.timer posagent-trial@b.timer \
-    payment.service terminal-network.service
+    posagent-fetcher.socket posagent-selftest.socket posagent-support.socket posagent-data.socket \
+    posagent-data-select.service posagent-trial@a.timer posagent-trial@b.timer payment.path terminal-network.service
 systemctl -q --root="$tree" set-default multi-user.target
 # What this terminal has no use for costs seconds of each start under emulation.
 systemctl -q --root="$tree" mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \

@@ -1,4 +1,4 @@
-"""Makes another version of the built slot image, sound or with a fault, and a signed bundle of it.
+"""Makes another version of the built slot image, sound or with a fault, and a signed bundle of it, or of parameters.
 
 Rules: nothing is built or mounted, so it needs seconds and no root: files are exchanged inside a copy of the image.
 A fault is a set of files; what they do happens on the terminal.
@@ -7,13 +7,16 @@ A fault is a set of files; what they do happens on the terminal.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hil.image.start import BUILT
 from posagent.release import bundle
+from posagent.sim import till
 
 HARDWARE = "qemu-virt"
 LEVEL = 3
@@ -29,7 +32,18 @@ def _early(command: str) -> dict[str, str]:
     return {f"{_UNITS}/fault.service": unit + service, f"{_UNITS}/sysinit.target.d/fault.conf": wanted}
 
 
-FAULTS: Mapping[str, Mapping[str, str]] = {
+def _format_2(configuration: str) -> str:
+    """What an image declares whose payment program keeps its data in the second format of posagent.sim.till."""
+    first, second = (till.TABLES[form] for form in till.FORMATS)
+    return configuration.replace("\nformat = 1\n", "\nformat = 2\n").replace(f"FROM {first} ", f"FROM {second} ")
+
+
+_FAILING = {f"{_UNITS}/payment.service.d/fault.conf": "[Service]\nExecStart=\nExecStart=/bin/sleep infinity\n"}
+_MIGRATING: Mapping[str, str | Callable[[str], str]] = {
+    "/etc/posagent/posagent.toml": _format_2,
+    "/usr/lib/posagent/migrate.d/10-tips": till.STEP,
+}
+FAULTS: Mapping[str, Mapping[str, str | Callable[[str], str]]] = {
     "none": {},
     # the kernel panics, and restarts after `panic=` seconds
     "panic": _early("echo c >/proc/sysrq-trigger"),
@@ -37,18 +51,23 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
     "hang": _early("kill -SEGV 1"),
     "agent-dead": {f"{_UNITS}/posagentd.service.d/fault.conf": "[Service]\nExecStart=\nExecStart=/bin/false\n"},
     # the payment program runs, but does not listen
-    "test-fails": {f"{_UNITS}/payment.service.d/fault.conf": "[Service]\nExecStart=\nExecStart=/bin/sleep infinity\n"},
+    "test-fails": _FAILING,
     "test-hangs": {"/opt/pos/self-test": "#!/bin/sh\nexec sleep infinity\n"},
+    # no fault: the merchant's data has another format there
+    "migrates": _MIGRATING,
+    "migrates-test-fails": {**_MIGRATING, **_FAILING},
 }
+"""What is written into files of the image, or made from what they hold."""
 
 
 def image(out: Path, version: str, fault: str = "none") -> Path:
     """A slot image of that version. Raises CalledProcessError, ValueError where the result is not a whole image."""
     out.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", BUILT / "rootfs.ext4", out], check=True)
-    release = _debugfs(out, f"cat {OS_RELEASE}\n").splitlines()
-    kept = [line for line in release if not line.startswith(("IMAGE_VERSION=", "debugfs:"))]
-    files = {OS_RELEASE: "\n".join([*kept, f"IMAGE_VERSION={version}\n"]), **FAULTS[fault]}
+    kept = [line for line in _read(out, OS_RELEASE) if not line.startswith("IMAGE_VERSION=")]
+    files = {OS_RELEASE: "\n".join([*kept, f"IMAGE_VERSION={version}\n"])}
+    for path, new in FAULTS[fault].items():
+        files[path] = new if isinstance(new, str) else new("\n".join([*_read(out, path), ""]))
     with tempfile.TemporaryDirectory() as scratch:
         requests = []
         for number, (path, text) in enumerate(files.items()):
@@ -64,6 +83,11 @@ def image(out: Path, version: str, fault: str = "none") -> Path:
             raise ValueError(f"{path} could not be written into {out}")
     subprocess.run(["e2fsck", "-fn", out], check=True, capture_output=True)
     return out
+
+
+def _read(image: Path, path: str) -> list[str]:
+    """Lines of a file in it, without the request that debugfs repeats."""
+    return [line for line in _debugfs(image, f"cat {path}\n").splitlines() if not line.startswith("debugfs:")]
 
 
 def _debugfs(path: Path, requests: str, *options: str) -> str:
@@ -88,6 +112,21 @@ def build(out: Path, version: str, fault: str = "none", *, delta: bool = True) -
             sources=[BUILT / "rootfs.ext4"] if delta else [],
             level=LEVEL,
         )
+
+
+def build_parameters(out: Path, version: str, values: Mapping[str, Any]) -> Path:
+    """A signed bundle of parameters alone. Raises posagent.core.errors.PosagentError."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    source = out.with_suffix(".json")
+    source.write_text(json.dumps(values))
+    return bundle.build(
+        None,
+        version=version,
+        parameters=(source, version),
+        compatible=[HARDWARE],
+        keys_dir=BUILT / "keys",
+        out=out,
+    )
 
 
 def main() -> None:

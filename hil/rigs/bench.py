@@ -24,6 +24,8 @@ from posagent.core.errors import PosagentError
 
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
+PAYMENT_S = 300
+"""From a start, or the end of an update, until the payment program answers and takes payments."""
 POLL_S = 0.3
 SEEN, LOST = "status seen", "status lost"
 WATCH = (
@@ -34,8 +36,9 @@ WATCH = (
 
 
 class LabgridRig:
-    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` makes what is offered, on the address
-    `bind` of this machine, which the terminal knows as `host`."""
+    """hil.terminal.Terminal over labgrid. `make_bundle(path, version, fault)` and `make_parameters(path, version,
+    values)` make what is offered, on the address `bind` of this machine, which the terminal knows as `host`. `payment`
+    is the command that asks the payment program."""
 
     transcript: Path | None = None
     """What the main console has said since the rig began, where somebody writes it down."""
@@ -45,11 +48,14 @@ class LabgridRig:
         base: Path,
         target: Any,
         make_bundle: Callable[[Path, str, str], Path],
+        make_parameters: Callable[[Path, str, Mapping[str, Any]], Path],
         host: str,
+        payment: str,
         bind: str = LOOPBACK,
     ) -> None:
         self._base = base
-        self._make_bundle = make_bundle
+        self._make_bundle, self._make_parameters = make_bundle, make_parameters
+        self._payment = payment
         self._target = target
         self._power = self._target.get_driver("PowerProtocol")
         self._shell = self._target.get_driver("ShellDriver", activate=False)
@@ -173,6 +179,39 @@ class LabgridRig:
         made = self._make_bundle(self._base / f"{version}-{fault}.bundle", version, fault)
         return self._repository.offer(made)
 
+    def publish_parameters(self, version: str, values: Mapping[str, Any]) -> str:
+        return self._repository.offer(self._make_parameters(self._base / f"{version}.bundle", version, values))
+
+    # the payment program
+
+    def pay(self) -> None:
+        self._asked("pay", lambda said: said.startswith("PAID "))
+
+    def payments(self) -> int:
+        count, _, state = self._asked("list", lambda said: " " in said).partition(" ")
+        if state != "sound":
+            raise AssertionError(f"of {count} payments some are {state}")
+        return int(count)
+
+    def parameters(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._asked("parameters", lambda said: said.startswith("{")))
+        return found
+
+    def _asked(self, word: str, is_answer: Callable[[str], bool]) -> str:
+        """What the payment program says, asked again until it is an answer. Raises TimeoutError."""
+        if not self._payment:
+            raise NotOnThisRig("there is no command that asks the payment program")
+        deadline, said = time.monotonic() + PAYMENT_S, ""
+        while time.monotonic() < deadline:
+            try:
+                said, _ = self.run(f"{self._payment} {word}")
+                if is_answer(said):
+                    return said
+            except NO_ANSWER as error:
+                said = f"no answer: {type(error).__name__}"
+            time.sleep(POLL_S)
+        raise TimeoutError(f"{word}: the payment program says {said!r}")
+
 
 class BenchRig(LabgridRig):
     """The terminal that a labgrid environment describes, as it leaves the factory, switched on."""
@@ -181,7 +220,9 @@ class BenchRig(LabgridRig):
         environment = Environment(str(path))
         self._options = options = Options.of(environment.config.get_targets()["terminal"].get("options", {}))
         target = environment.get_target("terminal")
-        super().__init__(base, target, options.bundle, options.host, bind=options.host)
+        super().__init__(
+            base, target, options.bundle, options.parameters, options.host, options.payment, bind=options.host
+        )
         self.power_off()
         options.reset()
         if options.set_power:  # an earlier scenario may have left it nearly empty

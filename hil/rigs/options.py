@@ -6,10 +6,12 @@ Rules: a command that fails fails the scenario; what has no command is NotOnThis
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from hil.terminal import NotOnThisRig
 
@@ -24,6 +26,9 @@ class Options:
     factory: str
     set_power: str = ""
     engineer_ca: str = ""
+    make_parameters: str = ""
+    payment: str = ""
+    """On the terminal."""
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Options:
@@ -43,6 +48,13 @@ class Options:
     def bundle(self, out: Path, version: str, fault: str) -> Path:
         """A bundle with that version and fault. Raises CalledProcessError."""
         subprocess.run([self.make_bundle, out, version, fault], check=True)
+        return out
+
+    def parameters(self, out: Path, version: str, values: Mapping[str, Any]) -> Path:
+        """A bundle of parameters alone. Raises CalledProcessError, NotOnThisRig."""
+        if not self.make_parameters:
+            raise NotOnThisRig("the bench has no command that signs parameters")
+        subprocess.run([self.make_parameters, out, version, json.dumps(values)], check=True)
         return out
 
     def power(self, battery_percent: int, charger: bool) -> None:

@@ -13,6 +13,7 @@ from hil.rigs import machine
 from hil.rigs.bench import LabgridRig
 
 HOST = "10.0.2.2"
+PAYMENT = "/opt/pos/ask"
 
 
 class QemuRig(LabgridRig):
@@ -23,7 +24,7 @@ class QemuRig(LabgridRig):
         driver = target.get_driver(machine.VirtualMachineDriver, activate=False)
         self._machine = driver.machine = Machine(start.fresh(base / "card.img"), base)
         self.transcript = self._machine.transcript
-        super().__init__(base, target, variant.build, HOST)
+        super().__init__(base, target, variant.build, variant.build_parameters, HOST, PAYMENT)
         self.power_on()
 
     def set_power(self, *, battery_percent: int, charger: bool) -> None:

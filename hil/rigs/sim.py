@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from posagent import wire
 from posagent.core.errors import PosagentError
 from posagent.sim import layout
 from posagent.sim.lab import Lab
+from posagent.sim.till import Till
 
 FAULTS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -19,11 +21,15 @@ FAULTS: dict[str, dict[str, Any]] = {
     "agent-dead": {"boot_fault": "agent-dead"},
     "test-fails": {"broken": "missing parameters"},
     "test-hangs": {"hangs": True},
+    "migrates": {"data_format": 2},
+    "migrates-test-fails": {"data_format": 2, "broken": "missing parameters"},
 }
 TRIAL_S = 30.0
 """Three of them pass when the agent is dead; a version whose test hangs must have failed within one."""
 CHECK_S = 1
 TOLD_S, PAUSE_S = 10.0, 0.02
+DESERTED = 1e-6
+"""Speed of a shop whose payment program runs, and whose only customer is the rig."""
 
 
 class _Seen(Exception):
@@ -35,7 +41,9 @@ class SimulatedRig:
 
     def __init__(self, base: Path) -> None:
         self._lab = Lab(base)
-        self._terminal = self._lab.terminal("t", trial_timeout_s=TRIAL_S, check_timeout_s=CHECK_S)
+        self._terminal = self._lab.terminal(
+            "t", shop="petrol_24h", shop_speed=DESERTED, trial_timeout_s=TRIAL_S, check_timeout_s=CHECK_S
+        )
 
     def close(self) -> None:
         self._lab.close()
@@ -96,3 +104,29 @@ class SimulatedRig:
 
     def publish(self, version: str, fault: str = "none") -> str:
         return self._lab.publish(version, self._lab.image(version, **FAULTS[fault]))
+
+    def publish_parameters(self, version: str, values: Mapping[str, Any]) -> str:
+        return self._lab.publish_parameters(version, values)
+
+    def pay(self) -> None:
+        till = self._till()
+        till.take(100)
+        till.close()
+
+    def payments(self) -> int:
+        till = self._till()
+        stans = [stan for stan, _ in till.payments()]
+        till.close()
+        assert stans == list(range(1, len(stans) + 1)), stans
+        return len(stans)
+
+    def _till(self) -> Till:
+        """As a payment program of the running version opens it, when its data is there."""
+        link, deadline = self._terminal.layout.data_link, time.monotonic() + TOLD_S
+        while not link.exists() and time.monotonic() < deadline:
+            time.sleep(PAUSE_S)
+        return Till(link.resolve(strict=True), self._terminal.layout.data_format)
+
+    def parameters(self) -> dict[str, Any]:
+        path = self._terminal.layout.parameters
+        return json.loads(path.read_text()) if path.exists() else {}

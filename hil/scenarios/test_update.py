@@ -241,3 +241,51 @@ def test_a_terminal_whose_clock_is_years_behind_is_not_locked_out(terminal: Term
     terminal.wait_state("idle", STATE_S)
     terminal.publish("2.0.0")
     committed(terminal, update(terminal))
+
+
+# the merchant's money
+
+
+@pytest.mark.short
+def test_payments_are_taken_over_by_a_version_that_keeps_them_in_another_form(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    for _ in range(3):
+        terminal.pay()
+    terminal.publish("2.0.0", "migrates")
+    name = update(terminal)
+    committed(terminal, name)
+    assert terminal.ask("status")["last_outcome"]["migrated"] == "1>2"
+    assert terminal.payments() == 3
+    terminal.pay()
+    assert terminal.payments() == 4
+
+
+def test_a_version_that_fails_after_it_took_payments_over_leaves_them_as_they_were(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    for _ in range(3):
+        terminal.pay()
+    terminal.publish("3.0.0", "migrates-test-fails")
+    outcome = terminal.wait_outcome(update(terminal), UPDATE_S)
+    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", "selftest_failed")
+    assert terminal.payments() == 3
+    terminal.pay()
+    assert terminal.payments() == 4
+
+
+def test_parameters_alone_reach_the_payment_program_and_those_that_fail_are_withdrawn(terminal: Terminal) -> None:
+    terminal.wait_state("idle", STATE_S)
+    terminal.pay()
+    before, good = terminal.slot_booted(), {"currencies": ["EUR", "CHF"], "limit": 5000}
+    terminal.publish_parameters("emv-7", good)
+    outcome = terminal.wait_outcome(update(terminal), STATE_S)
+    assert (outcome["outcome"], outcome["kind"], outcome["version"]) == ("committed", "parameters", "emv-7")
+    assert terminal.parameters() == good
+    terminal.publish_parameters("emv-8", {"currencies": ["USD"]})
+    outcome = terminal.wait_outcome(update(terminal), STATE_S)
+    assert (outcome["outcome"], outcome["code"], outcome["from_version"]) == ("rolled_back", "selftest_failed", "emv-7")
+    assert terminal.parameters() == good
+    terminal.power_cut(0.5)
+    assert terminal.parameters() == good
+    assert terminal.slot_booted() == before
+    terminal.pay()
+    assert terminal.payments() == 2

@@ -296,6 +296,7 @@ class Publisher(Protocol):
     def published(self) -> str:
         """The directory or file it leads to, or nothing."""
 
-    def publish(self, path: str) -> None: ...
+    def publish(self, path: str, *, trial: bool = False) -> None:
+        """`trial`: a rollback would lose what is written there, and whoever finds it can see that."""
 
     def withhold(self) -> None: ...

@@ -59,7 +59,7 @@ class Link:
     def published(self) -> str:
         return self._path
 
-    def publish(self, path: str) -> None:
+    def publish(self, path: str, *, trial: bool = False) -> None:
         self._path = path
 
     def withhold(self) -> None:

@@ -81,7 +81,7 @@ class Generations:
             if self._trying(found):
                 trial = yield from self._up_to_date(found)
                 used, changed = trial.generation, trial.changed
-                self.place.publish(used)
+                self.place.publish(used, trial=True)
             else:  # nothing is on trial, as far as the installer knows: the data is left as it is
                 self._publish_current(found)
             summary = self.money.summary(self.place.inside(used.name), used.ledger)

@@ -112,13 +112,13 @@ class Place:
         here = self._publisher.published()
         return here.removesuffix("/data").rpartition("/")[2]
 
-    def publish(self, generation: Generation) -> None:
-        """Nobody but root gets into any other. Raises PosagentError `data_unreadable` where it is gone."""
+    def publish(self, generation: Generation, *, trial: bool = False) -> None:
+        """Nobody but root gets into any other; `trial`: a rollback would lose what is written there. Raises
+        PosagentError `data_unreadable` where it is gone."""
         if ("data", "dir") not in self.trees.entries(self.path(generation.name)):
             raise PosagentError("data_unreadable", f"{self.inside(generation.name)} is gone")
         self.only_into(generation.name)
-        if self._publisher.published() != self.inside(generation.name):
-            self._publisher.publish(self.inside(generation.name))
+        self._publisher.publish(self.inside(generation.name), trial=trial)
 
     def only_into(self, name: str) -> None:
         for one in self.generations():

@@ -2,12 +2,14 @@
 
 Owns: all of the application's holds; every line says all of them, so a new connection needs nothing but the next line.
 Never: threads, exceptions for an agent that is away, or more than `timeout_s` of waiting for any call.
-Rules: when the agent does not answer the payment goes on; it is not asked to answer again until it has.
+Rules: when the agent does not answer the payment goes on, but not on the data of a version on trial; it is not asked to
+answer again until it has.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -21,11 +23,13 @@ TIMEOUT_S = 0.2
 RETRY_S = 1.0
 NEWS_BYTES_MAX = 1 << 20
 PAYMENTS_MAX = 10_000
+TRIAL = "/run/posagent-data/current.trial"
 
 
 class Held:
     """One hold, until `release` or the end of its `with`. `granted` is False when an update has begun to restart the
-    terminal: then do not begin a payment, and show `Holds.outlook["expected_s"]`."""
+    terminal, and while a new version is on trial: then do not begin a payment, and show
+    `Holds.outlook["expected_s"]`."""
 
     def __init__(self, line: Holds, reason: str) -> None:
         self._line = line
@@ -46,7 +50,8 @@ class Held:
 
 
 class Holds:
-    """The application's end of the line. `path` is the agent's API socket. Use it from one thread."""
+    """The application's end of the line. `path` is the agent's API socket; the file `trial` is there while what is paid
+    might be lost by a rollback (docs/data.md). Use it from one thread."""
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Holds:
         *,
         lease_s: int = 60,
         timeout_s: float = TIMEOUT_S,
+        trial: str = TRIAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
@@ -64,6 +70,7 @@ class Holds:
         self._name = name
         self._lease_s = lease_s
         self._timeout_s = timeout_s
+        self._trial = trial
         self._held: list[Held] = []
         self._payments = 0
         self._socket: socket.socket | None = None
@@ -85,7 +92,8 @@ class Holds:
         self._hear()
         self._say()
         self._hear(wait=True)
-        held.granted = self.outlook.get("may_hold") is not False
+        said = self.outlook.get("may_hold")
+        held.granted = bool(said) if said is not None else not os.path.exists(self._trial)
         return held
 
     def release(self, held: Held) -> None:

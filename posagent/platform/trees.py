@@ -218,11 +218,15 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "file" if entry.is_file(follow_symlinks=False) else "other"
 
 
+TRIAL = ".trial"
+"""Ending of the name of the file beside a link that leads to something on trial."""
+
+
 class LinkPublisher:
-    """core.ports.Publisher: a symbolic link, which must be on tmpfs."""
+    """core.ports.Publisher: a symbolic link, which must be on tmpfs, and a file beside it during a trial."""
 
     def __init__(self, link: str) -> None:
-        self._link = Path(link)
+        self._link, self._trial = Path(link), Path(link + TRIAL)
 
     def published(self) -> str:
         try:
@@ -230,12 +234,17 @@ class LinkPublisher:
         except FileNotFoundError:
             return ""
 
-    def publish(self, path: str) -> None:
+    def publish(self, path: str, *, trial: bool = False) -> None:
         self._link.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        new = self._link.with_name(self._link.name + ".new")
-        new.unlink(missing_ok=True)
-        new.symlink_to(path)
-        new.replace(self._link)
+        if trial:
+            self._trial.touch(mode=0o644)
+        if self.published() != path:
+            new = self._link.with_name(self._link.name + ".new")
+            new.unlink(missing_ok=True)
+            new.symlink_to(path)
+            new.replace(self._link)
+        if not trial:
+            self._trial.unlink(missing_ok=True)
 
     def withhold(self) -> None:
         self._link.unlink(missing_ok=True)

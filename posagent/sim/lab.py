@@ -119,6 +119,20 @@ class Lab:
         pointer = repository.publish(self.bundle(version, path), self.repository)
         return f"{self.web.url}/{pointer['bundle']}"
 
+    def publish_parameters(self, version: str, values: Mapping[str, Any]) -> str:
+        """The same of parameters alone."""
+        source = self.base / f"{version}.json"
+        source.write_text(json.dumps(values))
+        made = bundle.build(
+            None,
+            version=version,
+            parameters=(source, version),
+            compatible=[self.hardware],
+            keys_dir=self.keys,
+            out=source.with_suffix(".bundle"),
+        )
+        return f"{self.web.url}/{repository.publish(made, self.repository)['bundle']}"
+
     def terminal(self, name: str = "t", first: Path | None = None, **settings: Any) -> SimulatedTerminal:
         """A new terminal that runs version 1.0.0 (or the image `first`), switched on."""
         made = layout.create(

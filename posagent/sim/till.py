@@ -81,15 +81,17 @@ class Till:
     def __init__(self, directory: Path, form: int) -> None:
         self._table = TABLES[form]
         path = directory / DATABASE
-        new = not path.exists()
         self._batch = sqlite3.connect(path, isolation_level=None)
         self._batch.execute("PRAGMA synchronous = FULL")
-        if new:
+        if not self._format():  # also where the power went while it was made
             more = ", tip INTEGER NOT NULL DEFAULT 0" if form > 1 else ""
             self._batch.executescript("BEGIN;" + _SCHEMA.format(table=self._table, more=more, format=form) + "COMMIT;")
-        found = self._batch.execute("PRAGMA user_version").fetchone()[0]
+        found = self._format()
         if found != form:
             raise ValueError(f"{path} has format {found}, not {form}")
+
+    def _format(self) -> int:
+        return int(self._batch.execute("PRAGMA user_version").fetchone()[0])
 
     def take(self, amount: int) -> int:
         """A payment of so many cents, durable; its trace number."""

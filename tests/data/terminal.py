@@ -69,6 +69,10 @@ class Terminal:
         return self.base / "run/current"
 
     @property
+    def on_trial(self) -> Path:
+        return self.base / "run/current.trial"
+
+    @property
     def config(self) -> DataConfig:
         return DataConfig(
             format=self.format,
@@ -115,7 +119,8 @@ class Terminal:
         """Another start of the system: tmpfs is empty, and `select` runs."""
         self.slot, self.version, self.format, self.trial = slot, version, data_format, trial
         self.ledger = LEDGER if data_format == 1 else LedgerSource(kind="lines", path="payments.jsonl")
-        self.link.unlink(missing_ok=True)
+        for gone in (self.link, self.on_trial):
+            gone.unlink(missing_ok=True)
         return result_of(self.generations.select())
 
     def migrate(self) -> dict[str, Any]:

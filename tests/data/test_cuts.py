@@ -35,7 +35,7 @@ class Link:
     def published(self) -> str:
         return self.target
 
-    def publish(self, path: str) -> None:
+    def publish(self, path: str, *, trial: bool = False) -> None:
         self.target = path
 
     def withhold(self) -> None:

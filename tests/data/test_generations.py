@@ -50,7 +50,9 @@ def test_the_old_data_is_untouched_by_whatever_the_new_version_does(terminal: Te
 def test_a_committed_version_goes_on_with_its_copy(terminal: Terminal) -> None:
     terminal.boot("b", "2.0", 2, trial=True)
     terminal.migrate()
+    assert terminal.on_trial.exists(), "whoever cannot hear the agent sees that a rollback would lose what is paid"
     assert terminal.commit() == {"published": "g-2", "retired": "g-1"}
+    assert not terminal.on_trial.exists()
     terminal.take(5)
     assert terminal.boot("b", "2.0", 2) == {"published": "g-2", "problem": ""}
     assert terminal.amounts == [1000, 250, 5]

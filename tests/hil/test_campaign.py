@@ -17,7 +17,9 @@ from hil.campaign import life, report, writelog
 from hil.campaign.guest import KERNEL, UBOOT, Guest
 from hil.machine import Machine
 from posagent.agent.journal import Journal
+from posagent.data import record
 from posagent.platform.storage import LinuxFiles
+from posagent.sim.till import Till
 
 TOOLS = os.environ | {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
 SECTOR = writelog.SECTOR
@@ -192,7 +194,7 @@ def card_with(card: Path, tree: Path) -> Path:
 @pytest.mark.real
 def test_a_journal_or_a_payment_that_vanishes_is_found_once_it_had_been_seen(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    journal, ledger = tree / "posagent/journal", tree / "private/pos/ledger"
+    journal, data = tree / "posagent/journal", tree / "posagent-data"
     log = writelog.WriteLog(log_of(tmp_path / "log"))
     replay = writelog.Replay(tmp_path / "card", log, {}, tmp_path)
 
@@ -200,17 +202,31 @@ def test_a_journal_or_a_payment_that_vanishes_is_found_once_it_had_been_seen(tmp
         card_with(replay.card, tree)
         return list(replay.data_partition(["a"]))
 
-    ledger.parent.mkdir(parents=True)
+    tree.mkdir()
     assert looked() == [], "before its first start there is no journal"
     Journal(LinuxFiles(), str(journal))
-    ledger.write_bytes(b"1 x\n2 y\n")
+    taken(data, 1, payments=2)
     assert looked() == [] and replay.seen == writelog.Seen(payments=2, journal=True)
     shutil.rmtree(journal.parent)
-    ledger.write_bytes(b"1 x\n")
+    taken(data, 2, payments=1)
     assert looked() == [
         "1 payments, and 2 at an earlier moment",
         "the agent's journal is gone, and was there at an earlier moment",
     ]
+    (data / "generations.json").write_text("{")
+    assert "the merchant's data: " in looked()[0]
+
+
+def taken(data: Path, number: int, *, payments: int) -> None:
+    """A generation with so many payments is the current one."""
+    current = record.Generation(name=f"g-{number}", format=2)
+    inside = data / current.name / "data"
+    inside.mkdir(parents=True)
+    till = Till(inside, current.format)
+    for _ in range(payments):
+        till.take(100)
+    till.close()
+    record.store(LinuxFiles(), str(data / "generations.json"), record.Record(current=current))
 
 
 def test_a_finding_comes_with_the_command_that_examines_its_moment_again(tmp_path: Path) -> None:

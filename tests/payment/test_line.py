@@ -109,6 +109,17 @@ def test_without_an_agent_payments_go_on_at_once(short_path: Path) -> None:
         clock.ahead_s += RETRY_S
 
 
+def test_without_an_agent_nothing_is_paid_on_the_data_of_a_version_on_trial(short_path: Path, tmp_path: Path) -> None:
+    trial = tmp_path / "current.trial"
+    line = Holds(str(short_path / "none.sock"), "acme", trial=str(trial))
+    trial.touch()
+    with line.hold("transaction") as held:
+        assert not held.granted
+    trial.unlink()
+    with line.hold("transaction") as held:
+        assert held.granted
+
+
 def test_an_agent_that_hangs_is_waited_for_once_and_heard_again_when_it_wakes(agent: AgentProcess) -> None:
     line = Holds(agent.path, "acme")
     with line.hold("transaction"):

@@ -93,5 +93,9 @@ def test_a_name_is_published_exchanged_and_withheld(tmp_path: Path) -> None:
     for target in ("/data/g-1/data", "/data/g-2/data"):
         publisher.publish(target)
         assert publisher.published() == target
+    publisher.publish(target, trial=True)
+    assert (tmp_path / "run/current.trial").exists()
+    publisher.publish(target)
+    assert publisher.published() == target and not (tmp_path / "run/current.trial").exists()
     publisher.withhold()
     assert publisher.published() == "" and list((tmp_path / "run").iterdir()) == []
