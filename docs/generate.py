@@ -20,10 +20,12 @@ from posagent.console.verbs import VERBS
 from posagent.core.errors import CATALOGUE, EXIT_CODES
 from posagent.core.guards import Guard
 from posagent.core.ledger import CounterSource, LedgerSource
+from posagent.core.metrics import HELP
 from posagent.core.model import Event, State
 from posagent.core.recovery import RECOVERY
 from posagent.core.states import SPECS, TABLE, Row
 from posagent.doctor.catalogue import CATALOGUE as CHECKS
+from posagent.log import EVENTS
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))
@@ -274,6 +276,36 @@ def evidence_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """Figures and events by their names."""
+    lines = [
+        "# Figures and events",
+        "",
+        GENERATED,
+        "What an estate's monitoring is told, and by which names; [fleet.md](fleet.md#watching-the-estate) says how it",
+        "gets there. A name never changes its meaning.",
+        "",
+        "## Figures",
+        "`posagent metrics` prints them, in Prometheus' text format. None has a time of its own: a terminal's clock",
+        "may be years off, so the receiver's counts, and moments are told as ages in seconds. What is unknown is left",
+        "out.",
+        "",
+        "| figure | |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in HELP.items()),
+        "",
+        "## Events",
+        "JSON lines in the system's journal, one an event. Each has `event`, `level`, `timestamp`, and those of the",
+        "agent `up_s`, the seconds since the start of the kernel, which no clock disturbs. Besides the names here, an",
+        "event may be a code of [errors.md](errors.md).",
+        "",
+        "| event | |",
+        "|---|---|",
+        *(f"| `{name}` | {text} |" for name, text in EVENTS.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "console.md": console_page,
     "states.md": states_page,
@@ -282,6 +314,7 @@ PAGES = {
     "checks.md": checks_page,
     "evidence.md": evidence_page,
     "gates.md": lambda: gates.page(GENERATED),
+    "metrics.md": metrics_page,
 }
 
 

@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     support = verb("support", "a report for service that only the vendor can open, and its code for the phone")
     support.add_argument("--out", type=Path, help="also write it into this file")
     support.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file, for the doctor")
+    verb("metrics", "figures for monitoring, in Prometheus' text format")
     verb("slots", "what is in the two slots, and whether the terminal can go back")
     verb("power", "battery and charger, and what an update needs of them")
     verb("network", "try the way to the update server, step by step")

@@ -23,6 +23,7 @@ import posagent
 from posagent import audit_texts, evidence, texts, texts_data, texts_inspection, texts_selftest, wire
 from posagent import config as configuration
 from posagent.arguments import SOCKET, parser
+from posagent.core import metrics
 from posagent.core.errors import EXIT_CODES, Kind, PosagentError, Refusal
 
 ANSWER_S = 60.0
@@ -122,6 +123,10 @@ class Command:
     def _why(self) -> int:
         answer = self._call("why")
         return self._print(answer, texts.why_lines(answer, self._lang))
+
+    def _metrics(self) -> int:
+        print(metrics.text(self._call("status"), time.time()), end="", flush=True)
+        return 0
 
     def _slots(self) -> int:
         answer = self._call("slots")

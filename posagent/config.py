@@ -94,10 +94,12 @@ class TrustConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchConfig:
-    """The repository and the limits of a download. `bytes_per_s_max` leaves room for payments, 0 is no limit; on a
-    `metered` link as few as can be, at most `metered_bytes_max` for one update. Sticks are mounted in `media_dir`."""
+    """The repository, mirrors that have the same, and the limits of a download. `bytes_per_s_max` leaves room for
+    payments, 0 is no limit; on a `metered` link as few as can be, at most `metered_bytes_max` for one update. Sticks
+    are mounted in `media_dir`."""
 
     repository_url: str = ""
+    mirrors: tuple[str, ...] = ()
     channel: str = "stable"
     spool_dir: str = "/var/lib/posagent-spool"
     media_dir: str = "/run/posagent-media"
@@ -115,6 +117,11 @@ class FetchConfig:
     attempts_max: int = between(1, 1000, 20)
     backoff_s: int = between(0, 3600, 5)
     backoff_s_max: int = between(0, 86400, 900)
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """The repository and its mirrors; none where none is configured."""
+        return (self.repository_url, *self.mirrors) if self.repository_url else ()
 
     @property
     def inbox_dir(self) -> str:
@@ -283,9 +290,12 @@ def _cross_check(config: Config, reader: Reader) -> None:
     window = config.window
     config_rules.check_calendar(reader, window.install, window.blackout, window.daily_restart, window.time_zone)
     url, schemes = config.fetch.repository_url, ("https://", "http://") if config.fetch.allow_http else ("https://",)
-    if url and not url.startswith(schemes):
-        must = "must begin with https:// (or set allow_http)"
-        raise reader.complain("config_bad_value", "fetch.repository_url", must)
+    for key, one in (("repository_url", url), *(("mirrors", mirror) for mirror in config.fetch.mirrors)):
+        if one and not one.startswith(schemes):
+            must = "must begin with https:// (or set allow_http)"
+            raise reader.complain("config_bad_value", f"fetch.{key}", must)
+    if config.fleet.kind == "repository" and not url:
+        raise reader.complain("config_missing_key", "fetch.repository_url", 'needed where fleet.kind is "repository"')
     config_rules.check_data(reader, config.data)
 
 

@@ -344,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="posagentd", description="The resident update agent.")
     parser.add_argument("--config", default=configuration.DEFAULT_PATH, help="configuration file")
     arguments = parser.parse_args(argv)
-    log.configure()
+    log.configure(up_s=up_s)
     try:
         resident = Resident(configuration.load(arguments.config))
         resident.run()

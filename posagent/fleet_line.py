@@ -23,7 +23,7 @@ def opened(
     config: Config, *, loop: Loop, clock: Clock, files: Files, engine: Engine, conditions: Conditions, api: AgentApi
 ) -> Fleet | None:
     """None where the terminal belongs to no fleet."""
-    if not config.fleet.server_url:
+    if not config.fleet.is_on:
         return None
     from posagent.agent.fleet import Fleet  # only where there is one
 
@@ -41,6 +41,7 @@ def opened(
         draw=SystemRandom().random,
         poll_s=float(config.fleet.poll_s),
         distribution=config.fleet.distribution,
+        status=api.status if config.fleet.metrics_url else None,
     )
     api.fleet, conditions.fleet = line.told, line.gate
     return line

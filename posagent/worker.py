@@ -91,7 +91,7 @@ def serve(
                     continue
                 _answer(connection, verbs)
             except OSError as error:  # the peer went away; the next one is served
-                _report("connection_lost", detail=str(error))
+                report("connection_lost", detail=str(error))
 
 
 def main(name: str, verbs_of: Callable[[Config], Mapping[str, Verb]], argv: Sequence[str] | None) -> int:
@@ -103,12 +103,12 @@ def main(name: str, verbs_of: Callable[[Config], Mapping[str, Verb]], argv: Sequ
         loaded = config.load(arguments.config)
         serve(activated_socket(), verbs_of(loaded), uids=_agent_uids(loaded))
     except PosagentError as error:
-        _report("cannot_run", code=error.code, detail=error.detail, remedy=error.spec.remedy)
+        report("cannot_run", code=error.code, detail=error.detail, remedy=error.spec.remedy)
         return EXIT_CODES[error.spec.kind]
     return 0
 
 
-def _report(event: str, **fields: str) -> None:
+def report(event: str, **fields: str) -> None:
     """Log; structlog costs 10 MiB and is imported only when there is something to say."""
     from posagent import log
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import posagent
 from posagent import log
 
+PACKAGE = Path(posagent.__file__).parent
 CARD = "4111111111111111"
 
 
@@ -35,6 +39,19 @@ def test_the_last_lines_are_kept_newest_last(lines: io.StringIO) -> None:
     assert [one["line"] for one in log.recent(3)] == [one["line"] for one in kept[-3:]]
     assert (kept[-1]["event"], kept[-1]["level"]) == ("decided", "info") and kept[-1]["at"] > 1_700_000_000
     assert len(lines.getvalue().splitlines()) == log.LINES_MAX + 50
+
+
+def test_a_line_can_be_dated_whatever_the_clock_says() -> None:
+    log.configure(io.StringIO(), up_s=lambda: 12.3456)
+    log.get("posagentd").info("decided", state="idle")
+    assert log.recent(1)[0]["up_s"] == 12.346
+
+
+def test_every_event_that_is_logged_has_a_name_that_is_documented() -> None:
+    named = re.compile(r'(?:_log|log\.get\("[^"]*"\))\.(?:info|warning|error)\(\s*"(\w+)"|\breport\("(\w+)"')
+    sources = [path.read_text() for path in PACKAGE.rglob("*.py") if "sim" not in path.parts]
+    found = {a or b for text in sources for a, b in named.findall(text)}
+    assert found == log.EVENTS.keys()
 
 
 def test_what_is_not_listed_is_not_kept_and_card_numbers_are_masked(lines: io.StringIO) -> None:

@@ -50,7 +50,7 @@ OFF_S = 0.3
 MIB = 1 << 20
 SLOT_BYTES = 192 * MIB
 SLOT_AT = {"a": 2 * MIB, "b": 2 * MIB + SLOT_BYTES}
-PAUSE_S = 1.0
+PAUSE_S = 4.0
 
 
 @dataclass(frozen=True, slots=True)

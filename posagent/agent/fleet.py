@@ -36,7 +36,8 @@ CALLER = "fleet"
 
 class Fleet:
     """`begin` asks for an update as AgentApi.begin, `cancel` ends the one under way; both raise PosagentError.
-    `hardware` is the model and its revision; `draw` gives numbers from 0 to 1."""
+    `hardware` is the model and its revision; `draw` gives numbers from 0 to 1. Figures are made from `status`, where
+    that is given."""
 
     def __init__(
         self,
@@ -53,10 +54,12 @@ class Fleet:
         draw: Callable[[], float],
         poll_s: float,
         distribution: str = "",
+        status: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._engine, self._worker, self._begin, self._cancel = engine, worker, begin, cancel
         self._timers, self._clock, self._files, self._path = timers, clock, files, path
         self._hardware, self._draw, self._distribution = hardware, draw, distribution
+        self._status = status
         self._box = mailbox.load(files, path)
         self._sleep_s, self._failures = poll_s, 0
         self._code, self._heard_at = "", 0.0
@@ -193,6 +196,9 @@ class Fleet:
 
         errand = self._errand = Errand(self._clock, Deadline(self._timers, self._clock, stalled), DEADLINE_S)
         args = {"letters": letters, "attributes": attributes, "known": digest == self._box.attributes}
+        args |= {"serial": self._box.serial, "now": round(self._engine.now(), 3)}
+        if self._status is not None:
+            args["status"] = self._status()
         errand.given_to(self._worker.start("exchange", args, notify))
 
     def _ended(self, errand: Errand, sent: list[str], known: list[str]) -> None:
@@ -211,6 +217,8 @@ class Fleet:
     def _hear(self, told: Heard) -> None:
         self._failures, self._code, self._heard_at = 0, "", self._engine.now()
         self._sleep_s = told.sleep_s
+        if told.serial > self._box.serial:
+            self._keep(dataclasses.replace(self._box, serial=told.serial))
         self._ask_in(polling.next_s(self._sleep_s, self._draw()))
         if self._engine.observation is None:
             return

@@ -35,6 +35,7 @@ def load(files: Files, path: str) -> Mailbox:
             words=int(told["words"]),
             closed=tuple(str(one) for one in told["closed"])[-fleet.CLOSED_MAX :],
             **_texts(told, "said", "attributes", "local"),
+            serial=_serial(told),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return Mailbox()
@@ -54,7 +55,12 @@ def deployment_of(told: Mapping[str, Any]) -> Deployment:
     if not {told["download"], told["update"]} <= set(fleet.HOW) or not isinstance(told["asks"], bool):
         raise ValueError("deployment")
     texts = _texts(told, "action", "version", "download", "update", "window")
-    return Deployment(**texts, artifacts=tuple(artifacts[: fleet.ARTIFACTS_MAX]), asks=told["asks"])
+    return Deployment(
+        **texts,
+        artifacts=tuple(artifacts[: fleet.ARTIFACTS_MAX]),
+        asks=told["asks"],
+        standing=told.get("standing") is True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +93,20 @@ def _heard(told: Mapping[str, Any]) -> Heard:
         sleep_s=float(sleep_s),
         deployment=None if found is None else deployment_of(found),
         **_texts(told, "cancel", "cancels"),
+        serial=_serial(told),
     )
 
 
 def _texts(told: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: text(told, name) for name in names}
+
+
+def _serial(told: Mapping[str, Any]) -> int:
+    """Files and workers of an earlier release have none."""
+    value = told.get("serial", 0)
+    if type(value) is not int or value < 0:
+        raise ValueError("serial")
+    return value
 
 
 def _whole(value: object) -> int:

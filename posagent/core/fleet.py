@@ -26,6 +26,8 @@ DETAILS_MAX, DETAIL_CHARACTERS_MAX = 10, 500
 WORDS_MAX = 200
 """Status messages of one action that are not the last: hawkBit takes 1000."""
 CLOSED_MAX = 32
+NETWORK = ("fetch_", "net_", "tls_")
+"""What codes begin with that are the network's."""
 CLOSE, CANCEL, CONSENT, INSTALLED, GOING = "close", "cancel", "consent", "installed", "going"
 
 
@@ -43,7 +45,8 @@ class Artifact:
 class Deployment:
     """`action` is the server's number for it. `download` and `update` are skip, attempt (as local conditions like) or
     forced; `window` is available, unavailable, or nothing where there is none. One that still has to be agreed to by
-    the merchant `asks`."""
+    the merchant `asks`. One of a server that nobody looks after is `standing`: what the network has spoilt begins
+    again."""
 
     action: str
     version: str
@@ -52,6 +55,7 @@ class Deployment:
     update: str = ATTEMPT
     window: str = NO_WINDOW
     asks: bool = False
+    standing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,7 @@ class Letter:
 class Mailbox:
     """`words` counts the messages about the deployment that were not the last, `said` is the newest of them; `closed`
     has actions that the server knows to have ended; `attributes` is the digest of those it was told; `local` is the
-    last update that it had not asked for, and was told of."""
+    last update that it had not asked for, and was told of; `serial` is the highest that it has named."""
 
     deployment: Deployment | None = None
     letters: tuple[Letter, ...] = ()
@@ -77,6 +81,7 @@ class Mailbox:
     closed: tuple[str, ...] = ()
     attributes: str = ""
     local: str = ""
+    serial: int = 0
 
     def writing(self, letter: Letter) -> Mailbox:
         """With one letter more."""
@@ -103,12 +108,14 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What the server said. `cancels` is the action that it wants to end, by the message `cancel`."""
+    """What the server said. `cancels` is the action that it wants to end, by the message `cancel`. What it says next
+    must not have a lower `serial`."""
 
     sleep_s: float
     deployment: Deployment | None = None
     cancel: str = ""
     cancels: str = ""
+    serial: int = 0
 
 
 def part_of(action: str, number: int) -> str:
@@ -130,9 +137,15 @@ def outcomes_of(situation: Situation, action: str) -> list[Mapping[str, Any]]:
     return [one for one in situation.outcomes if action_of(str(one.get("action", ""))) == action]
 
 
+def ended(situation: Situation, deployment: Deployment) -> list[Mapping[str, Any]]:
+    """The outcomes that count: of a standing deployment not those that the network has spoilt."""
+    found = outcomes_of(situation, deployment.action)
+    return [one for one in found if not (deployment.standing and str(one.get("code", "")).startswith(NETWORK))]
+
+
 def next_part(situation: Situation, deployment: Deployment) -> int | None:
     """The number of the artifact that is to be installed next; None where there is none, or one has failed."""
-    done = outcomes_of(situation, deployment.action)
+    done = ended(situation, deployment)
     if any(one["outcome"] != OutcomeKind.COMMITTED for one in done) or len(done) >= len(deployment.artifacts):
         return None
     return len(done)
@@ -142,7 +155,7 @@ def close(situation: Situation, deployment: Deployment, running: str) -> Letter 
     """The last word about the deployment, or None while it goes on."""
     if deployment.asks or next_part(situation, deployment) is not None:
         return None
-    done = outcomes_of(situation, deployment.action)
+    done = ended(situation, deployment)
     if not done:
         return None
     last = done[-1]

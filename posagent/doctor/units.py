@@ -14,7 +14,7 @@ SOCKET_MODE = 0o600
 def _workers(site: Site) -> tuple[str, ...]:
     """Those that this terminal needs."""
     data = ("data",) if site.config.data.format else ()
-    fleet = ("fleet",) if site.config.fleet.server_url else ()
+    fleet = ("fleet",) if site.config.fleet.is_on else ()
     return (*WORKERS, *data, *fleet)
 
 

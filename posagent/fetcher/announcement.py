@@ -24,27 +24,36 @@ _TEXTS = {
 
 
 def asked_for(client: Client, config: FetchConfig, clock: Clock) -> dict[str, Any]:
-    """`{version, url, length, sha256}` as the repository says. Raises FetchError."""
-    base = config.repository_url.rstrip("/")
-    if not base:
-        raise FetchError("fetch_pointer", "no repository is configured (fetch.repository_url)")
+    """`{version, url, length, sha256}` as the repository says, or the first of its mirrors that can. Raises
+    FetchError."""
+    trouble = FetchError("fetch_pointer", "no repository is configured (fetch.repository_url)")
+    for base in config.repositories:
+        try:
+            return _asked_for(client, config, clock, base.rstrip("/"))
+        except FetchError as error:
+            trouble = error
+    raise trouble
+
+
+def _asked_for(client: Client, config: FetchConfig, clock: Clock, base: str) -> dict[str, Any]:
     answer = client.get(Asked(url=f"{base}/channels/{config.channel}.json"))
     try:
         if answer.status != 200:
             raise answer.trouble()
         if answer.html:
             raise FetchError("fetch_portal")
-        return offer(_bounded(answer, clock, config.stall_timeout_s), base)
+        return offer(bounded(answer, clock, config.stall_timeout_s), base)
     finally:
         answer.close()
 
 
-def _bounded(answer: Answer, clock: Clock, seconds: float) -> bytes:
+def bounded(answer: Answer, clock: Clock, seconds: float, bytes_max: int = BYTES_MAX) -> bytes:
+    """The whole body of a small file. Raises FetchError."""
     data, deadline = b"", clock.monotonic() + seconds
     for chunk in answer.chunks():
         data += chunk
-        if len(data) > BYTES_MAX:
-            raise FetchError("fetch_pointer", f"the announcement is larger than {BYTES_MAX} bytes")
+        if len(data) > bytes_max:
+            raise FetchError("fetch_pointer", f"the announcement is larger than {bytes_max} bytes")
         if clock.monotonic() > deadline:
             raise FetchError("fetch_stalled", "the announcement does not come to an end")
     return data

@@ -33,7 +33,7 @@ QUOTA = "quota.tooManyEntries"
 
 
 class Answered(Protocol):
-    """`status`, `retry_after_s` where the server says, and the body, of at most BYTES_MAX."""
+    """`status`, `retry_after_s` where the server says, the body, of at most BYTES_MAX, and whether it is `html`."""
 
     @property
     def status(self) -> int: ...
@@ -41,6 +41,8 @@ class Answered(Protocol):
     def retry_after_s(self) -> int | None: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def html(self) -> bool: ...
 
 
 class Caller(Protocol):
@@ -77,7 +79,7 @@ class Ddi:
     def _send(self, letter: Mapping[str, Any]) -> str:
         """Why the server will never take it; nothing where it has."""
         address, method = self._address(letter)
-        answer = self._caller.call(method, address, letter["body"])
+        answer = self._called(method, address, letter["body"])
         if answer.status < 300 or answer.status in (404, 410):
             return ""  # it is there, or what it is about is not: both times there is nothing to be said any more
         if answer.status == 429 and QUOTA.encode() in answer.body:
@@ -95,15 +97,23 @@ class Ddi:
         where = {fleet.CANCEL: "cancelAction", fleet.CONSENT: "confirmationBase"}.get(kind, "deploymentBase")
         return f"{self._base}/{where}/{action}/feedback", "POST"
 
+    def _called(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answered:
+        """The server's own answer. A page that says that all is well is somebody else's: of a network that wants to be
+        paid, or of a proxy."""
+        answer = self._caller.call(method, url, body)
+        if answer.status < 300 and answer.html:
+            raise FetchError("fetch_portal")
+        return answer
+
     def _put(self, url: str, body: Mapping[str, Any]) -> None:
-        answer = self._caller.call("PUT", url, body)
+        answer = self._called("PUT", url, body)
         if answer.status >= 300 and answer.status not in (404, 410):
             raise _trouble(answer)
 
     # hearing
 
     def _get(self, url: str) -> dict[str, Any]:
-        answer = self._caller.call("GET", url)
+        answer = self._called("GET", url)
         if answer.status != 200:
             raise _trouble(answer)
         try:
@@ -216,6 +226,7 @@ def told(heard: Heard) -> dict[str, Any]:
         "sleep_s": heard.sleep_s,
         "cancel": heard.cancel,
         "cancels": heard.cancels,
+        "serial": heard.serial,
         "deployment": None
         if found is None
         else {
@@ -225,6 +236,7 @@ def told(heard: Heard) -> dict[str, Any]:
             "update": found.update,
             "window": found.window,
             "asks": found.asks,
+            "standing": found.standing,
             "artifacts": [
                 {"name": one.name, "url": one.url, "length": one.length, "sha256": one.sha256}
                 for one in found.artifacts

@@ -1,4 +1,4 @@
-"""posagent-fleet: asks the fleet server. A composition root.
+"""posagent-fleet: asks the fleet server, or the repository where there is none. A composition root.
 
 A process of its own beside the fetcher: a download must not keep a wish to cancel from being heard.
 Rules: it keeps nothing. An exchange that lasts longer than connecting and a few silences may, ends.
@@ -9,15 +9,22 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from posagent import worker
 from posagent.config import Config
+from posagent.core import metrics
 from posagent.core.errors import FetchError
 from posagent.core.ports import Message, Verb
 from posagent.fetcher.credentials import credentials_of
 from posagent.fetcher.ddi import Ddi
 from posagent.fetcher.http import HttpClient
+from posagent.platform.host import LinuxClock
+
+if TYPE_CHECKING:
+    from posagent.fetcher.channel import Channel
 
 
 def _overdue(*_: object) -> None:
@@ -50,8 +57,42 @@ def _verbs(config: Config) -> dict[str, Verb]:
 
 def _exchange(config: Config, args: Mapping[str, Any]) -> Iterator[Message]:
     client = HttpClient(config.fetch, credentials_of(config.fleet))
+    if isinstance(args.get("status"), dict) and config.fleet.metrics_url:
+        _tell_figures(config, client, args)
+    if config.fleet.kind == "repository":
+        return _channel(config, client).exchange(args)
     name = config.fleet.controller or config.terminal.id
     return Ddi(client, config.fleet.server_url, name).exchange(args)
+
+
+def _tell_figures(config: Config, client: HttpClient, args: Mapping[str, Any]) -> None:
+    """What fails is told in the log only: the next exchange has newer ones."""
+    url = config.fleet.metrics_url.replace("{terminal}", quote(config.terminal.id, safe=""))
+    try:
+        answer = client.call("POST", url, metrics.text(args["status"], float(args["now"])))
+        if answer.status >= 300:
+            raise FetchError("fetch_status", f"the answer to the figures was {answer.status}")
+    except FetchError as error:
+        worker.report("metrics_failed", code=error.code, detail=error.detail)
+
+
+def _channel(config: Config, client: HttpClient) -> Channel:
+    from posagent.fetcher.channel import Channel  # the trust library, which hawkBit's terminals do not need
+
+    try:
+        root = Path(config.trust.root_file).read_bytes()
+    except OSError as error:
+        raise FetchError("trust_store_damaged", f"{config.trust.root_file}: {error.strerror or error}") from None
+    return Channel(
+        client,
+        LinuxClock(),
+        bases=config.fetch.repositories,
+        name=config.fetch.channel,
+        terminal=config.terminal.id,
+        root=root,
+        built_at_s=config.trust.image_built_at,
+        stall_s=config.fetch.stall_timeout_s,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

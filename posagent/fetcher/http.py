@@ -117,6 +117,7 @@ class Reply:
     status: int
     body: bytes
     retry_after_s: int | None = None
+    html: bool = False
 
 
 class Client(Protocol):
@@ -155,12 +156,14 @@ class HttpClient:
         except (OSError, ssl.SSLError) as error:
             raise FetchError("fleet_credentials", f"{own.certificate_file}: {error}") from error
 
-    def call(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Reply:
-        """A service's answer to JSON, or to a plain request. Raises FetchError."""
+    def call(self, method: str, url: str, body: Mapping[str, Any] | str | None = None) -> Reply:
+        """A service's answer to JSON, to text, or to a plain request. Raises FetchError."""
         self._check(url)
         headers = {"Accept": "application/hal+json, application/json", "User-Agent": "posagent", **self._own(url)}
         data = None
-        if body is not None:
+        if isinstance(body, str):
+            headers["Content-Type"], data = "text/plain; version=0.0.4", body.encode()
+        elif body is not None:
             headers["Content-Type"], data = "application/json", json.dumps(body).encode()
         with _coded():
             response = self._manager().request(
@@ -174,7 +177,8 @@ class HttpClient:
                 response.close()
         if len(found) > BODY_BYTES_MAX:
             raise FetchError("fleet_answer", f"the answer has more than {BODY_BYTES_MAX} bytes")
-        return Reply(status=response.status, body=found, retry_after_s=_retry_after_s(response))
+        html = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        return Reply(status=response.status, body=found, retry_after_s=_retry_after_s(response), html=html)
 
     def _own(self, url: str) -> dict[str, str]:
         return {} if self._credentials is None else self._credentials.header(url)

@@ -130,7 +130,21 @@ def _repo(group: Any) -> None:
     publish = _command(group, "publish", "Copy a bundle into a repository and point a channel to it.", _publish)
     publish.add_argument("--bundle", type=Path, required=True)
     publish.add_argument("--repo", type=Path, required=True, metavar="DIR")
-    publish.add_argument("--channel", default=repository.CHANNEL)
+    change = _command(group, "channel", "Sign a channel anew: further, stopped, or only fresh.", _change)
+    change.add_argument("--repo", type=Path, required=True, metavar="DIR")
+    for command in (publish, change):
+        command.add_argument("--channel", default=repository.CHANNEL)
+        command.add_argument("--keys", type=Path, required=command is change, metavar="DIR", help="sign it")
+        command.add_argument("--percent", type=float, help="of the terminals that shall have it")
+        command.add_argument("--forced", action=argparse.BooleanOptionalAction, help="outside of their windows too")
+        command.add_argument("--poll-s", type=int, metavar="SECONDS", help="how often terminals ask (3600)")
+        command.add_argument("--days", type=int, help=f"how long it counts ({repository.FRESH_DAYS})")
+    stop = change.add_mutually_exclusive_group()
+    stop.add_argument(
+        "--stop", dest="stopped", action="store_true", default=None, help="no terminal begins or installs"
+    )
+    stop.add_argument("--go", dest="stopped", action="store_false", help="they go on")
+    change.add_argument("--again", action="store_true", help="terminals that have failed try again")
 
 
 def _support(group: Any) -> None:
@@ -195,7 +209,16 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _publish(args: argparse.Namespace) -> dict[str, Any]:
-    return repository.publish(args.bundle, args.repo, channel=args.channel)
+    return repository.publish(args.bundle, args.repo, channel=args.channel, keys_dir=args.keys, **_rollout(args))
+
+
+def _change(args: argparse.Namespace) -> dict[str, Any]:
+    changes = {**_rollout(args), "stopped": args.stopped, "again": args.again}
+    return repository.change(args.repo, channel=args.channel, keys_dir=args.keys, **changes)
+
+
+def _rollout(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("percent", "forced", "poll_s", "days")}
 
 
 def _progress(done: int, total: int) -> None:

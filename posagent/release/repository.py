@@ -1,35 +1,44 @@
 """Publishes a bundle in a directory that any web server can serve: `bundles/` and one pointer a channel.
 
 `channels/CHANNEL.json` is `{"format":1,"version","bundle":"bundles/NAME","length","sha256","payloads":[{"from","bytes",
-"image_bytes"}]}` and core.manifest's terms. It is advice and not signed: it tells a terminal what to fetch and when the
-download is whole. Whether the bundle is installed is decided by the signatures in it; a forged pointer can only waste
-bytes or hide an update until the terminal's metadata expires.
+"image_bytes"}]}` and core.manifest's terms. It tells a terminal what to fetch and when the download is whole. Whether
+the bundle is installed is decided by the signatures in it; a forged pointer can only waste bytes or hide an update
+until the terminal's metadata expires. With keys it also has core.channel's roll-out, and is signed: only such a file is
+followed by terminals on their own.
 Rules: bundle names hold their digest, so that none changes under a resumed download; bundle first, then pointer.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from posagent.core.errors import BundleError, Refusal
+from posagent.core.channel import SIGNATURES, STAGE, Rollout, rollout_of, signed_part
+from posagent.core.errors import BundleError, Refusal, ReleaseError
 from posagent.core.manifest import SYSTEM
-from posagent.release import bundle, files
+from posagent.release import bundle, files, keys
 
 CHANNEL = "stable"
+SIGNER = "timestamp"
+FRESH_DAYS, FRESH_DAYS_MAX = 7, 90
+"""How long a signed channel counts: whoever holds it back is noticed so soon."""
 TERMS = ("conditions", "not_after", "contents", "reason")
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
-def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str, Any]:
-    """Copy the bundle in and point the channel to it; returns the pointer. Doing it again changes nothing.
+def publish(
+    path: Path, repository: Path, *, channel: str = CHANNEL, keys_dir: Path | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Copy the bundle in and point the channel to it; returns the pointer. Doing it again without keys changes nothing.
+    With `keys_dir` the pointer is signed, and `changes` are those of `change`.
 
     Raises Refusal `bad_request`, BundleError for a bundle that is not whole or holds no single image, ReleaseError.
     """
-    if not _CHANNEL.fullmatch(channel):
-        raise Refusal("bad_request", f"a channel is named like {CHANNEL}, not {channel[:40]!r}")
+    _known_channel(channel)
     found = bundle.show(path)
     images = [one for one in found["manifests"] if one["component"] == SYSTEM] or found["manifests"]
     versions = {one["version"] for one in images}
@@ -53,8 +62,81 @@ def publish(path: Path, repository: Path, *, channel: str = CHANNEL) -> dict[str
         for folder in ("bundles", "channels"):
             (repository / folder).mkdir(parents=True, exist_ok=True)
         _copy(path, repository / name, found["sha256"])
+        before = _pointer(repository, channel)
+        if keys_dir is None and before.get(STAGE):
+            raise Refusal("bad_request", f"the channel {channel} is signed, and terminals follow it: publish with keys")
+        if keys_dir is not None:
+            fresh = {"attempt": 1, "stopped": False, "forced": False, "percent": 100}
+            same = before.get("sha256") == pointer["sha256"]
+            pointer = _signed(pointer, before, repository, channel, keys_dir, {} if same else fresh, changes)
         files.replace_json(repository / "channels" / f"{channel}.json", pointer)
     return pointer
+
+
+def change(repository: Path, *, keys_dir: Path, channel: str = CHANNEL, **changes: Any) -> dict[str, Any]:
+    """Sign the channel's pointer anew: that keeps it fresh, for `days`. `changes`: `percent`, `stopped`, `forced`,
+    `poll_s`, and `again`, with which terminals that have failed try again. Returns the pointer. Raises Refusal
+    `bad_request`, ReleaseError."""
+    _known_channel(channel)
+    with files.coded():
+        before = _pointer(repository, channel)
+        if not before:
+            raise Refusal("bad_request", f"{repository} has no channel {channel}; publish a bundle first")
+        pointer = _signed(before, before, repository, channel, keys_dir, {}, changes)
+        files.replace_json(repository / "channels" / f"{channel}.json", pointer)
+    return pointer
+
+
+def _known_channel(channel: str) -> None:
+    if not _CHANNEL.fullmatch(channel):
+        raise Refusal("bad_request", f"a channel is named like {CHANNEL}, not {channel[:40]!r}")
+
+
+def _pointer(repository: Path, channel: str) -> dict[str, Any]:
+    """As it is published now; nothing where there is none."""
+    path = repository / "channels" / f"{channel}.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise ReleaseError("release_io", f"{path} is no JSON; move it away, and publish again") from None
+    return found
+
+
+def _signed(
+    pointer: Mapping[str, Any],
+    before: Mapping[str, Any],
+    repository: Path,
+    channel: str,
+    keys_dir: Path,
+    fresh: Mapping[str, Any],
+    changes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The pointer with its roll-out: that of before, what a new bundle begins with, then the changes."""
+    now = files.now_s()
+    old = dict(before.get(STAGE, {}))
+    wanted = {name: value for name, value in changes.items() if value is not None}
+    days, again = int(wanted.pop("days", FRESH_DAYS)), bool(wanted.pop("again", False))
+    if not 1 <= days <= FRESH_DAYS_MAX:
+        raise Refusal("bad_request", f"days must be from 1 to {FRESH_DAYS_MAX}")
+    told = {**old, **fresh, **wanted, "channel": channel, "signed_at_s": now, "expires_at_s": now + days * 86400}
+    told["serial"] = int(old.get("serial", 0)) + 1
+    told["attempt"] = int(told.get("attempt", 1)) + again
+    try:
+        rollout = rollout_of({STAGE: Rollout(**told).as_dict()})
+    except (TypeError, ValueError) as error:
+        raise Refusal("bad_request", f"the roll-out cannot be like that: {error}") from None
+    new = {**pointer, STAGE: rollout.as_dict()}
+    with files.locked(keys_dir):
+        root = keys.newest_root(keys_dir)
+        signers = keys.role_signers(keys_dir, root, "timestamp", names=(SIGNER,))
+        (repository / "roots").mkdir(exist_ok=True)
+        for number, data in enumerate(keys.roots(keys_dir), 1):
+            files.replace(repository / "roots" / f"{number}.root.json", data)
+    payload = signed_part(new)
+    new[SIGNATURES] = {one.keyid: one.signature for one in (signer.sign(payload) for signer in signers)}
+    return new
 
 
 def _copy(path: Path, published: Path, sha256: str) -> None:

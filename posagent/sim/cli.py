@@ -16,7 +16,7 @@ from pathlib import Path
 
 from posagent import wire
 from posagent.core.errors import EXIT_CODES, PosagentError
-from posagent.sim import hardware, layout
+from posagent.sim import hardware, image, layout
 from posagent.sim.layout import Layout, Settings
 from posagent.sim.shops import SHOPS
 
@@ -41,12 +41,20 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--image", type=Path, help="ext4 image for slot a (default: a small one)")
         sub.add_argument("--keys", type=Path, help="directory of `posagent-release keys init`")
         sub.add_argument("--repository", default="", help="URL of the repository")
+        sub.add_argument("--fleet", default="", help="URL of a hawkBit server, with the tenant")
+        sub.add_argument("--fleet-token", default="", metavar="FILE", help="with the terminal's token there")
+        sub.add_argument("--follow", action="store_true", help="follow the repository's signed channel")
         sub.add_argument("--slot-mib", type=int, default=0, help="size of a slot (default: that of the image)")
         sub.add_argument("--id", default="pos-0001", help="the terminal's id")
         sub.add_argument("--shop", choices=sorted(SHOPS), default="", help="let a payment application take payments")
         sub.add_argument("--speed", type=float, default=1.0, help="of the shop's time (%(default)s)")
         if name == "up":
             sub.add_argument("--detach", action="store_true", help="return when it is up; `posagent-sim down` ends it")
+    made = verbs.add_parser("image", help="make an image for simulated terminals")
+    made.add_argument("out", type=Path)
+    made.add_argument("version")
+    made.add_argument("--broken", default="", metavar="WHY", help="its payment program does not start")
+    made.add_argument("--json", action="store_true", help="answer in JSON")
     verb("down", "end the simulation of this terminal")
     cut = verb("cut", "cut the power; it comes back by itself")
     cut.add_argument("--off-s", type=float, default=1.0, help="seconds without power")
@@ -71,6 +79,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return Settings(
         terminal=arguments.id,
         repository_url=arguments.repository,
+        fleet_kind="repository" if arguments.follow else "hawkbit",
+        fleet_url=arguments.fleet,
+        fleet_token_file=arguments.fleet_token,
         slot_mib=arguments.slot_mib,
         shop=arguments.shop,
         shop_speed=arguments.speed,
@@ -163,6 +174,8 @@ def _carry_out(arguments: argparse.Namespace) -> dict[str, object]:
             return dict(hardware.describe(_make(arguments)))
         case "up":
             return _up(arguments)
+        case "image":
+            return {"image": str(image.build(arguments.out, arguments.version, broken=arguments.broken))}
     terminal = Layout(arguments.dir)
     _ = terminal.settings
     match arguments.verb:

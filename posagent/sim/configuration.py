@@ -38,9 +38,11 @@ backoff_s = 1
 backoff_s_max = 30
 
 [fleet]
+kind = "{fleet_kind}"
 server_url = "{fleet_url}"
 target_token_file = "{fleet_token_file}"
 poll_s = 2
+metrics_url = "{metrics_url}"
 
 [install]
 backoff_s = 1

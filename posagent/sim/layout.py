@@ -33,8 +33,10 @@ class Settings:
     hardware: str = "sim-pos"
     repository_url: str = ""
     group_key_file: str = ""
+    fleet_kind: str = "hawkbit"
     fleet_url: str = ""
     fleet_token_file: str = ""
+    metrics_url: str = ""
     slot_mib: int = 0
     payment_port: int = 0
     shop: str = ""

@@ -28,7 +28,7 @@ ALLOWED = frozenset(
     level timestamp slot verb worker pid check path line key port role signal records dropped limit tries cut title
     findings bytes
     entered_at waited s measures measure value record digests backup migrated parameters baseline bytes_large
-    bytes_small action fleet heard_at failures letters sleep_s
+    bytes_small action fleet heard_at failures letters sleep_s serial
     made_at versions agent python kernel system left_out redacted parts
     """.split()
 )
@@ -39,7 +39,7 @@ BY_NAME = frozenset(
 """Fields with an object in which the names are values: of slots, phases, commands."""
 TEXTS = frozenset(
     """id hardware device boot_name kind order_variable tries_variable cmdline_key reset_key channel repository_url
-    battery application time_zone install blackout daily_restart name state_dir installer_dir run_dir spool_dir
+    mirrors battery application time_zone install blackout daily_restart name state_dir installer_dir run_dir spool_dir
     media_dir supply_dir root_file vendor_key_file ca_file os_release_file env_config root_dir link owner steps_dir
     sources excluded parameters_schema server_url controller distribution""".split()
 )

@@ -31,10 +31,10 @@ def lacks() -> str:
     """Why hawkBit cannot be started here; nothing where it can."""
     if shutil.which("java") is None:
         return "no Java is installed"
-    return "" if _jar() is not None else f"{ARTIFACT} is not to be had from Maven; HAWKBIT_JAR may name the file"
+    return "" if jar() is not None else f"{ARTIFACT} is not to be had from Maven; HAWKBIT_JAR may name the file"
 
 
-def _jar() -> Path | None:
+def jar() -> Path | None:
     named = os.environ.get("HAWKBIT_JAR", "")
     if named:
         return Path(named) if Path(named).exists() else None
@@ -69,11 +69,15 @@ class HawkBit:
         """For terminals: with the tenant."""
         return f"http://127.0.0.1:{self.port}/DEFAULT"
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Raises TimeoutError."""
-        jar = _jar()
-        assert jar is not None, lacks()
-        words = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-jar", str(jar), "--server.address=127.0.0.1"]
+        path = jar()
+        assert path is not None, lacks()
+        words = ["java", "-Xmx768m", "-XX:+UseSerialGC", "-jar", str(path), "--server.address=127.0.0.1"]
         words += [f"--server.port={self.port}", f"--org.eclipse.hawkbit.artifact.fs.path={self._base / 'artifacts'}"]
         words += ["--hawkbit.controller.minPollingTime=00:00:01", "--hawkbit.controller.pollingTime=00:00:02"]
         with (self._base / "server.log").open("ab") as log:

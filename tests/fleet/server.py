@@ -57,6 +57,8 @@ class Server:
         self.fail: Callable[[str, str], int | None] = lambda method, path: None
         """A status to answer instead; 0 for a broken connection."""
         self.lost: Callable[[str, str], bool] = lambda method, path: False
+        self.address: Callable[[Path], str] = str
+        """Where a bundle is fetched from."""
 
     def deploy(self, *bundles: Path, version: str = "2.0.0", **how: Any) -> Action:
         """A new action; the one before is cancelled first, as hawkBit does."""
@@ -142,7 +144,7 @@ class Server:
                         "filename": path.name,
                         "hashes": {"sha256": files.sha256(path)},
                         "size": path.stat().st_size,
-                        "_links": {"download-http": {"href": str(path)}},
+                        "_links": {"download-http": {"href": self.address(path)}},
                     }
                 ],
             }

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from posagent.sim.lab import Lab, SimulatedTerminal
+from posagent.sim.layout import set_power
+from tests.fleet.between import Between
 from tests.fleet.hawkbit import HawkBit, lacks
 from tests.integration.conftest import noisy
 
@@ -158,8 +160,6 @@ def test_a_cancel_in_each_phase(
     server: HawkBit, terminal: SimulatedTerminal, bundles: dict[str, Path], state: str
 ) -> None:
     if state == "ready":
-        from posagent.sim.layout import set_power
-
         set_power(terminal.layout, battery=20, mains=False)
     action = server.assign(server.distribution("2.9.0", bundles["good"]), name_of(terminal))
     order = ["download", "verify", "ready", "install", "activate", "selftest", "commit"]
@@ -196,6 +196,56 @@ def test_the_terminal_loses_its_power(
     assert server.ended(name_of(terminal), action, END_S) == "finished"
     assert outcomes(terminal) == ["committed"], "never twice"
     keep(f"power cut in {moment}", "committed")
+
+
+MESSAGES = (
+    *("GET base", "GET deploymentBase", "PUT configData"),
+    *("POST download", "POST scheduled", "POST proceeding", "POST closed"),
+)
+"""Of an update that waits for the charger once, from the first to the last."""
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("what", ["server killed", "answer lost", "power cut"])
+def test_at_each_message(
+    server: HawkBit, lab: Lab, bundles: dict[str, Path], tmp_path: Path, what: str, message: str
+) -> None:
+    between = Between(server)
+    name = f"m{zlib.crc32(f'{what} {message}'.encode())}"
+    (tmp_path / "token").write_text(TOKEN)
+    server.target(name, TOKEN)
+    terminal = lab.terminal(name, fleet_url=between.url, fleet_token_file=str(tmp_path / "token"))
+    try:
+        server.wait(lambda: (server.attributes(name) or {}).get("version") == "1.0.0", 60, "attributes")
+        set_power(terminal.layout, battery=20, mains=False)
+        between.act = {
+            "server killed": server.kill,
+            "answer lost": lambda: None,
+            "power cut": lambda: terminal.control("cut", off_s=0.2),
+        }[what]
+        between.forwarded = what != "server killed"
+        action = server.assign(server.distribution("2.9.0", bundles["good"]), name)
+        between.at = message
+        if message not in ("POST proceeding", "POST closed", "PUT configData"):
+            assert between.acted.wait(END_S), between.seen
+            revive(server)
+            server.wait(lambda: "POST scheduled" in between.seen, END_S, "news of the battery")
+        set_power(terminal.layout, battery=90, mains=True)
+        assert between.acted.wait(END_S), between.seen
+        revive(server)
+        assert server.ended(name, action, END_S) == "finished"
+        terminal.wait(lambda status: status["fleet"]["letters"] == 0, 60)
+        assert outcomes(terminal) == ["committed"], "never twice"
+    finally:
+        revive(server)
+        terminal.down()
+        between.close()
+    keep(f"{what} at {message}", "committed")
+
+
+def revive(server: HawkBit) -> None:
+    if not server.running:
+        server.start()
 
 
 def test_two_bundles_in_one_distribution(

@@ -126,7 +126,7 @@ def test_every_key_of_the_configuration_is_told_or_left_out_on_purpose(desk: Des
         *("data.counters", "data.key", "data.ledger", "data.pkcs11_key", "data.pkcs11_module"),
         *("data.pkcs11_pin_file", "data.pkcs11_token", "data.reload_command"),
         *("fleet.certificate_file", "fleet.certificate_key_file", "fleet.gateway_token_file"),
-        *("fleet.target_token_file", "selftest.checks"),
+        *("fleet.metrics_url", "fleet.target_token_file", "selftest.checks"),
         *("terminal.agent_user", "trust.group_key_file"),
     ]
 

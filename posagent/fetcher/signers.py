@@ -1,0 +1,73 @@
+"""Whether the release desk has signed what a repository says of a channel.
+
+Owns: the way from the root in the system image to the newest one, and signatures by its role `timestamp`. Nothing is
+kept: each time the way is walked anew, so that what was withdrawn since counts for nothing. What is installed is not
+decided here, but by the installer and by the signatures in the bundle.
+Source: TUF 1.0, 5.3 (root).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from securesystemslib.signer import Signature
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from posagent.core.errors import FetchError
+
+ROLE = "timestamp"
+ROOTS_MAX = 64
+SIGNATURES_MAX = 16
+
+
+def newest_root(shipped: bytes, following: Callable[[int], bytes | None]) -> Root:
+    """The last root of the chain that begins with the one in the system image; `following` has those of a version, or
+    None. Raises FetchError."""
+    root = _loaded(shipped)
+    for _ in range(ROOTS_MAX):
+        data = following(root.version + 1)
+        if data is None:
+            break
+        root = _next(data, root)
+    return root
+
+
+def check(root: Root, payload: bytes, signatures: Mapping[str, Any], now_s: float) -> None:
+    """Raises FetchError where too few of those who may have signed it, or nobody may any more."""
+    if root.is_expired(datetime.datetime.fromtimestamp(now_s, datetime.UTC)):
+        raise FetchError("repository_expired", f"the root of version {root.version} expired {root.expires:%Y-%m-%d}")
+    known = {
+        keyid: Signature(keyid, value)
+        for keyid, value in list(signatures.items())[:SIGNATURES_MAX]
+        if isinstance(keyid, str) and isinstance(value, str)
+    }
+    try:
+        root.verify_delegate(ROLE, payload, known)
+    except (RepositoryError, ValueError) as error:
+        raise FetchError("signature_invalid", f"the channel's file: {error}") from None
+
+
+def _loaded(data: bytes) -> Root:
+    try:
+        metadata: Metadata[Root] = Metadata.from_bytes(data)
+    except RepositoryError:
+        raise FetchError("signature_invalid", "a root is no TUF metadata") from None
+    if not isinstance(metadata.signed, Root):
+        raise FetchError("signature_invalid", "a root is another role's metadata")
+    return metadata.signed
+
+
+def _next(data: bytes, root: Root) -> Root:
+    new = _loaded(data)
+    metadata: Metadata[Root] = Metadata.from_bytes(data)
+    try:
+        root.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+        new.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise FetchError("signature_invalid", str(error)) from None
+    if new.version != root.version + 1:
+        raise FetchError("signature_invalid", f"root {new.version} cannot follow root {root.version}")
+    return new
