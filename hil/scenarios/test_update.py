@@ -285,6 +285,7 @@ def test_parameters_alone_reach_the_payment_program_and_those_that_fail_are_with
     assert (outcome["outcome"], outcome["code"], outcome["from_version"]) == ("rolled_back", "selftest_failed", "emv-7")
     assert terminal.parameters() == good
     terminal.power_cut(0.5)
+    terminal.wait_state("idle", STATE_S)
     assert terminal.parameters() == good
     assert terminal.slot_booted() == before
     terminal.pay()

@@ -43,7 +43,8 @@ def draw(folder: Path, out: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    actions: list[dict[str, Any]] = [json.loads(line) for line in (folder / TOLD).read_text().splitlines()]
+    every: list[dict[str, Any]] = [json.loads(line) for line in (folder / TOLD).read_text().splitlines()]
+    actions = [one for one in every if one["told"]]  # without those that a roll-out has not begun yet
     began = min(one["told"][0]["reportedAt"] for one in actions)
     shops = sorted({one["shop"] for one in actions}, reverse=True)
     with pyplot.rc_context({"svg.fonttype": "none", "svg.hashsalt": "posagent"}):
