@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ class Campaign:
         self._bundles, self._digests = prepare()
         self._lock = threading.Lock()
 
-    def lives(self, cuts: int, jobs: int) -> None:
-        """Lives on several machines at once, until so many cuts have fallen."""
-        lives: list[dict[str, Any]] = []
-        plans, began = life.plans(self._seed), time.monotonic()
+    def lives(self, cuts: int, jobs: int, earlier: Sequence[dict[str, Any]] = ()) -> None:
+        """Lives on several machines at once, until so many cuts have fallen, those of `earlier` lives counted."""
+        lives, known = list(earlier), {one["plan"] for one in earlier}
+        took_s = float(self._result.get("seconds", 0.0)) if earlier else 0.0
+        plans, began = (one for one in life.plans(self._seed) if str(one) not in known), time.monotonic()
 
         def work() -> None:
             while True:
@@ -52,7 +54,7 @@ class Campaign:
                 with self._lock:
                     lives.append(record)
                     report.tell(lives, sys.stdout)
-                    self._keep(report.summary(lives, seconds=time.monotonic() - began))
+                    self._keep(report.summary(lives, seconds=took_s + time.monotonic() - began))
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             for done in [pool.submit(work) for _ in range(jobs)]:
@@ -99,6 +101,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="machines at once")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; the others stay as last reported")
+    parser.add_argument("--more", action="store_true", help="add to the lives that were last reported")
     parser.add_argument("--life", type=life.parse, help="live this plan only, and print what came of it")
     parser.add_argument("--moment", metavar="LOG:N", help="examine the card before write N of a log that was kept")
     given = parser.parse_args()
@@ -113,10 +116,11 @@ def main() -> int:
         print("\n".join(found) or "nothing is wrong at this moment")
         return 1 if found else 0
     last = OUT / "campaign.json"
-    campaign = Campaign(given.seed, json.loads(last.read_text()) if given.part and last.exists() else {})
+    old = json.loads(last.read_text()) if (given.part or given.more) and last.exists() else {}
+    campaign = Campaign(given.seed, old)
     parts = given.part or PARTS
     if "lives" in parts:
-        campaign.lives(given.cuts, given.jobs)
+        campaign.lives(given.cuts, given.jobs, old.get("lives", ()) if given.more else ())
     if "writes" in parts:
         campaign.writes()
     if "figures" in parts:

@@ -22,17 +22,14 @@ for n in 1 2 3 4; do
 done >/tmp/guide/told.jsonl
 """
 """In the shell of the guide."""
-COLOURS: Mapping[str, str] = {
-    "running": "#cfd8dc",
-    "retrieved": "#cfd8dc",
-    "download": "#90caf9",
-    "scheduled": "#fff59d",
-    "finished": "#2a7f46",
-    "error": "#b02a37",
-    "canceled": "#9e9e9e",
+KINDS: Mapping[str, tuple[str, str]] = {
+    "finished": ("success", "#2a7f46"),
+    "error": ("failure", "#b02a37"),
+    "canceling": ("cancelled", "#9e9e9e"),
+    "canceled": ("cancelled", "#9e9e9e"),
 }
-"""By hawkBit's own words; others are work on the terminal."""
-WORK = "#ffb74d"
+"""What hawkBit's words mean, and their colours; all others are an action under way."""
+UNDER_WAY = ("under way", "#90caf9")
 VERSIONS = {"two": "2.0.0", "three": "3.0.0", "four": "4.0.0"}
 
 
@@ -54,12 +51,12 @@ def draw(folder: Path, out: Path) -> None:
             row = shops.index(one["shop"])
             moments = [((status["reportedAt"] - began) / 1000, status["type"]) for status in one["told"]]
             for (at, kind), (until, _) in itertools.pairwise(moments):
-                colour = COLOURS.get(kind, WORK)
-                seen.setdefault("installs, restarts, tests" if colour == WORK else kind, colour)
+                name, colour = KINDS.get(kind, UNDER_WAY)
+                seen.setdefault(name, colour)
                 axes.barh(row, until - at, left=at, height=0.5, color=colour)
             end, kind = moments[-1]
-            colour = COLOURS.get(kind, WORK)
-            seen.setdefault(kind, colour)
+            name, colour = KINDS.get(kind, UNDER_WAY)
+            seen.setdefault(name, colour)
             axes.plot(end, row, marker="X" if kind == "error" else "o", color=colour, markersize=9)
             axes.annotate(VERSIONS.get(one["rollout"], one["rollout"]), (moments[0][0], row + 0.3), fontsize=8)
         for name, colour in seen.items():
