@@ -24,7 +24,7 @@ http {{
     default_type application/octet-stream;
     client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
     uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
-    server {{ listen 127.0.0.1:{port} {tls}; root {root}; {limit} }}
+    server {{ listen 127.0.0.1:{port} {tls}; root {root}; {limit} {more} }}
 }}
 """
 
@@ -37,7 +37,8 @@ def free_port() -> int:
 
 class WebServer:
     """One nginx process. `rate_limit` is in nginx' words, such as "8m" bytes a second; empty for none. With a
-    certificate (and its key, PEM files) it speaks TLS."""
+    certificate (and its key, PEM files) it speaks TLS. `more` are directives of the server's own; like `certify`
+    they count from the next start."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class WebServer:
         rate_limit: str = "",
         certificate: Path | None = None,
         key: Path | None = None,
+        more: str = "",
     ) -> None:
         program = shutil.which("nginx") or "/usr/sbin/nginx"
         if not Path(program).exists():
@@ -58,16 +60,24 @@ class WebServer:
         self.root = root.resolve()
         self.port = free_port()
         self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.port}"
-        self._tls = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {key}" if certificate else ""
+        self._tls, self.more = "", more
+        if certificate is not None and key is not None:
+            self.certify(certificate, key)
         self._process: subprocess.Popen[bytes] | None = None
         self.rate_limit = rate_limit
         self.start()
+
+    def certify(self, certificate: Path, key: Path) -> None:
+        """What it says who it is with."""
+        self._tls = f"ssl; ssl_certificate {certificate}; ssl_certificate_key {key}"
 
     def start(self) -> None:
         """Start, or start again after `kill`, on the same port."""
         limit = f"limit_rate {self.rate_limit};" if self.rate_limit else ""
         config = self._base / "nginx.conf"
-        config.write_text(CONFIG.format(base=self._base, root=self.root, port=self.port, limit=limit, tls=self._tls))
+        config.write_text(
+            CONFIG.format(base=self._base, root=self.root, port=self.port, limit=limit, tls=self._tls, more=self.more)
+        )
         self._process = subprocess.Popen(
             [self._program, "-p", str(self._base), "-c", str(config)],
             stdin=subprocess.DEVNULL,

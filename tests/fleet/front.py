@@ -10,11 +10,7 @@ import datetime
 import http.server
 import ipaddress
 import json
-import signal
-import socket
-import subprocess
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,29 +22,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from posagent.core.errors import FetchError
+from posagent.sim.webserver import WebServer, free_port
 from tests.fleet.server import BASE, Server
 
-START_S = 10.0
-CONFIG = """\
-daemon off;
-master_process off;
-pid {base}/nginx.pid;
-error_log {base}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    map $ssl_client_s_dn $terminal {{ default ""; ~CN=(?<name>[^,]+) $name; }}
-    client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
-    uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {certificate}.pem;
-        ssl_certificate_key {certificate}.key;
-        {tls}
-        location /bundles/ {{ {bundles} }}
-        location / {{ {server} }}
-    }}
-}}
+SERVER = """\
+    if ($ssl_client_s_dn ~ CN=(?<name>[^,]+)) {{ set $terminal $name; }}
+    location /bundles/ {{ {bundles} }}
+    location / {{ {server} }}
 """
 PASS = "proxy_pass http://127.0.0.1:{port}; proxy_set_header X-Controller-Id $terminal;"
 NGINX: Mapping[str, str] = {
@@ -71,8 +51,7 @@ class Front:
     def __init__(self, base: Path, server: Server, *, mutual: bool = False, name: str = "t") -> None:
         base.mkdir()
         self._base, self._server = base, server
-        self.port, self._closed = free_port(), free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
+        self._closed = free_port()
         certify(base / "good", "localhost", days=2)
         certify(base / "expired", "localhost", days=-2)
         certify(base / "client", name, days=2)
@@ -83,16 +62,25 @@ class Front:
         self._faults = {"server": "", "bundles": ""}
         self.names: list[str] = []
         """Whom nginx found terminals to be, by their certificates."""
-        server.address = lambda path: f"{self.url}/bundles/{path}"
         self._backend = _Backend(self)
         threading.Thread(target=self._backend.serve_forever, daemon=True).start()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self._web = WebServer(
+            base / "nginx",
+            base / "root",
+            certificate=base / "good.pem",
+            key=base / "good.key",
+            more=self._places(),
+        )
+        self.url = self._web.url
+        server.address = lambda path: f"{self.url}/bundles/{path}"
 
     def fault(self, place: str, name: str = "") -> None:
         self._faults[place] = name
-        self.kill()
-        self._start()
+        self._web.kill()
+        own = self._base / ("expired" if "expired" in self._faults.values() else "good")
+        self._web.certify(own.with_suffix(".pem"), own.with_suffix(".key"))
+        self._web.more = self._places()
+        self._web.start()
 
     def behind(self, place: str) -> str:
         """The fault of what is behind nginx now."""
@@ -103,45 +91,19 @@ class Front:
         reply = self._server.call(method, BASE + path.removeprefix("/DEFAULT"), body)
         return reply.status, reply.body, reply.retry_after_s
 
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
     def close(self) -> None:
-        self.kill()
+        self._web.stop()
         self._backend.released.set()
         self._backend.shutdown()
         self._backend.server_close()
 
-    def _start(self) -> None:
-        expired = "expired" in self._faults.values()
-        places = {
-            place: NGINX.get(name, PASS).format(port=self._backend.server_port, closed=self._closed)
-            if name in NGINX
-            else PASS.format(port=self._backend.server_port)
-            for place, name in self._faults.items()
-        }
-        config = self._base / "nginx.conf"
-        certificate = self._base / ("expired" if expired else "good")
-        config.write_text(
-            CONFIG.format(base=self._base, port=self.port, certificate=certificate, tls=self._tls, **places)
+    def _places(self) -> str:
+        """What nginx does in each of them."""
+        port = self._backend.server_port
+        does = {place: NGINX.get(name, PASS) for place, name in self._faults.items()}
+        return self._tls + SERVER.format(
+            **{place: text.format(port=port, closed=self._closed) for place, text in does.items()}
         )
-        self._process = subprocess.Popen(
-            ["nginx", "-p", str(self._base), "-c", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.01)
-        raise RuntimeError(f"nginx did not start: {(self._base / 'error.log').read_text()}")
 
 
 class _Backend(http.server.ThreadingHTTPServer):
@@ -206,11 +168,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
         if fault == "slow":
             self.server.released.wait(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def certify(path: Path, name: str, *, days: int) -> None:

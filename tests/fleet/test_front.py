@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 
-from posagent.agent.api import AgentApi
-from posagent.agent.conditions import Conditions
-from posagent.agent.engine import Engine
-from posagent.agent.fleet import Fleet
 from posagent.config import FetchConfig
 from posagent.core.model import State
 from posagent.fetcher.ddi import Ddi
 from posagent.fetcher.http import Credentials, HttpClient
-from posagent.sim.virtual import LocalWorker
 from tests.conftest import Desk
 from tests.fleet.front import Front
 from tests.fleet.server import Server
@@ -50,23 +45,8 @@ class Behind(FleetTerminal):
 
     front: Front
 
-    def _fleet_line(self, engine: Engine, conditions: Conditions, api: AgentApi) -> Fleet:
-        ddi = Ddi(client(self.front), f"{self.front.url}/DEFAULT", "t")
-        line = Fleet(
-            engine=engine,
-            worker=LocalWorker({"exchange": ddi.exchange}, self.time),
-            begin=api.begin,
-            cancel=api.cancel,
-            timers=self.time,
-            clock=self.time,
-            files=self._parts.files,
-            path=f"{self._parts.config.terminal.state_dir}/fleet.json",
-            hardware=("sim-pos", 1),
-            draw=lambda: 0.5,
-            poll_s=10.0,
-        )
-        api.fleet, conditions.fleet = line.told, line.gate
-        return line
+    def ddi(self) -> Ddi:
+        return Ddi(client(self.front), f"{self.front.url}/DEFAULT", "t")
 
 
 def client(front: Front, certificate: bool = True) -> HttpClient:

@@ -30,10 +30,9 @@ class FleetTerminal(InProcessTerminal):
     distribution = "acme-pos"
 
     def _fleet_line(self, engine: Engine, conditions: Conditions, api: AgentApi) -> Fleet:
-        ddi = Ddi(self.server, BASE, "t")
         line = Fleet(
             engine=engine,
-            worker=LocalWorker({"exchange": ddi.exchange}, self.time),
+            worker=LocalWorker({"exchange": self.ddi().exchange}, self.time),
             begin=api.begin,
             cancel=api.cancel,
             timers=self.time,
@@ -47,6 +46,10 @@ class FleetTerminal(InProcessTerminal):
         )
         api.fleet, conditions.fleet = line.told, line.gate
         return line
+
+    def ddi(self) -> Ddi:
+        """How it asks."""
+        return Ddi(self.server, BASE, "t")
 
     def until(self, reached: Callable[[], object], timeout_s: float = LONG_S) -> None:
         """Raises AssertionError with the state."""
