@@ -290,10 +290,11 @@ def _cross_check(config: Config, reader: Reader) -> None:
     window = config.window
     config_rules.check_calendar(reader, window.install, window.blackout, window.daily_restart, window.time_zone)
     url, schemes = config.fetch.repository_url, ("https://", "http://") if config.fetch.allow_http else ("https://",)
-    for key, one in (("repository_url", url), *(("mirrors", mirror) for mirror in config.fetch.mirrors)):
+    mirrors, metrics_url = config.fetch.mirrors, config.fleet.metrics_url
+    addresses = [("fetch.repository_url", url), *(("fetch.mirrors", one) for one in mirrors)]
+    for key, one in (*addresses, ("fleet.metrics_url", metrics_url)):
         if one and not one.startswith(schemes):
-            must = "must begin with https:// (or set allow_http)"
-            raise reader.complain("config_bad_value", f"fetch.{key}", must)
+            raise reader.complain("config_bad_value", key, "must begin with https:// (or set allow_http)")
     if config.fleet.kind == "repository" and not url:
         raise reader.complain("config_missing_key", "fetch.repository_url", 'needed where fleet.kind is "repository"')
     config_rules.check_data(reader, config.data)

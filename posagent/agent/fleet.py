@@ -24,12 +24,13 @@ from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
 from posagent.core.fleet import Deployment, Heard, Mailbox
 from posagent.core.model import Event, Gate, Occurrence, OutcomeKind, State, Update
-from posagent.core.ports import Clock, Files, Message, Timer, Timers, Worker
+from posagent.core.ports import Clock, Files, Job, Message, Timer, Timers, Worker
 
 DEADLINE_S = 300.0
 SOON_S = 4.0
 """What has happened is told about so soon: on the way it may be followed by something else."""
 LETTERS_AT_ONCE = 16
+HEARD_S = 3600.0
 ATTRIBUTE_CHARACTERS_MAX = 128
 CALLER = "fleet"
 
@@ -60,6 +61,7 @@ class Fleet:
         self._timers, self._clock, self._files, self._path = timers, clock, files, path
         self._hardware, self._draw, self._distribution = hardware, draw, distribution
         self._status = status
+        self._figures: Job | None = None
         self._box = mailbox.load(files, path)
         self._sleep_s, self._failures = poll_s, 0
         self._code, self._heard_at = "", 0.0
@@ -90,7 +92,7 @@ class Fleet:
         """Whether the server lets it be installed now; None for what it did not ask for."""
         if not update.action:
             return None
-        found, is_open = self._box.deployment, fleet.may_install(self._box, update)
+        found, is_open = self._box.deployment, fleet.may_install(self._box, update, self._engine.now())
         reason, reason_zh = WORDS["open"]
         if not is_open:
             mine = found if found is not None and fleet.fulfils(update, found.action) else None
@@ -196,9 +198,9 @@ class Fleet:
 
         errand = self._errand = Errand(self._clock, Deadline(self._timers, self._clock, stalled), DEADLINE_S)
         args = {"letters": letters, "attributes": attributes, "known": digest == self._box.attributes}
-        args |= {"serial": self._box.serial, "now": round(self._engine.now(), 3)}
-        if self._status is not None:
-            args["status"] = self._status()
+        args["seen"] = self._box.seen
+        if self._figures is not None:
+            self._figures.cancel()
         errand.given_to(self._worker.start("exchange", args, notify))
 
     def _ended(self, errand: Errand, sent: list[str], known: list[str]) -> None:
@@ -217,21 +219,35 @@ class Fleet:
     def _hear(self, told: Heard) -> None:
         self._failures, self._code, self._heard_at = 0, "", self._engine.now()
         self._sleep_s = told.sleep_s
-        if told.serial > self._box.serial:
-            self._keep(dataclasses.replace(self._box, serial=told.serial))
+        if told.seen != self._box.seen:
+            self._keep(dataclasses.replace(self._box, seen=told.seen))
+        self._tell_figures()
         self._ask_in(polling.next_s(self._sleep_s, self._draw()))
         if self._engine.observation is None:
             return
         if told.cancel:
             self._end(told.cancel, told.cancels)
         elif told.deployment is None or told.deployment.action not in self._box.closed:
-            self._keep(self._box.with_deployment(told.deployment))
+            box = self._box.with_deployment(told.deployment)
+            # written when it says more than the file does: each poll would wear the flash
+            late = self._heard_at - box.heard_at > HEARD_S or self._heard_at < box.heard_at
+            self._keep(
+                dataclasses.replace(box, heard_at=self._heard_at) if told.deployment is not None and late else box
+            )
             if told.deployment is not None:
                 self._carry_out(told.deployment)
+        elif told.deployment.standing:
+            self._keep(self._box.with_deployment(None))  # this one has ended here, and no other is wanted any more
         self._engine.look_again()
         self.changed()
         if self._box.letters:
             self._soon()
+
+    def _tell_figures(self) -> None:
+        """Whatever becomes of them."""
+        if self._status is not None:
+            args = {"status": self._status(), "now": round(self._engine.now(), 3)}
+            self._figures = self._worker.start("figures", args, lambda _: None)
 
     # carrying out
 
@@ -275,7 +291,7 @@ class Fleet:
             elif update.action and situation.state is State.READY:
                 self._cancel_quietly()  # one of ours that the server knows as fetched, and asks for anew
             return
-        if found.download == fleet.SKIP:
+        if found.download == fleet.SKIP or fleet.rests(situation, found, self._engine.now()):
             return
         if not part and len(found.artifacts) == 1 and found.version == self._running() and not found.asks:
             letter = fleet.closing(found.action, True, (f"{found.version} runs already",))

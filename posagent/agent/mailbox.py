@@ -19,6 +19,7 @@ from posagent.core.ports import Files, Message
 
 FORM = 1
 LETTERS_MAX = 64
+SEEN_CHARACTERS_MAX = 200
 
 
 def load(files: Files, path: str) -> Mailbox:
@@ -35,7 +36,8 @@ def load(files: Files, path: str) -> Mailbox:
             words=int(told["words"]),
             closed=tuple(str(one) for one in told["closed"])[-fleet.CLOSED_MAX :],
             **_texts(told, "said", "attributes", "local"),
-            serial=_serial(told),
+            seen=_seen(told),
+            heard_at=_seconds(told.get("heard_at", 0.0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return Mailbox()
@@ -60,6 +62,7 @@ def deployment_of(told: Mapping[str, Any]) -> Deployment:
         artifacts=tuple(artifacts[: fleet.ARTIFACTS_MAX]),
         asks=told["asks"],
         standing=told.get("standing") is True,
+        lasts_s=_seconds(told.get("lasts_s", 0.0)),
     )
 
 
@@ -93,7 +96,7 @@ def _heard(told: Mapping[str, Any]) -> Heard:
         sleep_s=float(sleep_s),
         deployment=None if found is None else deployment_of(found),
         **_texts(told, "cancel", "cancels"),
-        serial=_serial(told),
+        seen=_seen(told),
     )
 
 
@@ -101,12 +104,18 @@ def _texts(told: Mapping[str, Any], *names: str) -> dict[str, str]:
     return {name: text(told, name) for name in names}
 
 
-def _serial(told: Mapping[str, Any]) -> int:
+def _seen(told: Mapping[str, Any]) -> str:
     """Files and workers of an earlier release have none."""
-    value = told.get("serial", 0)
-    if type(value) is not int or value < 0:
-        raise ValueError("serial")
+    value = told.get("seen", "")
+    if not isinstance(value, str) or len(value) > SEEN_CHARACTERS_MAX:
+        raise ValueError("seen")
     return value
+
+
+def _seconds(value: object) -> float:
+    if type(value) not in (int, float) or not 0 <= value < 1 << 37:  # type: ignore[operator]
+        raise ValueError("seconds")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _whole(value: object) -> int:

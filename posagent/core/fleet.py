@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from posagent.core.errors import CATALOGUE, Retry
 from posagent.core.model import Gate, OutcomeKind, Situation, State, Update
 
 SKIP, ATTEMPT, FORCED = "skip", "attempt", "forced"
@@ -26,8 +27,8 @@ DETAILS_MAX, DETAIL_CHARACTERS_MAX = 10, 500
 WORDS_MAX = 200
 """Status messages of one action that are not the last: hawkBit takes 1000."""
 CLOSED_MAX = 32
-NETWORK = ("fetch_", "net_", "tls_")
-"""What codes begin with that are the network's."""
+REST_S = 86400.0
+"""Before a standing deployment begins again that was spoilt."""
 CLOSE, CANCEL, CONSENT, INSTALLED, GOING = "close", "cancel", "consent", "installed", "going"
 
 
@@ -45,8 +46,8 @@ class Artifact:
 class Deployment:
     """`action` is the server's number for it. `download` and `update` are skip, attempt (as local conditions like) or
     forced; `window` is available, unavailable, or nothing where there is none. One that still has to be agreed to by
-    the merchant `asks`. One of a server that nobody looks after is `standing`: what the network has spoilt begins
-    again."""
+    the merchant `asks`. One of a server that nobody looks after is `standing`: only a verdict on the version ends it,
+    what else has spoilt it begins again a day later, and it counts for `lasts_s` after it was heard of."""
 
     action: str
     version: str
@@ -56,6 +57,7 @@ class Deployment:
     window: str = NO_WINDOW
     asks: bool = False
     standing: bool = False
+    lasts_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ class Letter:
 class Mailbox:
     """`words` counts the messages about the deployment that were not the last, `said` is the newest of them; `closed`
     has actions that the server knows to have ended; `attributes` is the digest of those it was told; `local` is the
-    last update that it had not asked for, and was told of; `serial` is the highest that it has named."""
+    last update that it had not asked for, and was told of; `seen` is what it shall be reminded of; the deployment was
+    heard of last at `heard_at`, by the clock on the wall."""
 
     deployment: Deployment | None = None
     letters: tuple[Letter, ...] = ()
@@ -81,7 +84,8 @@ class Mailbox:
     closed: tuple[str, ...] = ()
     attributes: str = ""
     local: str = ""
-    serial: int = 0
+    seen: str = ""
+    heard_at: float = 0.0
 
     def writing(self, letter: Letter) -> Mailbox:
         """With one letter more."""
@@ -108,14 +112,14 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What the server said. `cancels` is the action that it wants to end, by the message `cancel`. What it says next
-    must not have a lower `serial`."""
+    """What the server said. `cancels` is the action that it wants to end, by the message `cancel`. With the next
+    request it gets back what has been `seen` of it."""
 
     sleep_s: float
     deployment: Deployment | None = None
     cancel: str = ""
     cancels: str = ""
-    serial: int = 0
+    seen: str = ""
 
 
 def part_of(action: str, number: int) -> str:
@@ -138,9 +142,23 @@ def outcomes_of(situation: Situation, action: str) -> list[Mapping[str, Any]]:
 
 
 def ended(situation: Situation, deployment: Deployment) -> list[Mapping[str, Any]]:
-    """The outcomes that count: of a standing deployment not those that the network has spoilt."""
+    """The outcomes that count: of a standing deployment only verdicts on the version."""
     found = outcomes_of(situation, deployment.action)
-    return [one for one in found if not (deployment.standing and str(one.get("code", "")).startswith(NETWORK))]
+    return [one for one in found if not deployment.standing or _is_verdict(one)]
+
+
+def _is_verdict(outcome: Mapping[str, Any]) -> bool:
+    """Not what people, peripherals, a full medium or the network did."""
+    kind, spec = outcome.get("outcome"), CATALOGUE.get(str(outcome.get("code", "")))
+    if kind == OutcomeKind.FAILED:
+        return spec is not None and spec.retry is Retry.NEVER
+    return kind in (OutcomeKind.COMMITTED, OutcomeKind.ROLLED_BACK)
+
+
+def rests(situation: Situation, deployment: Deployment, now: float) -> bool:
+    """Whether a standing deployment was spoilt less than a day ago."""
+    found = outcomes_of(situation, deployment.action)
+    return deployment.standing and bool(found) and 0 <= now - float(found[-1].get("at", 0.0)) < REST_S
 
 
 def next_part(situation: Situation, deployment: Deployment) -> int | None:
@@ -235,11 +253,13 @@ def only_download(found: Deployment) -> bool:
     return found.update == SKIP and found.window == NO_WINDOW
 
 
-def may_install(box: Mailbox, update: Update) -> bool:
+def may_install(box: Mailbox, update: Update, now: float) -> bool:
     """Whether the server's matrix and window let this update be installed now; one that it did not ask for always."""
     if not update.action:
         return True
     found = box.deployment
+    if found is not None and found.lasts_s and now - box.heard_at > found.lasts_s:
+        return False  # it may have been stopped meanwhile; by a clock that was set back it lasts until the next word
     return found is not None and fulfils(update, found.action) and not found.asks and found.update != SKIP
 
 

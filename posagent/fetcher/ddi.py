@@ -226,7 +226,7 @@ def told(heard: Heard) -> dict[str, Any]:
         "sleep_s": heard.sleep_s,
         "cancel": heard.cancel,
         "cancels": heard.cancels,
-        "serial": heard.serial,
+        "seen": heard.seen,
         "deployment": None
         if found is None
         else {
@@ -237,6 +237,7 @@ def told(heard: Heard) -> dict[str, Any]:
             "window": found.window,
             "asks": found.asks,
             "standing": found.standing,
+            "lasts_s": found.lasts_s,
             "artifacts": [
                 {"name": one.name, "url": one.url, "length": one.length, "sha256": one.sha256}
                 for one in found.artifacts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -52,31 +53,36 @@ def within(verb: Verb, step_s: int) -> Verb:
 
 def _verbs(config: Config) -> dict[str, Verb]:
     step_s = config.fetch.connect_timeout_s + config.fetch.stall_timeout_s
-    return {"exchange": within(lambda args: _exchange(config, args), step_s)}
+    verbs = {"exchange": _exchange, "figures": _figures}
+    return {name: within(partial(verb, config), step_s) for name, verb in verbs.items()}
 
 
 def _exchange(config: Config, args: Mapping[str, Any]) -> Iterator[Message]:
-    client = HttpClient(config.fetch, credentials_of(config.fleet))
-    if isinstance(args.get("status"), dict) and config.fleet.metrics_url:
-        _tell_figures(config, client, args)
     if config.fleet.kind == "repository":
-        return _channel(config, client).exchange(args)
+        yield from _channel(config).exchange(args)
+        return
+    client = HttpClient(config.fetch, credentials_of(config.fleet))
     name = config.fleet.controller or config.terminal.id
-    return Ddi(client, config.fleet.server_url, name).exchange(args)
+    yield from Ddi(client, config.fleet.server_url, name).exchange(args)
 
 
-def _tell_figures(config: Config, client: HttpClient, args: Mapping[str, Any]) -> None:
-    """What fails is told in the log only: the next exchange has newer ones."""
+def _figures(config: Config, args: Mapping[str, Any]) -> Iterator[Message]:
+    """The verb `figures`: `{status, now}` become figures, which are told without any credentials. What fails is said in
+    the log only: the next ones are newer."""
     url = config.fleet.metrics_url.replace("{terminal}", quote(config.terminal.id, safe=""))
+    code = ""
     try:
-        answer = client.call("POST", url, metrics.text(args["status"], float(args["now"])))
+        answer = HttpClient(config.fetch).call("POST", url, metrics.text(args["status"], float(args["now"])))
         if answer.status >= 300:
-            raise FetchError("fetch_status", f"the answer to the figures was {answer.status}")
+            code = "fetch_status"
     except FetchError as error:
-        worker.report("metrics_failed", code=error.code, detail=error.detail)
+        code = error.code  # its detail may have the address, and that a token
+    if code:
+        worker.report("metrics_failed", code=code)
+    yield {"result": {}}
 
 
-def _channel(config: Config, client: HttpClient) -> Channel:
+def _channel(config: Config) -> Channel:
     from posagent.fetcher.channel import Channel  # the trust library, which hawkBit's terminals do not need
 
     try:
@@ -84,7 +90,7 @@ def _channel(config: Config, client: HttpClient) -> Channel:
     except OSError as error:
         raise FetchError("trust_store_damaged", f"{config.trust.root_file}: {error.strerror or error}") from None
     return Channel(
-        client,
+        HttpClient(config.fetch),
         LinuxClock(),
         bases=config.fetch.repositories,
         name=config.fetch.channel,

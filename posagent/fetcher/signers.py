@@ -35,6 +35,11 @@ def newest_root(shipped: bytes, following: Callable[[int], bytes | None]) -> Roo
     return root
 
 
+def keys_of(root: Root) -> list[str]:
+    """Ids of the keys that may sign a channel's file."""
+    return list(root.roles[ROLE].keyids)
+
+
 def check(root: Root, payload: bytes, signatures: Mapping[str, Any], now_s: float) -> None:
     """Raises FetchError where too few of those who may have signed it, or nobody may any more."""
     if root.is_expired(datetime.datetime.fromtimestamp(now_s, datetime.UTC)):

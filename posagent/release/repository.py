@@ -10,6 +10,7 @@ Rules: bundle names hold their digest, so that none changes under a resumed down
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from posagent.core.channel import SIGNATURES, STAGE, Rollout, rollout_of, signed_part
-from posagent.core.errors import BundleError, Refusal, ReleaseError
+from posagent.core.errors import BundleError, Refusal
 from posagent.core.manifest import SYSTEM
 from posagent.release import bundle, files, keys
 
 CHANNEL = "stable"
 SIGNER = "timestamp"
+FRESH = {"attempt": 1, "stopped": False, "forced": False, "percent": 100}
 FRESH_DAYS, FRESH_DAYS_MAX = 7, 90
 """How long a signed channel counts: whoever holds it back is noticed so soon."""
 TERMS = ("conditions", "not_after", "contents", "reason")
@@ -62,14 +64,12 @@ def publish(
         for folder in ("bundles", "channels"):
             (repository / folder).mkdir(parents=True, exist_ok=True)
         _copy(path, repository / name, found["sha256"])
-        before = _pointer(repository, channel)
-        if keys_dir is None and before.get(STAGE):
-            raise Refusal("bad_request", f"the channel {channel} is signed, and terminals follow it: publish with keys")
         if keys_dir is not None:
-            fresh = {"attempt": 1, "stopped": False, "forced": False, "percent": 100}
-            same = before.get("sha256") == pointer["sha256"]
-            pointer = _signed(pointer, before, repository, channel, keys_dir, {} if same else fresh, changes)
-        files.replace_json(repository / "channels" / f"{channel}.json", pointer)
+            return _sign(pointer, repository, channel, keys_dir, changes)
+        published = repository / "channels" / f"{channel}.json"
+        if published.exists() and SIGNATURES.encode() in published.read_bytes():
+            raise Refusal("bad_request", f"the channel {channel} is signed, and terminals follow it: publish with keys")
+        files.replace_json(published, pointer)
     return pointer
 
 
@@ -79,12 +79,7 @@ def change(repository: Path, *, keys_dir: Path, channel: str = CHANNEL, **change
     `bad_request`, ReleaseError."""
     _known_channel(channel)
     with files.coded():
-        before = _pointer(repository, channel)
-        if not before:
-            raise Refusal("bad_request", f"{repository} has no channel {channel}; publish a bundle first")
-        pointer = _signed(before, before, repository, channel, keys_dir, {}, changes)
-        files.replace_json(repository / "channels" / f"{channel}.json", pointer)
-    return pointer
+        return _sign(None, repository, channel, keys_dir, changes)
 
 
 def _known_channel(channel: str) -> None:
@@ -92,51 +87,47 @@ def _known_channel(channel: str) -> None:
         raise Refusal("bad_request", f"a channel is named like {CHANNEL}, not {channel[:40]!r}")
 
 
-def _pointer(repository: Path, channel: str) -> dict[str, Any]:
-    """As it is published now; nothing where there is none."""
-    path = repository / "channels" / f"{channel}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        raise ReleaseError("release_io", f"{path} is no JSON; move it away, and publish again") from None
-    return found
-
-
-def _signed(
-    pointer: Mapping[str, Any],
-    before: Mapping[str, Any],
-    repository: Path,
-    channel: str,
-    keys_dir: Path,
-    fresh: Mapping[str, Any],
-    changes: Mapping[str, Any],
+def _sign(
+    pointer: Mapping[str, Any] | None, repository: Path, channel: str, keys_dir: Path, changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The pointer with its roll-out: that of before, what a new bundle begins with, then the changes."""
+    """Sign that pointer, or the last one again, and publish it. What was signed last stands beside the keys: whatever
+    somebody else has put into the repository is never signed."""
+    place = hashlib.sha256(str(repository.resolve()).encode()).hexdigest()[:8]
+    with files.locked(keys_dir):
+        own = keys_dir / f"channel-{channel}-{place}.json"
+        before: dict[str, Any] = json.loads(own.read_bytes()) if own.exists() else {}
+        if pointer is None and not before:
+            raise Refusal("bad_request", f"this desk has not signed {channel} in {repository}; publish a bundle first")
+        told = {name: value for name, value in (pointer or before).items() if name != SIGNATURES}
+        another = before.get("sha256") != told["sha256"]
+        told[STAGE] = _rollout(dict(before.get(STAGE, {})), another, channel, changes).as_dict()
+        root = keys.newest_root(keys_dir)
+        signers = keys.role_signers(keys_dir, root, "timestamp", names=(SIGNER,))
+        payload = signed_part(told)
+        told[SIGNATURES] = {one.keyid: one.signature for one in (signer.sign(payload) for signer in signers)}
+        (repository / "roots").mkdir(exist_ok=True)
+        for number, data in enumerate(keys.roots(keys_dir), 1):
+            files.replace(repository / "roots" / f"{number}.root.json", data)
+        files.replace_json(own, told)
+        files.replace_json(repository / "channels" / f"{channel}.json", told)
+    return told
+
+
+def _rollout(old: dict[str, Any], another: bool, channel: str, changes: Mapping[str, Any]) -> Rollout:
+    """As it was, what `another` bundle begins with, then the changes. Raises Refusal."""
     now = files.now_s()
-    old = dict(before.get(STAGE, {}))
     wanted = {name: value for name, value in changes.items() if value is not None}
     days, again = int(wanted.pop("days", FRESH_DAYS)), bool(wanted.pop("again", False))
     if not 1 <= days <= FRESH_DAYS_MAX:
         raise Refusal("bad_request", f"days must be from 1 to {FRESH_DAYS_MAX}")
-    told = {**old, **fresh, **wanted, "channel": channel, "signed_at_s": now, "expires_at_s": now + days * 86400}
-    told["serial"] = int(old.get("serial", 0)) + 1
-    told["attempt"] = int(told.get("attempt", 1)) + again
+    told = {**old, **(FRESH if another else {}), **wanted}
+    told |= {"channel": channel, "signed_at_s": now, "expires_at_s": now + days * 86400}
+    told["serial"] = max(int(old.get("serial", 0)) + 1, now)  # also where what was signed before is lost
+    told["attempt"] = int(told["attempt"]) + again
     try:
-        rollout = rollout_of({STAGE: Rollout(**told).as_dict()})
+        return rollout_of({STAGE: Rollout(**told).as_dict()})
     except (TypeError, ValueError) as error:
         raise Refusal("bad_request", f"the roll-out cannot be like that: {error}") from None
-    new = {**pointer, STAGE: rollout.as_dict()}
-    with files.locked(keys_dir):
-        root = keys.newest_root(keys_dir)
-        signers = keys.role_signers(keys_dir, root, "timestamp", names=(SIGNER,))
-        (repository / "roots").mkdir(exist_ok=True)
-        for number, data in enumerate(keys.roots(keys_dir), 1):
-            files.replace(repository / "roots" / f"{number}.root.json", data)
-    payload = signed_part(new)
-    new[SIGNATURES] = {one.keyid: one.signature for one in (signer.sign(payload) for signer in signers)}
-    return new
 
 
 def _copy(path: Path, published: Path, sha256: str) -> None:

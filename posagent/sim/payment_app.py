@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="the link to its data; without one nothing is kept")
     parser.add_argument("--format", type=int, choices=FORMATS, default=1, help="of the data")
     arguments = parser.parse_args(argv)
-    line = Holds(arguments.socket, "sim-pay")
+    line = Holds(arguments.socket, "sim-pay", trial=f"{arguments.data}.trial" if arguments.data else "")
     begin_s = time.time() if arguments.begin_s is None else arguments.begin_s
     pace = _Pace(line, arguments.speed, begin_s)
     batch = _opened(line, pace, arguments.data, arguments.format) if arguments.data else None

@@ -47,8 +47,9 @@ class Clock:
 class Given:
     """An answer with that body."""
 
-    def __init__(self, body: bytes | None, *, html: bool = False) -> None:
-        self.status, self.html = (404, False) if body is None else (200, html)
+    def __init__(self, body: bytes | None, *, html: bool = False, missing: int = 404) -> None:
+        self.status, self.html = (missing, False) if body is None else (200, html)
+        self.length = len(body or b"")
         self._body = io.BytesIO(body or b"")
 
     def chunks(self, length_max: int = 4096) -> Iterator[bytes]:
@@ -67,7 +68,7 @@ class Web:
 
     def __init__(self, served: Mapping[str, Path]) -> None:
         self.served, self.away, self.asked = served, set[str](), list[str]()
-        self.portal = False
+        self.portal, self.missing = False, 404
 
     def get(self, asked: Asked) -> Any:
         base = next(base for base in self.served if asked.url.startswith(base))
@@ -77,7 +78,7 @@ class Web:
         if self.portal:
             return Given(b"<html>pay for the network</html>", html=True)
         path = self.served[base] / asked.url.removeprefix(base + "/")
-        return Given(path.read_bytes() if path.exists() else None)
+        return Given(path.read_bytes() if path.exists() else None, missing=self.missing)
 
 
 class Repository:
@@ -90,7 +91,7 @@ class Repository:
         self.path, self.other = folder / "repository", folder / "mirror"
         self.web = Web({BASE: self.path, MIRROR: self.other})
         self.clock = Clock(0.0)
-        self.serial = 0
+        self.seen = ""
 
     def publish(self, bundle: Path, **more: Any) -> dict[str, Any]:
         told = repository.publish(bundle, self.path, keys_dir=self.keys, **more)
@@ -124,10 +125,10 @@ class Repository:
             stall_s=60.0,
         )
         letters = [{"key": "7/close", "kind": "close", "action": "7", "body": {}}]
-        args = {"letters": letters, "attributes": {"version": running}, "serial": self.serial}
+        args = {"letters": letters, "attributes": {"version": running}, "seen": self.seen}
         *delivered, last = (mailbox.read(message) for message in channel.exchange(args))
         assert delivered == [mailbox.Delivered("7/close")] and isinstance(last, Heard)
-        self.serial = max(self.serial, last.serial)
+        self.seen = last.seen
         return last
 
 
@@ -184,7 +185,7 @@ def further(repo: Repository) -> None:
 def of_a_thief(repo: Repository) -> None:
     thief = repo.path.parent / "thief"
     keys.init(thief)
-    repository.change(repo.path, keys_dir=thief)
+    repository.publish(next((repo.path / "bundles").iterdir()), repo.path, keys_dir=thief)
     shutil.copy(repo.keys / "1.root.json", repo.path / "roots/1.root.json")
 
 
@@ -228,6 +229,11 @@ def no_bundle(repo: Repository) -> None:
     shutil.rmtree(repo.path / "bundles")
 
 
+def half_a_bundle(repo: Repository) -> None:
+    (bundle,) = (repo.path / "bundles").iterdir()
+    bundle.write_bytes(bundle.read_bytes()[:1000])
+
+
 def endless(repo: Repository) -> None:
     repo.edit(more="x" * (1 << 20))
 
@@ -250,6 +256,7 @@ def portal(repo: Repository) -> None:
         (older, "repository_rollback"),
         (no_channel, "fetch_pointer"),
         (no_bundle, "fetch_status"),
+        (half_a_bundle, "fetch_length"),
         (endless, "fetch_pointer"),
         (portal, "fetch_portal"),
     ],
@@ -266,7 +273,9 @@ def test_what_is_not_the_desks_fresh_word_counts_for_nothing_and_a_mirror_helps(
     if wrong is held_back or wrong is older or wrong is portal:
         return
     heard = repo.ask(bases=(BASE, MIRROR))
-    assert heard.deployment is not None and heard.deployment.artifacts[0].url.startswith(MIRROR)
+    assert heard.deployment is not None
+    if wrong in (no_bundle, half_a_bundle):
+        assert heard.deployment.artifacts[0].url.startswith(MIRROR)
 
 
 def test_a_root_that_ended_signs_nothing(repo: Repository, desk: Desk) -> None:
@@ -292,7 +301,7 @@ def test_keys_may_be_exchanged_and_a_stolen_one_counts_for_nothing_any_more(repo
     keys.renew(repo.keys, replace=["timestamp"])
     repo.change()
     assert repo.ask().deployment is not None, "the terminal's own image has only the first root"
-    repo.serial = 0
+    repo.seen = ""
     repo.pointer.write_bytes(old)
     with pytest.raises(PosagentError, match="signature_invalid"):
         repo.ask()
@@ -311,6 +320,68 @@ def test_terminals_share_the_mirrors_and_pass_over_one_that_is_away(repo: Reposi
     repo.web.away = set(bases)
     with pytest.raises(PosagentError, match="fetch_network"):
         repo.ask(bases=bases)
+
+
+def test_a_mirror_that_lags_behind_does_not_hold_back_a_stop(repo: Repository, desk: Desk) -> None:
+    repo.publish(desk.bundles["2.0.0"])
+    repo.mirror()
+    repo.change(stopped=True)
+    for bases in ((BASE, MIRROR), (MIRROR, BASE)):
+        repo.seen = ""
+        assert repo.ask(bases=bases).deployment is None
+    assert repo.seen
+    repo.web.away = {BASE}
+    with pytest.raises(PosagentError, match="repository_rollback"):
+        repo.ask(bases=(BASE, MIRROR))
+
+
+def test_object_storage_that_may_not_be_listed_says_403_of_what_it_has_not(repo: Repository, desk: Desk) -> None:
+    repo.web.missing = 403
+    repo.publish(desk.bundles["2.0.0"])
+    assert repo.ask().deployment is not None
+
+
+def test_a_withdrawn_key_stays_withdrawn_where_the_new_root_is_held_back(repo: Repository, desk: Desk) -> None:
+    repo.publish(desk.bundles["2.0.0"])
+    old = repo.pointer.read_bytes()
+    keys.renew(repo.keys, replace=["timestamp"])
+    repo.change()
+    repo.ask()
+    repo.pointer.write_bytes(old)
+    (repo.path / "roots/2.root.json").unlink()
+    with pytest.raises(PosagentError, match="repository_rollback"):
+        repo.ask()
+
+
+def test_another_channel_and_exchanged_keys_count_anew(repo: Repository, desk: Desk) -> None:
+    repo.publish(desk.bundles["2.0.0"])
+    first = repo.ask().seen
+    keys.renew(repo.keys, replace=["timestamp"])
+    repo.change()
+    realm, serial, root = repo.ask().seen.split()
+    assert (realm != first.split()[0], root) == (True, "2")
+    repo.seen = f"{'0' * 16} {1 << 52} 2"
+    assert repo.ask().seen == f"{realm} {serial} 2"
+
+
+def test_what_somebody_has_put_into_the_repository_is_never_signed(repo: Repository, desk: Desk) -> None:
+    told = repo.publish(desk.bundles["2.0.0"], percent=5)
+    repo.edit(version="6.6.6", rollout=told["rollout"] | {"percent": 100, "forced": True, "serial": 1 << 52})
+    signed = repo.change(stopped=True)
+    assert (signed["version"], signed["rollout"]["percent"], signed["rollout"]["forced"]) == ("2.0.0", 5, False)
+    assert signed["rollout"]["serial"] < 1 << 40
+    with pytest.raises(PosagentError, match="has not signed"):
+        repo.change(channel="canary")
+
+
+def test_a_repository_that_was_lost_is_published_anew_and_heard(repo: Repository, desk: Desk) -> None:
+    repo.publish(desk.bundles["2.0.0"])
+    repo.ask()
+    shutil.rmtree(repo.path)
+    for own in repo.keys.glob("channel-*"):
+        own.unlink()
+    repo.publish(desk.bundles["2.0.0"])
+    assert repo.ask().deployment is not None
 
 
 def test_a_channel_that_terminals_follow_is_not_left_unsigned(repo: Repository, desk: Desk) -> None:
