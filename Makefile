@@ -52,9 +52,11 @@ check: venv
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR; a million polls -> build/fleet.json, stampede.svg.
+# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR (25 minutes; skipped where neither has it): scenarios,
+# the guide, two thousand light terminals; and a million polls -> build/fleet.json, stampede.svg, rollout.svg.
 test-fleet: venv deps
 	$(BIN)/pytest -n 0 -m fleet -rs tests/fleet
+	$(BIN)/python -m tests.fleet.load
 	$(BIN)/python -m tests.fleet.stampede
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.

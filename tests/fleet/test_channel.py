@@ -6,6 +6,8 @@ import http.server
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
@@ -477,3 +479,5 @@ def test_a_terminal_follows_its_channel_through_a_roll_out_a_stop_and_a_version_
     )
     terminal.wait(lambda _: line in collector.figures[mine], 30)
     assert list(collector.figures) == [mine]
+    words = [sys.executable, "-m", "posagent.cli", "--socket", str(terminal.layout.api), "metrics"]
+    assert line in subprocess.run(words, capture_output=True, text=True, check=True).stdout
