@@ -206,6 +206,8 @@ def test_a_damaged_boot_environment_keeps_the_terminal_answering(terminal: Simul
 
 
 def test_a_damaged_journal_is_logged_once_and_stays_a_problem(terminal: SimulatedTerminal) -> None:
+    # one that is killed at its first work leaves something to be mended, and that is told, too
+    terminal.wait(lambda _: "installer" not in terminal.control("state")["pids"], 60)
     terminal.down()
     good = b'{"seq":5,"prev":"x","v":1,"state":"idle"}'
     (terminal.layout.state / "journal").write_bytes(b"damage\n%08x %s\n" % (zlib.crc32(good), good))
