@@ -17,7 +17,7 @@ from tests.fleet.between import Between
 from tests.fleet.hawkbit import HawkBit, lacks
 from tests.integration.conftest import noisy
 
-pytestmark = pytest.mark.fleet
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(900)]
 TOKEN = "0123456789abcdef0123456789abcdef"
 OUT = Path("build/fleet.json")
 END_S = 180.0
@@ -28,10 +28,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HawkBit]:
     if why := lacks():
         pytest.skip(why)
     made = HawkBit(tmp_path_factory.mktemp("hawkbit"), remembers=True)
-    made.start()
-    made.setting("authentication.targettoken.enabled", True)
-    yield made
-    made.kill()
+    try:
+        made.start()
+        made.setting("authentication.targettoken.enabled", True)
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture
