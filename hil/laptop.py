@@ -11,7 +11,6 @@ from typing import Any
 import serial
 
 from posagent.console.grammar import PROMPT
-from posagent.core.errors import PosagentError
 from posagent.field.link import Terminal
 from posagent.field.parcel import Parcels
 from posagent.field.ports import open_port
@@ -76,16 +75,13 @@ class Program:
     """The same line, used by a program: `terminal` is unlocked for the role `update`."""
 
     def __init__(self, line: str, ca: Path, folder: Path) -> None:
-        certificate, self._folder = certify(ca, make_key(folder / "key")), folder
+        self._certificate, self._folder = certify(ca, make_key(folder / "key")), folder
         self.terminal = Terminal(lambda: open_port(line, 115200))
-        deadline = time.monotonic() + UNLOCK_S
-        while True:
-            try:
-                self.terminal.unlock("update", lambda challenge: sign(certificate, challenge))
-                return
-            except PosagentError as error:  # its installer is at work after a start
-                if error.code != "busy" or time.monotonic() > deadline:
-                    raise
+        self._unlock()
+
+    def _unlock(self) -> None:
+        """Its installer may be at work after a start."""
+        self.terminal.unlock_soon("update", lambda challenge: sign(self._certificate, challenge), patience_s=UNLOCK_S)
 
     def bring(self, bundle: Path) -> dict[str, Any]:
         """Upload what of it this terminal needs, install it, and stay until the end; the outcome. Raises
@@ -93,6 +89,7 @@ class Program:
         status = self.terminal.call("status", {})
         part = Parcels(bundle, self._folder).for_terminal(status["slots"][status["booted"]]["digest"])
         source = self.terminal.upload(part)["path"]
+        self._unlock()  # on a slow machine an upload lasts longer than a session, as for posagent-field
         name = self.terminal.call("update", {"source": source})["id"]
         outcome: dict[str, Any] = self.terminal.follow(name, lambda _: None)["outcome"]
         return outcome
