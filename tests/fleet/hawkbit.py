@@ -99,14 +99,17 @@ class HawkBit:
             self._process.wait()
             self._process = None
 
-    def wait(self, reached: Callable[[], Any], timeout_s: float, what: str) -> Any:
-        """What `reached` returns once it is true. Raises TimeoutError."""
+    def until(self, reached: Callable[[], Any], timeout_s: float) -> Any:
+        """What `reached` returns once it is true; or else at the end."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            found = reached()
-            if found:
-                return found
+        while not (found := reached()) and time.monotonic() < deadline:
             time.sleep(0.1)
+        return found
+
+    def wait(self, reached: Callable[[], Any], timeout_s: float, what: str) -> Any:
+        """The same. Raises TimeoutError."""
+        if found := self.until(reached, timeout_s):
+            return found
         raise TimeoutError(f"no {what} in {timeout_s:.0f} s")
 
     # the Management API

@@ -229,11 +229,11 @@ def test_at_each_message(
         action = server.assign(server.distribution("2.9.0", bundles["good"]), name)
         between.at = message
         if message not in ("POST proceeding", "POST closed", "PUT configData"):
-            assert between.acted.wait(END_S), between.seen
+            assert between.acted.wait(END_S), so_far(between, terminal)
             revive(server)
             server.wait(lambda: "POST scheduled" in between.seen, END_S, "news of the battery")
         set_power(terminal.layout, battery=90, mains=True)
-        assert between.acted.wait(END_S), between.seen
+        assert between.acted.wait(END_S), so_far(between, terminal)
         revive(server)
         assert server.ended(name, action, END_S) == "finished"
         terminal.wait(lambda status: status["fleet"]["letters"] == 0, 60)
@@ -243,6 +243,13 @@ def test_at_each_message(
         terminal.down()
         between.close()
     keep(f"{what} at {message}", "committed")
+
+
+def so_far(between: Between, terminal: SimulatedTerminal) -> str:
+    """For a failure's message."""
+    told = terminal.ask("status")
+    shown = {name: told[name] for name in ("state", "update", "failure", "fleet", "last_outcome", "problems")}
+    return f"{between.seen[-40:]}\n{json.dumps(shown)}"
 
 
 def revive(server: HawkBit) -> None:
