@@ -15,10 +15,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import posagent
 from posagent.agent import mailbox
 from posagent.agent.engine import Engine
 from posagent.agent.errand import Errand
+from posagent.agent.fleet_words import REMEDY, WORDS, attributes_of
 from posagent.core import fleet, polling
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
@@ -31,7 +31,6 @@ SOON_S = 4.0
 """What has happened is told about so soon: on the way it may be followed by something else."""
 LETTERS_AT_ONCE = 16
 HEARD_S = 3600.0
-ATTRIBUTE_CHARACTERS_MAX = 128
 CALLER = "fleet"
 
 
@@ -335,29 +334,3 @@ class Fleet:
         except OSError as error:
             self._engine.report_problem(PosagentError("journal_io", f"{self._path}: {error.strerror or error}"))
         self._box = box
-
-
-def attributes_of(engine: Engine, hardware: str, revision: int) -> dict[str, str]:
-    """What the server is told of this terminal, for groups and roll-outs."""
-    seen, last = engine.observation, engine.situation.last_outcome or {}
-    running = seen.slots[seen.booted] if seen is not None else None
-    told = {
-        "agent": posagent.__version__,
-        "hardware": hardware,
-        "hardware_revision": str(revision),
-        "version": running.version if running is not None else "",
-        "slot": seen.booted if seen is not None else "",
-        "last_outcome": str(last.get("outcome", "")),
-        "last_code": str(last.get("code", "")),
-        "last_version": str(last.get("version", "")),
-    }
-    return {name: value[:ATTRIBUTE_CHARACTERS_MAX] for name, value in told.items() if value}
-
-
-WORDS: Mapping[str, tuple[str, str]] = {
-    "open": ("the fleet server lets it be installed", "车队服务器允许安装"),
-    "asks": ("the fleet server waits for the merchant's consent to arrive", "等待商户同意送达车队服务器"),
-    "window": ("the fleet's maintenance window is closed", "车队维护时段未开始"),
-    "download": ("the fleet server lets it only be downloaded, so far", "车队服务器目前仅允许下载"),
-}
-REMEDY = ("It goes on by itself; `posagent cancel` ends it.", "将自动继续；posagent cancel 可取消。")
