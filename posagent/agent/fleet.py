@@ -31,6 +31,7 @@ SOON_S = 4.0
 """What has happened is told about so soon: on the way it may be followed by something else."""
 LETTERS_AT_ONCE = 16
 HEARD_S = 3600.0
+"""How far the moment in the mailbox at which the deployment was heard of may lag behind."""
 CALLER = "fleet"
 
 

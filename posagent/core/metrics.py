@@ -14,7 +14,6 @@ from typing import Any
 
 from posagent.core.words import State
 
-CONTENT_TYPE = "text/plain; version=0.0.4"
 LABEL_CHARACTERS_MAX = 80
 NUMBER_MAX = 1e15
 HELP: Mapping[str, str] = {

@@ -27,6 +27,8 @@ from posagent.config import FetchConfig
 from posagent.core.errors import FetchError
 
 REDIRECTS_MAX = 5
+TEXT = "text/plain; version=0.0.4"
+"""What texts are sent as: Prometheus' format is the only one."""
 CHUNK_BYTES = 256 * 1024
 BODY_BYTES_MAX = 256 << 10
 """Of a service's answer."""
@@ -162,7 +164,7 @@ class HttpClient:
         headers = {"Accept": "application/hal+json, application/json", "User-Agent": "posagent", **self._own(url)}
         data = None
         if isinstance(body, str):
-            headers["Content-Type"], data = "text/plain; version=0.0.4", body.encode()
+            headers["Content-Type"], data = TEXT, body.encode()
         elif body is not None:
             headers["Content-Type"], data = "application/json", json.dumps(body).encode()
         with _coded():

@@ -28,7 +28,7 @@ ALLOWED = frozenset(
     level timestamp slot verb worker pid check path line key port role signal records dropped limit tries cut title
     findings bytes
     entered_at waited s measures measure value record digests backup migrated parameters baseline bytes_large
-    bytes_small action fleet heard_at failures letters sleep_s serial
+    bytes_small action fleet heard_at failures letters sleep_s
     made_at versions agent python kernel system left_out redacted parts
     """.split()
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -34,7 +35,9 @@ def lacks() -> str:
     return "" if jar() is not None else f"{ARTIFACT} is not to be had from Maven; HAWKBIT_JAR may name the file"
 
 
+@functools.cache
 def jar() -> Path | None:
+    """Looked for once: where Maven has none, that takes minutes."""
     named = os.environ.get("HAWKBIT_JAR", "")
     if named:
         return Path(named) if Path(named).exists() else None
