@@ -9,7 +9,7 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help venv deps bench-deps check test test-fleet hil hil-image hil-campaign kills crash crash-full mutants sim-days money demo bench bench-payload bench-console fuzz docs screens format clean
+.PHONY: help venv deps bench-deps check test test-fleet hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console bench-money fuzz docs screens format clean
 
 help:
 	@echo "make demo   a whole update on a simulated terminal, watched live"
@@ -25,7 +25,7 @@ help:
 	@echo "make crash  power cuts at every operation; crash-full: on all devices -> build/crash.html"
 	@echo "make mutants  seeded faults, each of which the exploration must find -> build/mutants.json"
 	@echo "make sim-days  weeks of terminals in shops, DAYS=1000 terminal-days -> build/days.json, days.html"
-	@echo "make money  batches of payments through updates that lose their power, BATCHES=10000 -> build/money.json"
+	@echo "make bench-money  BATCHES=10000 of payments through updates that lose their power; a backup's seconds -> build/money.json"
 	@echo "make fuzz   readers of bundles and payloads on bytes of every kind, FUZZ_S=600 seconds"
 	@echo "make docs   write the generated pages of docs/"
 	@echo "make screens  record the screens of docs/console.md in tmux and picocom, then make docs"
@@ -102,9 +102,10 @@ DAYS ?= 1000
 sim-days: venv
 	$(BIN)/python -m tests.days --days $(DAYS)
 
-# Batches of money through updates whose power is cut at every operation on the data -> build/money.json.
+# Batches of money through updates whose power is cut at every operation on the data, seconds of a backup, card numbers
+# in what a terminal tells -> build/money.json.
 BATCHES ?= 10000
-money: venv
+bench-money: venv deps
 	$(BIN)/python -m tests.money --batches $(BATCHES)
 
 # Coverage-guided inputs for whatever reads a bundle. What it finds stands in build/fuzz/crash-*.

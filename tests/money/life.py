@@ -53,6 +53,10 @@ class Wrong(AssertionError):
     """Money is not as it was."""
 
 
+class Touched(Wrong):
+    """What the old version comes back to is not what it left."""
+
+
 class StepsOf:
     """core.ports.Steps, in this process: format 1 to 2, well or badly."""
 
@@ -108,6 +112,8 @@ class Life:
         self._used = dict(batch.counters)
         self._maybe: tuple[Any, ...] | None = None
         """A payment that was under way when the power went."""
+        self._left: dict[str, bytes] = {}
+        """The old version's files as it left them, but for counters, which go on."""
         self._paid_in_between = self._sold = self._settled = False
         self._on_trial = True
         self._begun = 0
@@ -177,6 +183,7 @@ class Life:
         self._must_have("a", "before the update")
         made = result_of(vault_of(worker, self._medium.files, config(1)).backup("u1", NEW))
         need(made["files"] == 4, f"{made['files']} files in the backup")
+        self._left = self._files()
         return "trial"
 
     def _trial(self) -> str:
@@ -223,6 +230,7 @@ class Life:
         if not self._paid_in_between:
             self._pay("a")
             self._paid_in_between = True
+        self._left = self._files()
         return "trial"
 
     def _commit(self) -> str:
@@ -283,6 +291,8 @@ class Life:
         worker = self._worker("a", False)
         result_of(worker.select())
         self._must_have("a", "rolled back")
+        if self._files() != self._left:
+            raise Touched(f"left as {self._left}, found as {self._files()}")
         return "rest-a"
 
     def _rest_a(self) -> str:
@@ -329,6 +339,13 @@ class Life:
         durable.replace(files, self._ledger(slot), old + batches.lines([row], self._form(slot)))
         self._acknowledged.append(row)
         self._maybe = None
+
+    def _files(self) -> dict[str, bytes]:
+        """Whatever is in the data that the application finds; of counters only that they are there."""
+        files, here = self._medium.files, self._shown.published()
+        counters = {one.path for one in config(1).counters}
+        names = [name for name, _ in files.entries(here)]
+        return {name: b"" if name in counters else files.read(f"{here}/{name}") for name in names}
 
     def _must_have(self, slot: str, when: str) -> None:
         """What the application finds is all that was acknowledged."""

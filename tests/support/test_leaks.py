@@ -7,9 +7,8 @@ The scanner (tests.planted) is not the one that does the work.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from posagent import texts
 from posagent.agent.conditions import Conditions
 from posagent.agent.payment import PaymentRules, Payments
 from posagent.console.access import SessionLimits
-from posagent.core import envelope
 from posagent.core.energy import EnergyLimits
 from posagent.core.model import State
 from posagent.core.ports import Message, ResetCause, ResetReport
 from posagent.installer.opening import Ports
-from posagent.release import keys
 from posagent.sim.inprocess import InProcessTerminal
 from posagent.sim.lab import Lab, SimulatedTerminal
 from posagent.sim.stand_ins import SimulatedProbes
@@ -33,6 +30,7 @@ from tests.conftest import Desk
 from tests.console.engineers import certify, make_key
 from tests.console.laptop import Laptop
 from tests.planted import CARDS, PLAIN, card_numbers
+from tests.support import outlets
 
 TRACK = f";{PLAIN[0]}=25121010000000000000?"
 SAID = f"reader: pan {CARDS[1]}, {CARDS[2]}; track2 {TRACK} amex {CARDS[3]}"
@@ -127,12 +125,6 @@ def told(terminal: InProcessTerminal, out: Everything, certificate: Path) -> Non
     out.seen.append(laptop.screen.decode())
 
 
-def opened(path: Path, key: Path) -> str:
-    text = envelope.opened(path.read_bytes(), keys.vendor_pem(key)).decode()
-    value = json.loads(text)
-    return text + "".join(value["parts"].values())
-
-
 def test_no_card_number_comes_out_of_whole_updates(
     terminal: Talkative, desk: Desk, tmp_path: Path, short_path: Path
 ) -> None:
@@ -180,7 +172,7 @@ def test_no_card_number_comes_out_of_whole_updates(
     told(terminal, out, certificate)
     checks = [{"check": "power.battery", "level": "fault", "detail": SAID}]
     path = Path(ask(terminal, out, "support", checks=checks)["result"]["path"])
-    reports = [opened(one, desk.keys / "vendor.pem") for one in path.parent.iterdir()]
+    reports = [outlets.opened(one, desk.keys / "vendor.pem") for one in path.parent.iterdir()]
     assert len(reports) == 2 and all("[card]" in text and "rolled_back" in text for text in reports)
     journal = (terminal.layout.state / "journal").read_text(errors="replace")
     assert "rolled_back" in journal and "[card]" in journal
@@ -205,20 +197,12 @@ def test_no_card_number_comes_out_of_real_processes_and_their_logs(tmp_path: Pat
             outcomes.append(terminal.wait_outcome(update))
         assert [one["outcome"] for one in outcomes] == ["failed", "rolled_back"]
         terminal.wait(lambda status: "ticket" in (status["last_outcome"] or {}), 30.0)
-        bundle_path = tmp_path / "report"
-        for words in (
-            *(["status"], ["why"], ["history"], ["status", "--json"], ["history", "--json"], ["check"]),
-            *(["evidence"], ["evidence", "--json"], ["ticket"], ["evidence", "export", "--manager", "tms"]),
-            ["support", "--out", str(bundle_path), "--config", str(terminal.layout.config)],
-            ["config", str(_unusable(terminal, tmp_path))],
-            ["doctor", "--config", str(terminal.layout.config)],
-        ):
-            out.seen.append(_command(terminal, *words))
-        logs = [path.read_text(errors="replace") for path in terminal.layout.log.iterdir()]
-        assert any('"event": "decided"' in text and "[card]" in text for text in logs)
-        reports = [bundle_path, *(terminal.layout.state / "support").iterdir()]
-        assert len(reports) == 3
-        out.seen += logs + [opened(path, lab.keys / "vendor.pem") for path in reports]
+        out.seen.append(outlets.command(terminal, "config", str(_unusable(terminal, tmp_path))))
+        out.seen.append(outlets.command(terminal, "doctor", "--config", str(terminal.layout.config)))
+        told = outlets.told(terminal, lab.keys / "vendor.pem", tmp_path)
+        assert any('"event": "decided"' in text and "[card]" in text for text in told["logs"])
+        assert len(told["support bundles"]) == 3
+        out.seen += itertools.chain.from_iterable(told.values())
         assert out.leaks == []
     finally:
         lab.close()
@@ -242,9 +226,3 @@ def _unusable(terminal: SimulatedTerminal, folder: Path) -> Path:
     path = folder / "unusable.toml"
     path.write_text(terminal.layout.config.read_text().replace("[fetch]", f'[fetch]\n"{CARDS[1]}" = "{CARDS[2]}"'))
     return path
-
-
-def _command(terminal: SimulatedTerminal, *words: str) -> str:
-    command = [sys.executable, "-m", "posagent.cli", "--socket", str(terminal.layout.api), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout + done.stderr
