@@ -22,7 +22,7 @@ from posagent.agent.fleet_words import REMEDY, WORDS, attributes_of
 from posagent.core import fleet, polling
 from posagent.core.deadline import Deadline
 from posagent.core.errors import PosagentError
-from posagent.core.fleet import Deployment, Heard, Mailbox
+from posagent.core.fleet import Deployment, Heard, Letter, Mailbox
 from posagent.core.model import Event, Gate, Occurrence, OutcomeKind, State, Update
 from posagent.core.ports import Clock, Files, Job, Message, Timer, Timers, Worker
 
@@ -169,8 +169,8 @@ class Fleet:
             return
         attributes = attributes_of(self._engine, *self._hardware)
         digest = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
-        letters = [dataclasses.asdict(one) for one in self._box.letters[:LETTERS_AT_ONCE]]
-        sent: list[str] = []
+        letters = self._box.letters[:LETTERS_AT_ONCE]
+        sent: list[Letter] = []
         known: list[str] = []
 
         def notify(message: Message) -> None:
@@ -186,7 +186,7 @@ class Fleet:
                 self._ended(errand, sent, known)
                 self._hear(told)
             elif told.key:
-                sent.append(told.key)
+                sent.extend(one for one in letters if one.key == told.key)
                 errand.put_off()
             else:
                 known.append(digest)
@@ -197,13 +197,17 @@ class Fleet:
             self._failed(PosagentError("worker_stalled", f"exchange: nothing for {DEADLINE_S:.0f} s"))
 
         errand = self._errand = Errand(self._clock, Deadline(self._timers, self._clock, stalled), DEADLINE_S)
-        args = {"letters": letters, "attributes": attributes, "known": digest == self._box.attributes}
-        args["seen"] = self._box.seen
+        args = {
+            "letters": [dataclasses.asdict(one) for one in letters],
+            "attributes": attributes,
+            "known": digest == self._box.attributes,
+            "seen": self._box.seen,
+        }
         if self._figures is not None:
             self._figures.cancel()
         errand.given_to(self._worker.start("exchange", args, notify))
 
-    def _ended(self, errand: Errand, sent: list[str], known: list[str]) -> None:
+    def _ended(self, errand: Errand, sent: list[Letter], known: list[str]) -> None:
         errand.end()
         self._errand = None
         box = self._box.without(sent)

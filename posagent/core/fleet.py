@@ -12,7 +12,7 @@ Source: Eclipse hawkBit's Direct Device Integration API.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +92,13 @@ class Mailbox:
         others = (one for one in self.letters if one.key != letter.key)
         return dataclasses.replace(self, letters=(*others, letter))
 
-    def without(self, keys: Iterable[str]) -> Mailbox:
-        """What the server has acknowledged, or will never take, is forgotten."""
-        gone = set(keys)
-        ended = [one.action for one in self.letters if one.key in gone and one.kind == CLOSE]
+    def without(self, sent: Collection[Letter]) -> Mailbox:
+        """What the server has acknowledged, or will never take, is forgotten; not what was written in its place since
+        it was sent."""
+        ended = [one.action for one in self.letters if one in sent and one.kind == CLOSE]
         return dataclasses.replace(
             self,
-            letters=tuple(one for one in self.letters if one.key not in gone),
+            letters=tuple(one for one in self.letters if one not in sent),
             closed=(*self.closed, *ended)[-CLOSED_MAX:],
         )
 

@@ -28,11 +28,13 @@ class FleetTerminal(InProcessTerminal):
 
     server: Server
     distribution = "acme-pos"
+    step_s = 0.01
+    """How long the server takes for each of its answers."""
 
     def _fleet_line(self, engine: Engine, conditions: Conditions, api: AgentApi) -> Fleet:
         line = Fleet(
             engine=engine,
-            worker=LocalWorker({"exchange": self.ddi().exchange}, self.time),
+            worker=LocalWorker({"exchange": self.ddi().exchange}, self.time, step_s=self.step_s),
             begin=api.begin,
             cancel=api.cancel,
             timers=self.time,
@@ -153,6 +155,20 @@ def test_low_power_is_told_as_what_it_waits_for(terminal: FleetTerminal, server:
     assert said and "waits" in said[-1]["details"][0]
     set_power(terminal.layout, battery=90, mains=True)
     terminal.until(lambda: action.status == "finished")
+
+
+def test_a_word_that_is_written_while_the_one_before_is_on_its_way_is_told_as_well(
+    terminal: FleetTerminal, server: Server, bundle: Path
+) -> None:
+    type(terminal).step_s = 20.0
+    terminal.start_agent()
+    set_power(terminal.layout, battery=16, mains=False)
+    action = server.deploy(bundle)
+    terminal.until(lambda: action.told and "battery 16 %" in action.told[-1]["details"][0])
+    set_power(terminal.layout, battery=23, mains=False)  # the server has answered, the exchange has not ended
+    terminal.for_s(300)
+    assert "battery 23 %" in action.told[-1]["details"][0], action.told
+    assert terminal.ask("status")["fleet"]["letters"] == 0
 
 
 def test_a_closed_window_lets_it_download_and_not_install(
