@@ -7,6 +7,9 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
          grub-editenv:grub-common grub-emu:grub-emu mksquashfs:squashfs-tools mkfs.erofs:erofs-utils \
          rz:lrzsz picocom:picocom tmux:tmux softhsm2-util:softhsm2
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
+# The other methods of bench-payload, and what makes its images.
+PEERS := swupdate:swupdate casync:casync zck:zchunk xdelta3:xdelta3 bsdiff:bsdiff zstd:zstd xz:xz-utils cpio:cpio \
+         time:time addpart:util-linux mmdebstrap:mmdebstrap
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help venv deps bench-deps check test test-fleet hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console bench-money fuzz docs screens format clean
@@ -52,23 +55,24 @@ check: venv
 test: venv deps
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR (25 minutes; skipped where neither has it): scenarios,
-# the guide, two thousand light terminals; and a million polls -> build/fleet.json, stampede.svg, rollout.svg.
+# Terminals and the real hawkBit server, from Maven or from HAWKBIT_JAR (a quarter of an hour; skipped where neither has
+# it): scenarios, the guide, two thousand light terminals; and a million polls -> build/fleet.json, stampede.svg,
+# rollout.svg.
 test-fleet: venv deps
 	$(BIN)/pytest -n 0 -m fleet -rs tests/fleet
 	$(BIN)/python -m tests.fleet.load
 	$(BIN)/python -m tests.fleet.stampede
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
-# HIL has more words for pytest, such as -m short. In QEMU two terminals run at once.
+# HIL has more words for pytest, such as -m short. Two terminals run at once, but for a bench, which has one.
 RIG ?= sim
 ifneq ($(RIG),sim)
 hil: .venv/.hil
 endif
 ifeq ($(RIG),qemu)
 hil: hil-image
-HIL_AT_ONCE := -n 2
 endif
+HIL_AT_ONCE := $(if $(filter sim qemu,$(RIG)),-n 2)
 hil: venv deps
 	$(BIN)/pytest hil --rig $(RIG) $(HIL_AT_ONCE) $(HIL)
 .venv/.hil: venv
@@ -87,9 +91,11 @@ KILLS ?= 20
 kills: venv deps
 	$(BIN)/python -m tests.integration.kills --kills $(KILLS)
 
-# Power cuts at every operation of whole updates, to a fixpoint -> build/crash.json, crash.html, power-loss.svg.
+# Power cuts at every operation of whole updates, to a fixpoint, or for CRASH_S seconds each -> build/crash.json,
+# crash.html, power-loss.svg.
+CRASH_S ?= 30
 crash: venv
-	$(BIN)/posagent-crash run --quick --seconds 30 --page docs/power-loss.md
+	$(BIN)/posagent-crash run --quick --seconds $(CRASH_S) --page docs/power-loss.md
 crash-full: venv
 	$(BIN)/posagent-crash run --page docs/power-loss.md
 
@@ -127,6 +133,7 @@ bench: venv bench-deps
 
 # Bytes, seconds and memory of deltas and full images against other methods -> build/payload.json. Needs root.
 bench-payload: venv bench-deps
+	@./.ci/install-packages $(PEERS)
 	$(BIN)/python tests/bench/payload.py
 
 # Uploads over noisy serial lines, and that many inputs for whatever reads the line -> build/console.json.
