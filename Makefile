@@ -64,15 +64,15 @@ test-fleet: venv deps
 	$(BIN)/python -m tests.fleet.stampede
 
 # Scenarios on a rig: sim is the simulated terminal, qemu the virtual one, else the path of a labgrid environment.
-# HIL has more words for pytest, such as -m short. Two terminals run at once, but for a bench, which has one.
+# HIL has more words for pytest, such as -m short. In QEMU two terminals run at once.
 RIG ?= sim
 ifneq ($(RIG),sim)
 hil: .venv/.hil
 endif
 ifeq ($(RIG),qemu)
 hil: hil-image
+HIL_AT_ONCE := -n 2
 endif
-HIL_AT_ONCE := $(if $(filter sim qemu,$(RIG)),-n 2)
 hil: venv deps
 	$(BIN)/pytest hil --rig $(RIG) $(HIL_AT_ONCE) $(HIL)
 .venv/.hil: venv

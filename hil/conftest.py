@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -19,6 +20,9 @@ from hil.terminal import NotOnThisRig, Terminal
 RIGS = {"sim": "hil.rigs.sim:SimulatedRig", "qemu": "hil.rigs.qemu:QemuRig"}
 """Imported when used: labgrid is only there for the rigs that need it."""
 SCENARIO_S = 3600
+KEPT = Path("build/hil-failed")
+"""What the main console said in scenarios that failed."""
+_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,6 +54,10 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
         yield rig
     finally:
         rig.close()
+        transcript: Path | None = getattr(rig, "transcript", None)
+        if transcript is not None and transcript.exists() and request.node.stash.get(_FAILED, False):
+            KEPT.mkdir(parents=True, exist_ok=True)
+            shutil.copy(transcript, KEPT / f"{re.sub(r'[^A-Za-z0-9-]', '_', request.node.name)}.log")
         shutil.rmtree(base, ignore_errors=True)
 
 
@@ -59,6 +67,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
         return (yield)
     except NotOnThisRig as error:
         pytest.skip(str(error))
+    except BaseException:
+        item.stash[_FAILED] = True
+        raise
 
 
 class Report:

@@ -62,8 +62,8 @@ EXTRA = {
 ONLY_IN = {
     "transitions": {"core.machine"},
     "cryptography": {"core.seal", "installer.trust", "installer.certificate", "installer.notary", "release"},
-    "tuf": {"installer.trust", "fetcher.signers", "release"},
-    "securesystemslib": {"installer.trust", "fetcher.signers", "release"},
+    "tuf": {"core.signed", "installer.trust", "fetcher.signers", "release"},
+    "securesystemslib": {"fetcher.signers", "release"},
     "fastjsonschema": {"platform.schema"},
     "sqlite3": {"platform.sqlite", "sim"},
     "pkcs11": {"platform.pkcs11"},

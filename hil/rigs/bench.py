@@ -24,6 +24,8 @@ from posagent.core.errors import PosagentError
 
 NO_ANSWER = (TIMEOUT, EOF, ExecutionError, OSError)
 COMMAND_S = 60
+ANSWER_S = 4 * COMMAND_S
+"""For a status: a shell that is lost once is found again in that time."""
 PAYMENT_S = 300
 """From a start, or the end of an update, until the payment program answers and takes payments."""
 POLL_S = 0.3
@@ -141,7 +143,7 @@ class LabgridRig:
     def wait_outcome(self, update_id: str, timeout_s: float) -> dict[str, Any]:
         """Asking again and again would take the terminal half of its time."""
         self._watch(f'"last_outcome": {{.*"id": "{update_id}"', timeout_s)
-        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, COMMAND_S)
+        status = self.wait(lambda status: (status["last_outcome"] or {}).get("id") == update_id, ANSWER_S)
         outcome: dict[str, Any] = status["last_outcome"]
         return outcome
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from posagent.core import channel, fleet
+from posagent.core import channel, fleet, signed
 from posagent.core.channel import SIGNATURES, Rollout
 from posagent.core.errors import FetchError
 from posagent.core.fleet import Artifact, Deployment, Heard
@@ -28,8 +28,6 @@ from posagent.fetcher.http import Asked, Client
 
 ROOT_BYTES_MAX = 64 << 10
 _SEEN = re.compile(r"([0-9a-f]{16}) ([0-9]{1,16}) ([0-9]{1,9})")
-CLOCK_AHEAD_S_MAX = 20 * 365 * 86400
-"""A clock further than that above the time at which the image was built is not believed (as in installer.trust)."""
 
 
 class Channel:
@@ -110,10 +108,7 @@ class Channel:
         return Word(offer, found, own, str(pointer["bundle"]))
 
     def _now_s(self) -> float:
-        wall = self._clock.wall()
-        if self._built_at_s and wall > self._built_at_s + CLOCK_AHEAD_S_MAX:
-            return float(self._built_at_s)
-        return max(wall, float(self._built_at_s))
+        return signed.reference_s(self._clock.wall(), float(self._built_at_s))
 
     def _read(self, url: str, bytes_max: int) -> bytes | None:
         """A small file; None where there is none. Object storage that may not be listed says 403 then."""

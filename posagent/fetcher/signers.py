@@ -14,9 +14,10 @@ from typing import Any
 
 from securesystemslib.signer import Signature
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Root
 
-from posagent.core.errors import FetchError
+from posagent.core import signed
+from posagent.core.errors import BundleError, FetchError, TrustError
 
 ROLE = "timestamp"
 ROOTS_MAX = 64
@@ -26,12 +27,15 @@ SIGNATURES_MAX = 16
 def newest_root(shipped: bytes, following: Callable[[int], bytes | None]) -> Root:
     """The last root of the chain that begins with the one in the system image; `following` has those of a version, or
     None. Raises FetchError."""
-    root = _loaded(shipped)
-    for _ in range(ROOTS_MAX):
-        data = following(root.version + 1)
-        if data is None:
-            break
-        root = _next(data, root)
+    try:
+        root = signed.load(shipped, Root, None)
+        for _ in range(ROOTS_MAX):
+            data = following(root.version + 1)
+            if data is None:
+                break
+            root = signed.next_root(data, root)
+    except (BundleError, TrustError) as error:
+        raise FetchError("signature_invalid", error.detail) from None
     return root
 
 
@@ -53,26 +57,3 @@ def check(root: Root, payload: bytes, signatures: Mapping[str, Any], now_s: floa
         root.verify_delegate(ROLE, payload, known)
     except (RepositoryError, ValueError) as error:
         raise FetchError("signature_invalid", f"the channel's file: {error}") from None
-
-
-def _loaded(data: bytes) -> Root:
-    try:
-        metadata: Metadata[Root] = Metadata.from_bytes(data)
-    except RepositoryError:
-        raise FetchError("signature_invalid", "a root is no TUF metadata") from None
-    if not isinstance(metadata.signed, Root):
-        raise FetchError("signature_invalid", "a root is another role's metadata")
-    return metadata.signed
-
-
-def _next(data: bytes, root: Root) -> Root:
-    new = _loaded(data)
-    metadata: Metadata[Root] = Metadata.from_bytes(data)
-    try:
-        root.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
-        new.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
-    except (RepositoryError, ValueError) as error:
-        raise FetchError("signature_invalid", str(error)) from None
-    if new.version != root.version + 1:
-        raise FetchError("signature_invalid", f"root {new.version} cannot follow root {root.version}")
-    return new

@@ -13,9 +13,8 @@ The store (a directory of root's):
   with both damaged nothing is verified (`trust_store_damaged`), because floors must not vanish silently.
 
 The reference time for expiry is max(floor, wall clock), where floor = max(time the image was built, newest signed time
-seen in the store, the root and this bundle's timestamp). A wall clock more than 20 years above the floor is
-implausible, and the floor is used. The store keeps signed times only, never the wall clock: a clock that was wrong for
-a day can then delay an update for that day, but never strand the terminal.
+seen in the store, the root and this bundle's timestamp); see core.signed. The store keeps signed times only, never the
+wall clock: a clock that was wrong for a day can then delay an update for that day, but never strand the terminal.
 
 A version floor ends when a key of its role is no longer in the root (TUF 5.3.11), and so does the signed time seen: a
 release desk that lost a key must be able to begin again below the versions and before the times the thief has signed.
@@ -28,20 +27,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
+from tuf.api.metadata import MetaFile, Root, Snapshot, Targets, Timestamp
 
-from posagent.core import durable, manifest
+from posagent.core import durable, manifest, signed
 from posagent.core.bundle import METADATA_BYTES_MAX, Bundle
 from posagent.core.errors import BundleError, TrustError
 from posagent.core.manifest import Manifest
 from posagent.core.ports import Clock, Files
 from posagent.installer.trust_record import ROLES, Record, RecordFile
 
-CLOCK_AHEAD_S_MAX = 20 * 365 * 86400
 SIGNED_AT = "x-posagent-signed-at-s"
 """Additional signed field: when the metadata was made, in seconds since 1970."""
-TIME_S_MAX = 1 << 37
 
 
 class Trust:
@@ -59,7 +55,7 @@ class Trust:
         self._clock = clock
         self._built_at_s = image_built_at_s
         try:
-            self._shipped = _load(root_bytes, Root, None)
+            self._shipped = signed.load(root_bytes, Root, None)
         except (BundleError, TrustError) as error:
             raise TrustError("trust_store_damaged", f"the root in the system image: {error.detail}") from None
 
@@ -96,7 +92,7 @@ class Trust:
                 data = bundle.metadata(name)
                 if data is None:
                     break
-                kept, new[name] = _next_root(data, root), data
+                kept, new[name] = signed.next_root(data, root), data
             root = kept
         if root.version < record.versions["root"]:
             wanted = record.versions["root"]
@@ -110,16 +106,13 @@ class Trust:
         if size is None or size > METADATA_BYTES_MAX:
             return None
         try:
-            return _next_root(self._files.read(path), root)
+            return signed.next_root(self._files.read(path), root)
         except (BundleError, TrustError):
             return None
 
     def _reference_s(self, record: Record, root: Root) -> float:
         floor = max(self._built_at_s, record.signed_at_s, _signed_at_s(root), _signed_at_s(self._shipped))
-        wall = self._clock.wall()
-        if floor and wall > floor + CLOCK_AHEAD_S_MAX:
-            return floor
-        return min(max(wall, floor), TIME_S_MAX)
+        return signed.reference_s(self._clock.wall(), floor)
 
     def _advance(self, new_roots: dict[str, bytes], seen: Record) -> None:
         self._files.make_dir(self._dir)
@@ -147,7 +140,7 @@ class _Chain:
         self._see(root)
 
     def timestamp(self, data: bytes | None) -> Timestamp:
-        timestamp = _load(data, Timestamp, self.root)
+        timestamp = signed.load(data, Timestamp, self.root)
         self._digest = hashlib.sha256(data or b"").hexdigest()
         self._not_older("timestamp", timestamp.version)
         self._not_older("snapshot", timestamp.snapshot_meta.version)
@@ -157,14 +150,14 @@ class _Chain:
         return timestamp
 
     def snapshot(self, data: bytes | None, part: MetaFile) -> Snapshot:
-        snapshot = _load(data, Snapshot, self.root, part)
+        snapshot = signed.load(data, Snapshot, self.root, part)
         self._not_older("targets", _targets_part(snapshot).version)
         self._fresh(snapshot)
         self._see(snapshot)
         return snapshot
 
     def targets(self, data: bytes | None, part: MetaFile) -> Targets:
-        targets = _load(data, Targets, self.root, part)
+        targets = signed.load(data, Targets, self.root, part)
         self._fresh(targets)
         self._see(targets)
         return targets
@@ -194,41 +187,6 @@ class _Chain:
     def _see(self, part: Root | Timestamp | Snapshot | Targets) -> None:
         versions = {**self.seen.versions, part.type: part.version}
         self.seen = replace(self.seen, versions=versions, signed_at_s=max(self.seen.signed_at_s, _signed_at_s(part)))
-
-
-def _load(data: bytes | None, kind: type[T], root: Root | None, part: MetaFile | None = None) -> T:
-    """Metadata of `kind` in `data`, signed by enough keys of `root` (by itself where None) and being `part`."""
-    if data is None:
-        raise BundleError("bundle_unreadable", f"the bundle lacks its {kind.type} metadata")
-    try:
-        if part is not None:
-            part.verify_length_and_hashes(data)
-        metadata: Metadata[T] = Metadata.from_bytes(data)
-        signed, signed_bytes = metadata.signed, metadata.signed_bytes
-    except LengthOrHashMismatchError:
-        raise TrustError("signature_invalid", f"{kind.type}: not the file that was signed for") from None
-    except RepositoryError:
-        raise BundleError("bundle_unreadable", f"{kind.type}: not TUF metadata") from None
-    if not isinstance(signed, kind):
-        raise BundleError("bundle_unreadable", f"{kind.type}: another role's metadata")
-    try:
-        delegator = root or signed
-        assert isinstance(delegator, Root)
-        delegator.verify_delegate(kind.type, signed_bytes, metadata.signatures)
-    except (RepositoryError, ValueError) as error:
-        raise TrustError("signature_invalid", str(error)) from None
-    if part is not None and signed.version != part.version:
-        raise TrustError("repository_rollback", f"{kind.type} is version {signed.version}, signed was {part.version}")
-    return signed
-
-
-def _next_root(data: bytes, root: Root) -> Root:
-    """The root that follows `root`, signed by enough keys of both."""
-    new = _load(data, Root, root)
-    _load(data, Root, None)
-    if new.version != root.version + 1:
-        raise TrustError("repository_rollback", f"root version {new.version} cannot follow {root.version}")
-    return new
 
 
 def _targets_part(snapshot: Snapshot) -> MetaFile:
