@@ -91,11 +91,9 @@ KILLS ?= 20
 kills: venv deps
 	$(BIN)/python -m tests.integration.kills --kills $(KILLS)
 
-# Power cuts at every operation of whole updates, to a fixpoint, or for CRASH_S seconds each -> build/crash.json,
-# crash.html, power-loss.svg.
-CRASH_S ?= 30
+# Power cuts at every operation of whole updates, to a fixpoint -> build/crash.json, crash.html, power-loss.svg.
 crash: venv
-	$(BIN)/posagent-crash run --quick --seconds $(CRASH_S) --page docs/power-loss.md
+	$(BIN)/posagent-crash run --quick --seconds 30 --page docs/power-loss.md
 crash-full: venv
 	$(BIN)/posagent-crash run --page docs/power-loss.md
 
