@@ -23,6 +23,7 @@ port, version, place = int(sys.argv[1]), {version!r}, sys.argv[2]
 broken = {broken!r}
 hangs = {hangs!r}
 transaction_s = {transaction_s!r}
+debug_port = {debug_port!r}
 began = time.monotonic()
 parameters = dict()
 
@@ -57,6 +58,7 @@ load()
 signal.signal(signal.SIGHUP, load)
 if broken:
     sys.exit("payment: cannot load terminal parameters: " + broken)
+debugger = socket.create_server(("127.0.0.1", debug_port)) if debug_port else None
 with socket.create_server(("127.0.0.1", port), backlog=0) as server:
     if hangs:
         first = socket.create_connection(("127.0.0.1", port))  # nobody answers it, so it fills the queue for good
@@ -83,13 +85,16 @@ def fill(
     boot_fault: str = "",
     transaction_s: float = TRANSACTION_S,
     data_format: int = 1,
+    debug_port: int = 0,
 ) -> None:
     """Write what makes a directory tree bootable here."""
     (root / "etc").mkdir(parents=True, exist_ok=True)
     (root / "etc/os-release").write_text(f'ID=simpos\nNAME="Simulated POS"\nIMAGE_VERSION={version}\n')
     pos = root / "opt/pos"
     pos.mkdir(parents=True, exist_ok=True)
-    program = PAYMENT.format(version=version, broken=broken, hangs=hangs, transaction_s=transaction_s)
+    program = PAYMENT.format(
+        version=version, broken=broken, hangs=hangs, transaction_s=transaction_s, debug_port=debug_port
+    )
     (pos / "payment.py").write_text(program)
     (pos / "boot-fault").write_text(boot_fault)
     (pos / "data-format").write_text(f"{data_format}\n")
@@ -113,11 +118,12 @@ def build(
     boot_fault: str = "",
     transaction_s: float = TRANSACTION_S,
     data_format: int = 1,
+    debug_port: int = 0,
 ) -> Path:
     """Make an ext4 image of `size_mib` from `tree` (empty where None) plus a payment program of this version.
 
     `broken` says why that cannot start; one that `hangs` runs, and takes no connection; a dummy transaction takes it
-    `transaction_s`. `boot_fault` as above.
+    `transaction_s`; it listens on a `debug_port` as well, where that is given. `boot_fault` as above.
     Needs mkfs.ext4. Raises subprocess.CalledProcessError when the tree does not fit.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -133,6 +139,7 @@ def build(
             boot_fault=boot_fault,
             transaction_s=transaction_s,
             data_format=data_format,
+            debug_port=debug_port,
         )
         image.unlink(missing_ok=True)
         with image.open("wb") as stream:

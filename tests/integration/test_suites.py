@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,24 @@ def test_a_printer_that_does_not_greet_back_sends_the_new_version_back(lab: Lab,
     terminal.control("peripheral", name="printer")
     result = terminal.ask("selftest", suite="functional")
     assert result["passed"] and {check["suite"] for check in result["checks"]} == {"functional"}
+
+
+def test_a_build_with_one_more_open_port_goes_back(lab: Lab, terminal: SimulatedTerminal) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    listening = [line.split()[1].rpartition(":")[2] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    allow = sorted({str(int(one, 16)) for one in listening} - {str(port)})
+    last = '[[selftest.checks]]\nname = "running slot"'
+    ports = f'[[selftest.checks]]\nname = "open ports"\nkind = "ports"\nallow = {json.dumps(allow)}\n\n'
+    configure(terminal, last, ports + last)
+    restart(terminal)
+    told = {check["name"]: check["detail"] for check in terminal.ask("selftest", suite="security")["checks"]}
+    assert f":{port}" not in told["open ports"], "other tests may have opened theirs"
+    outcome = update(terminal, lab.bundle("2.5.0", lab.image("2.5.0", debug_port=port)))
+    assert (outcome["outcome"], outcome["code"]) == ("rolled_back", "selftest_failed")
+    failed = failures(outcome)["open ports"]
+    assert failed["measure"] == "open_ports" and failed["value"] > failed["limit"] == 0
+    assert f"127.0.0.1:{port}" in failed["detail"], failed["detail"]
 
 
 def test_a_kernel_that_the_manifest_does_not_approve_goes_back(lab: Lab, terminal: SimulatedTerminal) -> None:

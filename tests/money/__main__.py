@@ -24,7 +24,7 @@ from typing import Any
 
 from posagent.crash.units import PROFILES
 from tests.bench import backup
-from tests.money import outlets
+from tests.money import cards
 from tests.money.batches import batch
 from tests.money.life import FATES, Life, Touched, Wrong
 
@@ -121,7 +121,7 @@ def main() -> int:
         wrong = [one for one in lives(given.batch, True) if one["wrong"]]
         print(json.dumps(wrong, indent=1))
         return 1 if wrong else 0
-    result = {**backup.figures(), **outlets.scanned(), **campaign(given.batches)}
+    result = {**backup.figures(), **cards.scanned(), **campaign(given.batches)}
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(result, indent=1) + "\n")
     print(
