@@ -9,6 +9,7 @@ terminal took to know again what it does, and in the end whether the outcome, th
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -250,11 +251,7 @@ class Life:
     def _audit(self, ledger: Sequence[str]) -> None:
         record, paid = self._record, self._customer.paid
         record.payments = len(paid)
-        numbers = [number for _, number in paid]
-        if ledger[1:] != ["sound"]:
-            record.lost.append(f"the ledger is {ledger}")
-        elif numbers != sorted(set(numbers)) or (numbers and numbers[-1] > int(ledger[0])):
-            record.lost.append(f"{ledger[0]} payments are left of those acknowledged up to {max(numbers)}")
+        record.lost += gone([number for _, number in paid], ledger)
         ends = [*self._powered[1:], time.monotonic()]
         for fired, powered, cut in zip(record.fired, self._powered, ends, strict=False):
             fired.sells_s = next((round(at - powered, 1) for at, _ in paid if powered < at < cut), None)
@@ -276,6 +273,19 @@ def misses(fault: str, outcome: Mapping[str, Any], booted: str) -> list[str]:
         found.append(f"ended as {dict(outcome)}, not as {kind}, {code}")
     if booted != slot:
         found.append(f"slot {booted} runs, not {slot}")
+    return found
+
+
+def gone(acknowledged: Sequence[int], ledger: Sequence[str]) -> list[str]:
+    """What the payment program lost of the payments that it acknowledged, as their numbers came; `ledger` is its list:
+    how many there are, and that they are sound."""
+    found = []
+    if ledger[1:] != ["sound"]:
+        found.append(f"the ledger is {ledger}")
+    elif acknowledged and acknowledged[-1] > int(ledger[0]):
+        found.append(f"{ledger[0]} payments are left of those acknowledged up to {acknowledged[-1]}")
+    if again := [later for number, later in itertools.pairwise(acknowledged) if later <= number]:
+        found.append(f"acknowledged, lost, and their numbers given again: from {again}")
     return found
 
 

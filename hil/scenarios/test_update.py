@@ -117,9 +117,11 @@ def test_an_engineer_goes_back_to_the_version_before_and_payments_keep_working(
 def test_a_power_cut_while_nothing_is_done_changes_nothing(terminal: Terminal) -> None:
     terminal.wait_state("idle", STATE_S)
     before = terminal.slot_booted()
+    terminal.pay()
     terminal.power_cut(0.5)
     terminal.wait_state("idle", STATE_S)
     assert terminal.slot_booted() == before
+    assert terminal.payments() == 1
     terminal.publish("2.0.0")
     committed(terminal, update(terminal))
 

@@ -183,6 +183,7 @@ def _observation(data: Mapping[str, Any]) -> Observation:
         floor=int(data.get("floor", 0)),
         contradictions=tuple(redact.cards(str(text)) for text in data.get("contradictions", ())),
         reset=ResetCause(data.get("reset", ResetCause.UNKNOWN)),
+        traceless=data.get("traceless") is True,
         boot_id=str(data.get("boot_id", "")),
         log=tuple(redact.cards(str(line)) for line in data.get("log", ())),
     )

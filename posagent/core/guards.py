@@ -68,7 +68,9 @@ def _forgiven(situation: Situation, facts: Facts) -> int:
 def lost_power(_: Situation, occurrence: Occurrence, facts: Facts) -> bool:
     """the power went away, and not too often yet"""
     seen, cycles = facts.observation, occurrence.data.get("update", {}).get("power_cycles", 0)
-    return seen is not None and seen.lost_power and 0 < cycles <= facts.limits.power_cycles_max
+    sure = seen is not None and seen.lost_power
+    limit = facts.limits.power_cycles_max if sure else facts.limits.return_attempts_max
+    return bool(0 < cycles <= limit)
 
 
 def return_spent(situation: Situation, _: Occurrence, facts: Facts) -> bool:

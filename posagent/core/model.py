@@ -161,8 +161,7 @@ class SlotView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the hardware says: the booted slot, the boot order, both slots, and why this start was necessary (`log` has
-    the last lines of the system before it)."""
+    """What the hardware says: the slots, and why this start was necessary (as in core.ports.ResetReport)."""
 
     booted: str
     order: tuple[str, ...]
@@ -170,6 +169,7 @@ class Observation:
     floor: int = 0
     contradictions: tuple[str, ...] = ()
     reset: ResetCause = ResetCause.UNKNOWN
+    traceless: bool = False
     boot_id: str = ""
     log: tuple[str, ...] = ()
 

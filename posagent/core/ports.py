@@ -163,9 +163,12 @@ class ResetCause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetReport:
-    """`log` has the last lines that the system before this start left behind, oldest first."""
+    """`log` has the last lines that the system before this start left behind, oldest first. `traceless`: the orderly
+    restart is that of the last start which got far enough to look; starts between that one and this one, if there were
+    any, ended without a trace, as when the power goes."""
 
     cause: ResetCause = ResetCause.UNKNOWN
+    traceless: bool = False
     boot_id: str = ""
     log: tuple[str, ...] = ()
 

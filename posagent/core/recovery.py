@@ -27,10 +27,16 @@ def _stay_or_return(situation: Situation, seen: Observation) -> Occurrence:
     first = seen.order[0] if seen.order else seen.booted
     if first != seen.booted and seen.spent(first) and seen.slots[first].state == "good":
         began = {"begins": _found(situation, seen, first), "failure": _evidence("boot_failed", situation, seen)}
-        by_hand = seen.lost_power or seen.reset is ResetCause.UNKNOWN  # it worked before: give it the benefit of doubt
+        # it worked before: give it the benefit of doubt
+        by_hand = seen.lost_power or _perhaps_lost_power(seen, first) or seen.reset is ResetCause.UNKNOWN
         return Occurrence(event=Event.STRANDED if by_hand else Event.FELL_BACK, data=began)
     done = [Command.RETURN.value] if Command.RETURN in situation.attempts else []
     return Occurrence(event=Event.SETTLED, data={"progressed": done})
+
+
+def _perhaps_lost_power(seen: Observation, slot: str) -> bool:
+    """The starts that used up the tries of this slot, which does not run, ended without a trace."""
+    return seen.traceless and seen.booted != slot and seen.spent(slot)
 
 
 def _resume(situation: Situation, seen: Observation) -> Occurrence:
@@ -51,7 +57,7 @@ def _after_boot(situation: Situation, seen: Observation) -> Occurrence:
         return Occurrence(event=Event.BOOTED_PREVIOUS, data={"update": {}})
     again = seen.same_start(update.boot_id)
     changes: dict[str, Any] = {"boot_id": seen.boot_id}
-    if seen.lost_power and not again:
+    if (seen.lost_power or _perhaps_lost_power(seen, update.target)) and not again:
         changes["power_cycles"] = update.power_cycles + 1
     if update.only_parameters:  # nothing was to be started: what runs is what ran before
         tried = situation.state in (State.SELFTEST, State.COMMIT)
@@ -84,7 +90,9 @@ _HOW = {
 
 def _evidence(code: str, situation: Situation, seen: Observation) -> dict[str, Any]:
     """What is known of how the last start of the new version ended."""
-    cause, stage = seen.reset, situation.state.value
+    update, cause, stage = situation.update, seen.reset, situation.state.value
+    if update is not None and _perhaps_lost_power(seen, update.target):
+        cause = ResetCause.UNKNOWN  # what is known is how the start before those ended
     detail = f"{_HOW[cause]}, last stage {stage}"
     return {"code": code, "detail": detail, "cause": cause.value, "stage": stage, "log": list(seen.log)}
 

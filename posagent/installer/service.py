@@ -106,8 +106,8 @@ class Installer:
     def _observe(self, _: Mapping[str, Any]) -> Iterator[Message]:
         """What core.model.Observation needs."""
         report = self._ports.resets.read()
-        reset = {"reset": report.cause.value, "boot_id": report.boot_id, "log": list(report.log)}
-        yield {"result": {**self._slots.observe(), **reset}}
+        reset = {"reset": report.cause.value, "traceless": report.traceless, "boot_id": report.boot_id}
+        yield {"result": {**self._slots.observe(), **reset, "log": list(report.log)}}
 
     def _plan(self, args: Mapping[str, Any]) -> Iterator[Message]:
         """`{bundle, whole?, price?}`: which parts of it are needed here, only small ones if not `whole`, large ones

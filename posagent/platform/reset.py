@@ -6,7 +6,8 @@ the age of what lies there is unknown and nobody believes it. The first look of 
 removes the marks, and every later look of that start repeats it: a power cut in between costs a removal, which the
 finding makes up for. A start that dies before its finding is durable has left no trace: to the next one it never was.
 Order of belief: the boot script's word (but a new panic beats `reboot` and `watchdog`), the crash store, the watchdog's
-status, the marks, and last that nothing at all was left behind, which is how a power cut looks.
+status, the marks, and last that nothing at all was left behind, which is how a power cut looks. Where the only trace is
+a mark of the last start that looked, it may be older than starts that died before they could look: `traceless`.
 Sources: Linux Documentation/ABI/testing/pstore, include/uapi/linux/watchdog.h, systemd-pstore.service(8).
 """
 
@@ -54,6 +55,7 @@ class _Finding:
 
     boot_id: str
     cause: ResetCause
+    traceless: bool
     log: tuple[str, ...]
     seen: tuple[str, ...]
 
@@ -96,7 +98,7 @@ class LinuxResets:
         finding = self._recorded()
         if finding is None or finding.boot_id != boot_id:
             finding = self._look(boot_id, finding)
-        return ResetReport(cause=finding.cause, boot_id=boot_id, log=finding.log)
+        return ResetReport(cause=finding.cause, traceless=finding.traceless, boot_id=boot_id, log=finding.log)
 
     def _look(self, boot_id: str, earlier: _Finding | None) -> _Finding:
         """The first look of this start."""
@@ -104,12 +106,21 @@ class LinuxResets:
         marks, marks_whole = self._marks(boot_id)
         fresh = _fresh(store.records, marks, {_NO_STORE, _NO_MARKS} if earlier is None else set(earlier.seen))
         cause = self._cause(fresh, store.empty)
+        shutdown = fresh.marks.get(SHUTDOWN_MARK)
+        traceless = (
+            cause is ResetCause.REBOOT
+            and self._word() is None
+            and earlier is not None
+            and shutdown is not None
+            and shutdown.boot_id == earlier.boot_id
+            and not fresh.records  # memory without power forgets the last words of an orderly end as well
+        )
         seen = ([] if store.whole else [_NO_STORE]) + ([] if marks_whole else [_NO_MARKS])
         seen += [record.key for record in store.records] + [mark.boot_id for mark in marks]
         # Records of the other slot's archive are out of sight now and come back with that slot.
         seen += [key for key in (earlier.seen if earlier else ()) if not key.startswith(_ONE_LOOK)]
         kept = tuple(dict.fromkeys(seen))[:SEEN_MAX]
-        finding = _Finding(boot_id=boot_id, cause=cause, log=_log(fresh, cause), seen=kept)
+        finding = _Finding(boot_id=boot_id, cause=cause, traceless=traceless, log=_log(fresh, cause), seen=kept)
         self._keep(finding, marks)
         return finding
 
@@ -245,7 +256,13 @@ def _finding_of(value: object) -> _Finding | None:
     if cause not in list(ResetCause) or log is None or seen is None:
         return None
     lines = _lines("\n".join(log).encode("ascii", "replace"))
-    return _Finding(boot_id=value["boot_id"], cause=ResetCause(cause), log=lines, seen=tuple(seen))
+    return _Finding(
+        boot_id=value["boot_id"],
+        cause=ResetCause(cause),
+        traceless=value.get("traceless") is True,
+        log=lines,
+        seen=tuple(seen),
+    )
 
 
 def _strings(value: object) -> list[str] | None:

@@ -82,7 +82,8 @@ class Till:
         self._table = TABLES[form]
         path = directory / DATABASE
         self._batch = sqlite3.connect(path, isolation_level=None)
-        self._batch.execute("PRAGMA synchronous = FULL")
+        # With FULL the journal's name may come back with the power, and takes a payment back that was acknowledged.
+        self._batch.execute("PRAGMA synchronous = EXTRA")
         if not self._format():  # also where the power went while it was made
             more = ", tip INTEGER NOT NULL DEFAULT 0" if form > 1 else ""
             self._batch.executescript("BEGIN;" + _SCHEMA.format(table=self._table, more=more, format=form) + "COMMIT;")

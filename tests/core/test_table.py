@@ -306,6 +306,36 @@ class TestRecovery:
             "log": ["watchdog: no keepalive"],
         }
 
+    @pytest.mark.parametrize("state", [State.ACTIVATE, State.SELFTEST])
+    def test_tries_that_were_used_up_without_a_trace_are_given_again_but_not_for_ever(self, state: State) -> None:
+        """Power that goes three times before the new version gets far enough to look."""
+        seen = dataclasses.replace(observation(order="ba", tries=0), reset=ResetCause.REBOOT, traceless=True)
+        update = dataclasses.replace(UPDATE, armed=True, boot_id="first")
+        situation, times = Situation(state=state, update=update, attempts={"arm": 1, "reboot": 1}), 0
+        while (decision := decide(situation, recover(situation, seen), Facts(observation=seen))).situation.state is (
+            State.ACTIVATE
+        ):
+            situation, times = decision.situation, times + 1
+            assert decide(situation, Occurrence(event=Event.DUE), Facts(observation=seen)).commands == (Command.ARM,)
+            seen = dataclasses.replace(seen, boot_id=f"again-{times}")
+        assert (decision.situation.state, times) == (State.ROLLBACK, Facts().limits.return_attempts_max)
+        assert decision.situation.failure is not None and decision.situation.failure["cause"] == "unknown"
+
+    def test_an_orderly_restart_of_the_new_version_itself_is_no_lost_power(self) -> None:
+        seen, situation = observation(order="ba", tries=0), situation_in(State.ACTIVATE)
+        seen = dataclasses.replace(seen, reset=ResetCause.REBOOT)
+        decision = decide(situation, recover(situation, seen), Facts(observation=seen))
+        assert decision.situation.state is State.ROLLBACK and decision.situation.failure is not None
+        assert decision.situation.failure["cause"] == "reboot"
+
+    @pytest.mark.parametrize("traceless", [True, False])
+    def test_a_good_version_that_was_left_without_a_trace_is_returned_to(self, traceless: bool) -> None:
+        seen = observation(order="ba", tries=0)
+        slots = {**seen.slots, "b": dataclasses.replace(seen.slots["b"], state="good")}
+        seen = dataclasses.replace(seen, slots=slots, reset=ResetCause.REBOOT, traceless=traceless)
+        event = recover(Situation(), seen).event
+        assert event is (Event.STRANDED if traceless else Event.FELL_BACK)
+
     def test_an_armed_trial_that_did_not_restart_yet_is_restarted(self) -> None:
         seen, situation = observation(order="ba"), situation_in(State.ACTIVATE)
         situation = decide(situation, recover(situation, seen), Facts(observation=seen)).situation

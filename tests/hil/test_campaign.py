@@ -125,6 +125,23 @@ def test_the_agent_has_decided_when_it_first_knew_its_slots_since_the_power_came
 # the end of a life
 
 
+@pytest.mark.parametrize(
+    ("acknowledged", "ledger", "said"),
+    [
+        ([], ["0", "sound"], []),
+        ([1, 2, 4], ["5", "sound"], []),  # an answer may be lost, or the terminal's last payment be unheard
+        ([1, 2, 3], ["2", "sound"], ["2 payments are left of those acknowledged up to 3"]),
+        ([1, 2, 2, 3], ["3", "sound"], ["acknowledged, lost, and their numbers given again: from [2]"]),
+        ([1, 2], ["2", "damaged"], ["the ledger is ['2', 'damaged']"]),
+        ([1], [], ["the ledger is []"]),
+    ],
+)
+def test_payments_that_were_acknowledged_and_are_gone_are_told(
+    acknowledged: list[int], ledger: list[str], said: list[str]
+) -> None:
+    assert life.gone(acknowledged, ledger) == said
+
+
 @pytest.mark.parametrize(("fault", "kind", "code", "slot"), [(fault, *end) for fault, end in life.ENDS.items()])
 def test_an_update_has_to_end_in_its_outcome_with_its_code_and_in_its_slot(
     fault: str, kind: str, code: str, slot: str

@@ -188,6 +188,34 @@ def test_an_orderly_shutdown_is_a_reboot_and_its_mark_is_removed(terminal: Termi
     assert [path.name for path in terminal.state.iterdir()] == ["reset.json"]
 
 
+def test_an_orderly_restart_of_the_last_start_that_looked_may_be_older_than_starts_that_did_not(
+    terminal: Terminal,
+) -> None:
+    terminal.shuts_down()
+    terminal.start(bootstatus="0")  # cut off before anybody looked
+    terminal.start(bootstatus="0")
+    report = ResetReport(cause=ResetCause.REBOOT, traceless=True, boot_id=boot_id(terminal.boots))
+    assert terminal.read() == report, "nobody can tell it from the start that the restart was for"
+    assert terminal.read() == report
+
+
+def test_an_orderly_restart_of_a_start_that_never_looked_is_its_own(terminal: Terminal) -> None:
+    terminal.start(bootstatus="0")
+    terminal.shuts_down()
+    terminal.start(bootstatus="0")
+    assert terminal.read() == ResetReport(cause=ResetCause.REBOOT, boot_id=boot_id(terminal.boots))
+
+
+def test_a_word_or_last_words_in_the_crash_store_tell_that_the_restart_was_the_last_thing(terminal: Terminal) -> None:
+    terminal.shuts_down()
+    terminal.start("posagent.reset=reboot")
+    assert not terminal.read().traceless
+    terminal.shuts_down()
+    terminal.panics("console-ramoops-0", b"reboot: Restarting system\n")  # power would have wiped it out
+    terminal.start(bootstatus="0")
+    assert terminal.read().cause is ResetCause.REBOOT and not terminal.read().traceless
+
+
 @pytest.mark.parametrize("words", ["", "posagent.reset=reboot", "posagent.reset=watchdog"])
 def test_a_restart_by_the_trial_timer_is_nobodys_wish(terminal: Terminal, words: str) -> None:
     terminal.panics("console-ramoops-0", b"reboot: Restarting system\n")
