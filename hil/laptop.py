@@ -84,10 +84,10 @@ class Program:
         self.terminal.unlock_soon("update", lambda challenge: sign(self._certificate, challenge), patience_s=UNLOCK_S)
 
     def bring(self, bundle: Path) -> dict[str, Any]:
-        """Upload what of it this terminal needs, install it, and stay until the end; the outcome. Raises
+        """Upload what of it this terminal should need, install it, and stay until the end; the outcome. Raises
         PosagentError."""
         status = self.terminal.call("status", {})
-        part = Parcels(bundle, self._folder).for_terminal(status["slots"][status["booted"]]["digest"])
+        part, *_ = Parcels(bundle, self._folder).for_terminal(status["slots"][status["booted"]]["digest"])
         source = self.terminal.upload(part)["path"]
         self._unlock()  # on a slow machine an upload lasts longer than a session, as for posagent-field
         name = self.terminal.call("update", {"source": source})["id"]

@@ -95,8 +95,8 @@ def _debugfs(path: Path, requests: str, *options: str) -> str:
     return subprocess.run(command, input=requests, check=True, capture_output=True, text=True).stdout
 
 
-def build(out: Path, version: str, fault: str = "none", *, delta: bool = True) -> Path:
-    """A signed bundle of such an image, with a delta from the factory's or without.
+def build(out: Path, version: str, fault: str = "none", *, delta: bool = True, whole: bool = True) -> Path:
+    """A signed bundle of such an image, with a delta from the factory's and a whole payload, or without.
 
     Raises also posagent.core.errors.PosagentError."""
     with tempfile.TemporaryDirectory(dir=BUILT) as scratch:
@@ -110,6 +110,7 @@ def build(out: Path, version: str, fault: str = "none", *, delta: bool = True) -
             keys_dir=keys,
             out=out,
             sources=[BUILT / "rootfs.ext4"] if delta else [],
+            whole=whole,
             level=LEVEL,
         )
 

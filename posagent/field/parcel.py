@@ -4,7 +4,9 @@ Owns: leaving out payloads that a terminal has no use for. A bundle is a plain t
 of them is as authentic as the whole, and over a serial line the difference is minutes against hours.
 Never: trust in what it reads. The terminal verifies everything that is sent.
 Rules: where a terminal runs the image that a delta was made from, it is sent the metadata and that delta; else the
-smallest payload that needs no source. The same terminal always gets the same bytes, so that an upload resumes.
+smallest payload that needs no source. One fresh from the factory does not know its image's digest, but finds the delta
+that is made for it: all of them are tried first where they are small. The same terminal always gets the same bytes, so
+that an upload resumes.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from posagent.core.manifest import Manifest
 MEMBERS_MAX = 64
 METADATA_BYTES_MAX = 512 * 1024
 COPY_BYTES = 1 << 20
+TRIAL_SHARE = 4
+"""Deltas of which perhaps none is of use are a quarter of what needs no source at most."""
 _BLOCK = 512
 
 
@@ -71,19 +75,30 @@ class Parcels:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         return {"file": self.bundle.name, "version": self.version, "bytes": self.size, "sha256": digest}
 
-    def for_terminal(self, digest: str) -> Path:
-        """What a terminal that runs the image with that digest is sent."""
-        delta = next((one for one in self._manifests if digest and one.source_sha256 == digest), None)
-        alone = [one for one in self._manifests if not one.source_sha256]
-        chosen = delta or min(alone, key=lambda one: one.length, default=None)
-        if chosen is None or len(self._manifests) == 1:
-            return self.bundle
+    def for_terminal(self, digest: str) -> tuple[Path, ...]:
+        """What a terminal that runs the image with that digest is sent, one after the other until one is enough."""
+        if len(self._manifests) == 1:
+            return (self.bundle,)
+        deltas = [one for one in self._manifests if one.source_sha256]
+        alone = min((one for one in self._manifests if not one.source_sha256), key=lambda one: one.length, default=None)
+        for one in deltas:
+            if one.source_sha256 == digest:
+                return self._part(one), self.bundle
+        if alone is None:
+            return (self.bundle,)
+        if not digest and 0 < sum(one.length for one in deltas) <= alone.length / TRIAL_SHARE:
+            return self._part(*deltas), self._part(alone), self.bundle
+        return self._part(alone), self.bundle
+
+    def _part(self, *payloads: Manifest) -> Path:
+        """The bundle with these payloads only."""
+        name = "-".join(one.sha256[:16] for one in payloads)
         with self._lock:
-            if chosen.member not in self._made:
-                files = {f"targets/{name}" for name in (chosen.member, *self._beside)}
+            if name not in self._made:
+                files = {f"targets/{member}" for member in (*(one.member for one in payloads), *self._beside)}
                 kept = [one for one in self._members if one.name.startswith("metadata/") or one.name in files]
-                self._made[chosen.member] = self._cut(kept, f"{chosen.sha256[:16]}.bundle")
-            return self._made[chosen.member]
+                self._made[name] = self._cut(kept, f"{name}.bundle")
+            return self._made[name]
 
     def _cut(self, kept: Iterable[_Member], name: str) -> Path:
         path = self._folder / name

@@ -28,8 +28,8 @@ NOT_YET = ("busy", "unlock_wait", "line_lost")
 """Why an unlocking is tried again: the installer is at work, too many tries, the terminal restarted meanwhile."""
 BEGUN_ALREADY = ("busy", "same_bundle", "line_lost")
 """What becomes of asking for an update that has begun already, as well as of one whose answer was lost."""
-NEEDS_WHOLE = ("bundle_unreadable", "bundle_incomplete", "source_differs", "codec_differs", "fetch_source")
-"""How an update ends to which a delta alone was not enough."""
+NEEDS_MORE = ("bundle_unreadable", "bundle_incomplete", "source_differs", "codec_differs", "fetch_source")
+"""How an update ends to which a part of the bundle was not enough."""
 BEGIN_TRIES = 3
 TICKET_S = 20.0
 COLLECT_S = 60.0
@@ -131,12 +131,14 @@ class Visit:
         if parcels.installs(running, _booted(status, "version")):
             return None
         self._unlock()
-        part = parcels.for_terminal(running)
+        part, *more = parcels.for_terminal(running)
         outcome = self._send(part)
-        if outcome["outcome"] == "failed" and outcome["code"] in NEEDS_WHOLE and part != parcels.bundle:
-            self._diary.problem(PosagentError(outcome["code"], "the delta was not enough; all of the bundle is sent"))
+        for part in more:
+            if outcome["outcome"] != "failed" or outcome["code"] not in NEEDS_MORE:
+                break
+            self._diary.problem(PosagentError(outcome["code"], "what was sent is not enough; more of the bundle is"))
             self._unlock()
-            outcome = self._send(parcels.bundle)
+            outcome = self._send(part)
         return outcome
 
     def _unlock(self, role: str = "") -> None:

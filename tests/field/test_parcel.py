@@ -43,7 +43,8 @@ def test_a_terminal_with_the_deltas_image_is_sent_the_delta_alone(
     desk: Desk, delta_bundle: Path, tmp_path: Path, in_process: Callable[..., InProcessTerminal]
 ) -> None:
     parcels = Parcels(delta_bundle, tmp_path)
-    part = parcels.for_terminal(digest_of(desk, "1.0.0", tmp_path))
+    part, rest = parcels.for_terminal(digest_of(desk, "1.0.0", tmp_path))
+    assert rest == delta_bundle
     assert part.stat().st_size < delta_bundle.stat().st_size / 4
     with tarfile.open(part) as tar:
         assert sum(name.startswith("targets/") for name in tar.getnames()) == 1
@@ -54,11 +55,39 @@ def test_a_terminal_with_the_deltas_image_is_sent_the_delta_alone(
     assert parcels.installs(running(terminal), "")
 
 
-@pytest.mark.parametrize("digest", ["", "0" * 64])
-def test_any_other_terminal_is_sent_the_smallest_that_needs_no_source(
-    delta_bundle: Path, tmp_path: Path, digest: str, in_process: Callable[..., InProcessTerminal]
+def test_a_terminal_fresh_from_the_factory_is_sent_deltas_first_and_finds_its_own(
+    delta_bundle: Path, tmp_path: Path, in_process: Callable[..., InProcessTerminal]
 ) -> None:
-    part = Parcels(delta_bundle, tmp_path).for_terminal(digest)
+    terminal = in_process()
+    assert running(terminal) == ""
+    part, alone, whole = Parcels(delta_bundle, tmp_path).for_terminal("")
+    assert part.stat().st_size < alone.stat().st_size / 4 and whole == delta_bundle
+    terminal.ask("update", source=str(part))
+    assert terminal.run_to_idle()["outcome"] == "committed"
+
+
+def test_deltas_that_are_not_small_are_not_tried_on_a_venture(desk: Desk, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    image_bytes = desk.images["2.0.0"].read_bytes()
+    noise = (desk.tree / "application").read_bytes()
+    at = image_bytes.index(noise[:4096])
+    half.write_bytes(image_bytes[:at] + bytes(len(noise) // 2) + image_bytes[at + len(noise) // 2 :])
+    made = tmp_path / "half.bundle"
+    bundle.build(
+        desk.images["2.0.0"], version="2.0.0", compatible=[HARDWARE], keys_dir=desk.keys, sources=[half], out=made
+    )
+    parcels = Parcels(made, tmp_path)
+    assert any(one.source_sha256 for one in parcels._manifests)
+    part, rest = parcels.for_terminal("")
+    with tarfile.open(part) as tar:
+        assert not any(".from-" in name for name in tar.getnames())
+    assert rest == made
+
+
+def test_any_other_terminal_is_sent_the_smallest_that_needs_no_source(
+    delta_bundle: Path, tmp_path: Path, in_process: Callable[..., InProcessTerminal]
+) -> None:
+    part, _ = Parcels(delta_bundle, tmp_path).for_terminal("0" * 64)
     with tarfile.open(delta_bundle) as tar:
         sizes = {one.name: one.size for one in tar if one.name.startswith("targets/")}
     with tarfile.open(part) as tar:
@@ -95,7 +124,7 @@ def test_a_part_is_the_same_each_time(desk: Desk, delta_bundle: Path, tmp_path: 
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
-    first, second = (Parcels(delta_bundle, folder).for_terminal(digest).read_bytes() for folder in folders)
+    first, second = (Parcels(delta_bundle, folder).for_terminal(digest)[0].read_bytes() for folder in folders)
     assert first == second, "so that an upload goes on where the last visit's ended"
 
 

@@ -16,7 +16,7 @@ from posagent.core.errors import PosagentError
 from posagent.core.ports import Message
 from posagent.field.parcel import Parcels
 from posagent.field.signing import Engineer
-from posagent.field.visit import PATIENCE_S, Plan
+from posagent.field.visit import NEEDS_MORE, PATIENCE_S, Plan
 from posagent.release import bundle
 from posagent.sim import layout
 from posagent.sim.inprocess import InProcessTerminal
@@ -175,7 +175,7 @@ def test_a_terminal_that_never_comes_back_is_lost(bench: Bench, plan: Callable[.
     assert outcomes(bench) == [("committed", "2.0.0")], "it goes on without the laptop"
 
 
-def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
+def test_where_a_delta_that_fits_is_not_enough_all_of_the_bundle_is_sent(
     bench: Bench, plan: Callable[..., Plan], desk: Desk, tmp_path: Path
 ) -> None:
     bench.terminal.ask("update", source=str(desk.bundles["2.0.0"]))
@@ -197,6 +197,26 @@ def test_where_the_delta_is_not_enough_all_of_the_bundle_is_sent(
     record = bench.visit(plan(both))
     assert [problem["code"] for problem in record["problems"]] == ["fetch_source"]
     assert (record["outcome"], record["bytes_sent"]) == ("committed", both.stat().st_size)
+
+
+def test_a_terminal_from_the_factory_for_which_no_delta_is_made_is_sent_more(
+    bench: Bench, plan: Callable[..., Plan], desk: Desk, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign"
+    image = desk.images["2.0.0"].read_bytes()
+    foreign.write_bytes(image[:-4096] + bytes(4095) + b"x")
+    path = bundle.build(
+        desk.images["2.0.0"],
+        version="2.0.0",
+        compatible=[HARDWARE],
+        keys_dir=desk.keys,
+        sources=[foreign],
+        out=tmp_path / "2.bundle",
+    )
+    record = bench.visit(plan(path))
+    assert [problem["code"] in NEEDS_MORE for problem in record["problems"]] == [True]
+    assert (record["outcome"], record["before"], record["after"]) == ("committed", "1.0.0", "2.0.0")
+    assert record["bytes_sent"] < path.stat().st_size
 
 
 class Supporting:
