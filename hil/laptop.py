@@ -62,6 +62,8 @@ class Laptop:
         while True:
             try:
                 status = self.ask_json("status")
+                if "state" not in status:  # an agent that has just been started says so
+                    raise ValueError(status.get("code", status))
                 if reached(status):
                     return status
                 last = f"{status['state']}, {status['failure']}, {status['last_outcome']}"
