@@ -23,7 +23,7 @@ ALLOWED = frozenset(
     started_at restarted estimates name passed seconds deadline retry_after_s step
     terminal agent_version meaning critical expected_s booted slots tries_left estimate phases total outage p50 p90
     begins_at moved gates gate needed_for open remedy power battery_percent charging mains last_outcome problems help
-    who text of why doing since_s ends_in phase order counter unconfirmed floor contradictions reset
+    who text of why doing since_s ends_in phase order counter unconfirmed floor contradictions reset traceless
     battery_present battery_full battery_full_wh battery_design_wh cycles temperature_c voltage_v draw_w technology
     level timestamp slot verb worker pid check path line key port role signal records dropped limit tries cut title
     findings bytes
