@@ -62,7 +62,7 @@ class Laptop:
         while True:
             try:
                 status = self.ask_json("status")
-                if "state" not in status:  # an agent that has just been started says so
+                if "state" not in status:  # the line lost its beginning while the agent opened the port
                     raise ValueError(status.get("code", status))
                 if reached(status):
                     return status

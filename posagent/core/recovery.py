@@ -26,7 +26,7 @@ def _stay_or_return(situation: Situation, seen: Observation) -> Occurrence:
     """The running version is good, but is it the one that should run?"""
     first = seen.order[0] if seen.order else seen.booted
     if first != seen.booted and seen.spent(first) and seen.slots[first].state == "good":
-        began = {"begins": _found(situation, seen, first), "failure": _evidence("boot_failed", situation, seen)}
+        began = {"begins": _found(situation, seen, first), "failure": _evidence("boot_failed", situation, seen, first)}
         # it worked before: give it the benefit of doubt
         by_hand = seen.lost_power or _perhaps_lost_power(seen, first) or seen.reset is ResetCause.UNKNOWN
         return Occurrence(event=Event.STRANDED if by_hand else Event.FELL_BACK, data=began)
@@ -66,7 +66,7 @@ def _after_boot(situation: Situation, seen: Observation) -> Occurrence:
     if seen.booted == update.target:
         changes |= {"armed": True, "tried": True}
         died = situation.state is not State.ACTIVATE and not again and not seen.lost_power
-        blame = {"failure": _evidence("interrupted", situation, seen)} if died else {}
+        blame = {"failure": _evidence("interrupted", situation, seen, update.target)} if died else {}
         began = {"progressed": [Command.ARM.value, Command.REBOOT.value]}
         return Occurrence(event=Event.BOOTED_TARGET, data={"update": changes, **began, **blame})
     spent = seen.spent(update.target)
@@ -74,7 +74,7 @@ def _after_boot(situation: Situation, seen: Observation) -> Occurrence:
     if situation.state is State.ROLLBACK or (situation.state is State.ACTIVATE and (again or not spent)):
         return Occurrence(event=Event.BOOTED_PREVIOUS, data={"update": changes})
     code = "commit_lost" if situation.state is State.COMMIT else "boot_failed"
-    failure = _evidence(code, situation, seen)
+    failure = _evidence(code, situation, seen, update.target)
     return Occurrence(event=Event.BOOTED_PREVIOUS, data={"update": changes, "failure": failure})
 
 
@@ -88,11 +88,11 @@ _HOW = {
 }
 
 
-def _evidence(code: str, situation: Situation, seen: Observation) -> dict[str, Any]:
-    """What is known of how the last start of the new version ended."""
-    update, cause, stage = situation.update, seen.reset, situation.state.value
-    if update is not None and _perhaps_lost_power(seen, update.target):
-        cause = ResetCause.UNKNOWN  # what is known is how the start before those ended
+def _evidence(code: str, situation: Situation, seen: Observation, slot: str) -> dict[str, Any]:
+    """What is known of how the last start of the version in that slot ended."""
+    # where its starts left no trace, what is known is how the one before them ended
+    cause = ResetCause.UNKNOWN if _perhaps_lost_power(seen, slot) else seen.reset
+    stage = situation.state.value
     detail = f"{_HOW[cause]}, last stage {stage}"
     return {"code": code, "detail": detail, "cause": cause.value, "stage": stage, "log": list(seen.log)}
 

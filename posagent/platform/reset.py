@@ -110,6 +110,7 @@ class LinuxResets:
         traceless = (
             cause is ResetCause.REBOOT
             and self._word() is None
+            and not self._bootstatus()
             and earlier is not None
             and shutdown is not None
             and shutdown.boot_id == earlier.boot_id

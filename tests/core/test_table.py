@@ -333,8 +333,9 @@ class TestRecovery:
         seen = observation(order="ba", tries=0)
         slots = {**seen.slots, "b": dataclasses.replace(seen.slots["b"], state="good")}
         seen = dataclasses.replace(seen, slots=slots, reset=ResetCause.REBOOT, traceless=traceless)
-        event = recover(Situation(), seen).event
-        assert event is (Event.STRANDED if traceless else Event.FELL_BACK)
+        found = recover(Situation(), seen)
+        assert found.event is (Event.STRANDED if traceless else Event.FELL_BACK)
+        assert found.data["failure"]["cause"] == ("unknown" if traceless else "reboot")
 
     def test_an_armed_trial_that_did_not_restart_yet_is_restarted(self) -> None:
         seen, situation = observation(order="ba"), situation_in(State.ACTIVATE)

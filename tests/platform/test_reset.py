@@ -216,6 +216,12 @@ def test_a_word_or_last_words_in_the_crash_store_tell_that_the_restart_was_the_l
     assert terminal.read().cause is ResetCause.REBOOT and not terminal.read().traceless
 
 
+def test_what_else_the_watchdog_tells_is_a_trace(terminal: Terminal) -> None:
+    terminal.shuts_down()
+    terminal.start(bootstatus="1")
+    assert terminal.read().cause is ResetCause.REBOOT and not terminal.read().traceless
+
+
 @pytest.mark.parametrize("words", ["", "posagent.reset=reboot", "posagent.reset=watchdog"])
 def test_a_restart_by_the_trial_timer_is_nobodys_wish(terminal: Terminal, words: str) -> None:
     terminal.panics("console-ramoops-0", b"reboot: Restarting system\n")
