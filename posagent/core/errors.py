@@ -125,6 +125,7 @@ CATALOGUE: Mapping[str, ErrorSpec] = _catalogue(
     ("config_same_device", _U, _O, "The configuration names one device twice.", *_FIX_CONFIG),
     # bundle and trust
     ("bundle_unreadable", _F, _N, "The bundle is not a bundle, or is cut short.", *_GET_GOOD),
+    ("bundle_partial", _F, _N, "The bundle lacks the part of it that this terminal needs.", "Get the whole bundle: this one was cut down for other terminals.", "请获取完整的升级包；此包已为其他终端裁剪。"),
     ("bundle_too_large", _F, _N, "A part of the bundle is larger than allowed.", *_GET_GOOD),
     ("signature_invalid", _F, _N, "The bundle is not signed by enough of the trusted keys.", *_GET_GOOD),
     ("repository_expired", _F, _N, "The bundle's signed validity has ended.", "Get a freshly signed bundle, or set the terminal's clock if it is wrong; an engineer on the serial line may `allow` it.", "请获取重新签名的升级包，如时钟错误请校准；工程师也可在串口用 allow 允许。"),

@@ -74,7 +74,7 @@ RESULT_OF: Mapping[str, Result] = _table(
         Result.UKRF: "fleet_credentials trust_store_damaged engineer_key keys_unusable data_key",
         Result.UKDT: "source_differs slot_changed wrong_hardware",
         Result.OVER: "bundle_too_large slot_too_small fetch_too_large spool_full data_no_space",
-        Result.MISS: "rollback_no_version fetch_source fetch_no_stick bundle_incomplete data_none",
+        Result.MISS: "rollback_no_version fetch_source fetch_no_stick bundle_incomplete bundle_partial data_none",
         Result.NSUP: "slot_missing no_zmodem machine_version data_newer data_older parameters_alone",
         Result.ULER: (
             "laptop_io audit_unreadable evidence_io slot_io read_back_differs boot_env_missing boot_env_not_redundant"

@@ -28,7 +28,7 @@ NOT_YET = ("busy", "unlock_wait", "line_lost")
 """Why an unlocking is tried again: the installer is at work, too many tries, the terminal restarted meanwhile."""
 BEGUN_ALREADY = ("busy", "same_bundle", "line_lost")
 """What becomes of asking for an update that has begun already, as well as of one whose answer was lost."""
-NEEDS_MORE = ("bundle_unreadable", "bundle_incomplete", "source_differs", "codec_differs", "fetch_source")
+NEEDS_MORE = ("bundle_partial", "source_differs", "codec_differs")
 """How an update ends to which a part of the bundle was not enough."""
 BEGIN_TRIES = 3
 TICKET_S = 20.0

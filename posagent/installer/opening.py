@@ -160,7 +160,7 @@ def _parameters(bundle: Bundle, found: Manifest, read: list[pieces.Piece]) -> by
         raise BundleError("bundle_too_large", f"{found.target}: more than {parameters.BYTES_MAX} bytes of parameters")
     window = bundle.target(found.member)
     if window is None:
-        raise BundleError("bundle_unreadable", f"the bundle lacks {found.target}")
+        raise BundleError("bundle_partial", f"the bundle lacks {found.target}")
     data = window.pread(0, found.length)
     if hashlib.sha256(data).hexdigest() != found.sha256:
         raise BundleError("payload_corrupt", f"{found.target} does not match its digest")

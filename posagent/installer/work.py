@@ -249,7 +249,7 @@ class Work:
     def _open(self, manifest: Manifest) -> Payload:
         data = self._bundle.target(manifest.member)
         if data is None:
-            raise BundleError("bundle_unreadable", f"the bundle lacks {manifest.target}")
+            raise BundleError("bundle_partial", f"the bundle lacks {manifest.target}")
         seal = self._unseal(manifest.sealed) if manifest.sealed else None
         header = read_header(data, manifest)
         payload = Payload(data, header, seal, ())

@@ -262,7 +262,7 @@ JSON = st.recursive(
 ARGS = st.dictionaries(st.sampled_from(["source", "id", "count"]) | st.text(), JSON, max_size=4)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(verb=st.sampled_from(sorted(VERBS)) | st.text(), args=ARGS)
 def test_whatever_is_asked_is_answered_with_a_result_or_a_coded_error(
     terminal: InProcessTerminal, verb: str, args: dict[str, Any]

@@ -113,7 +113,7 @@ def test_a_directory_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> 
         opened(str(tmp_path / "file" / "journal"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=400), cut=st.integers(0, 10_000))
 def test_no_bytes_stop_the_agent_from_starting(path: str, data: bytes, cut: int) -> None:
     Path(path).unlink(missing_ok=True)

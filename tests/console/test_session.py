@@ -481,7 +481,7 @@ def journal(laptop: Laptop) -> bytes:
     return Path(config.journal_path).read_bytes()
 
 
-@settings(max_examples=340, deadline=None)
+@settings(max_examples=340)
 @given(st.lists(PIECES, min_size=30, max_size=40))
 def test_ten_thousand_random_strings_on_a_locked_line_change_nothing(waiting: Laptop, pieces: list[bytes]) -> None:
     before = waiting.terminal.situation, journal(waiting)

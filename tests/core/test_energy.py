@@ -269,7 +269,7 @@ def covers(reading: PowerReading, limits: EnergyLimits, need_s: float) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(READINGS, trends(), ALL_LIMITS, NEEDS, STATES, st.booleans())
 def test_no_gate_opens_below_the_energy_needed(
     reading: PowerReading, trend: Trend, limits: EnergyLimits, need_s: float, state: State, was_open: bool
@@ -291,7 +291,7 @@ def test_no_gate_opens_below_the_energy_needed(
     assert trend.plugged and trend.span_s > 0 and not trend.falling
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(READINGS, trends(), ALL_LIMITS, NEEDS, STATES, st.booleans(), st.integers(0, 100))
 def test_more_charge_never_closes_a_gate(
     reading: PowerReading,
@@ -309,7 +309,7 @@ def test_more_charge_never_closes_a_gate(
         assert asked(fuller, need_s, trend, limits=limits, needed_for=state, was_open=was_open).open
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(READINGS, trends(), ALL_LIMITS, NEEDS, STATES)
 def test_a_closed_gate_is_harder_to_open_than_an_open_one_to_close(
     reading: PowerReading, trend: Trend, limits: EnergyLimits, need_s: float, state: State

@@ -36,7 +36,7 @@ def refused(file: bytes, key: bytes = PRIVATE) -> str:
 
 
 @given(st.integers(0, 3), st.integers(-1, 1))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_what_was_sealed_opens_at_any_length(chunks: int, more: int) -> None:
     text = random.Random(1).randbytes(max(0, chunks * envelope.CHUNK_BYTES + more))
     file = sealed(text, PUBLIC)
@@ -67,7 +67,7 @@ def test_chunks_that_are_cut_off_doubled_or_swapped_are_noticed() -> None:
 
 
 @given(st.integers(0, 20_000), st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_changed_byte_is_noticed(at: int, change: int) -> None:
     file = bytearray(sealed(TEXT[:20_000], PUBLIC))
     file[at] ^= change

@@ -8,7 +8,7 @@ import zoneinfo
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.core.hours import (
@@ -136,7 +136,6 @@ def test_what_is_no_daily_restart_is_refused(text: str) -> None:
         parse_daily(text)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1439), st.integers(0, 1440), st.frozensets(st.sampled_from(WEEKDAYS)))
 def test_every_window_is_read_as_it_was_written(begin: int, end: int, days: frozenset[str]) -> None:
     text = f"{','.join(days)} {begin // 60:02}:{begin % 60:02}-{end // 60:02}:{end % 60:02}"
@@ -148,7 +147,6 @@ def test_every_window_is_read_as_it_was_written(begin: int, end: int, days: froz
     assert window.weekdays == (frozenset(map(WEEKDAYS.index, days)) or frozenset(range(7)))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_text_makes_a_reader_fail_otherwise(text: str) -> None:
     for read in (parse_window, parse_blackout, parse_daily):
@@ -248,7 +246,6 @@ def inside(calendar: Calendar, moment_s: float, place: str) -> bool:
     return open_now and not any(blackout.covers(number) for blackout in calendar.blackouts)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(PLACES),
     st.lists(_WINDOWS, max_size=3),
@@ -271,7 +268,6 @@ def test_a_moment_is_allowed_when_the_clock_on_the_wall_says_so(
         moment_s += 900.0
 
 
-@settings(deadline=None)
 @given(st.sampled_from(PLACES), st.floats(1.7e9, 2.2e9))
 def test_spells_show_what_the_clock_shows(place: str, begin_s: float) -> None:
     found = spells(zone(place), begin_s, begin_s + 40 * DAY_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.core import manifest
@@ -89,7 +89,6 @@ def test_a_target_whose_name_could_not_lie_in_a_bundle_is_unreadable(target: str
         read(target=target)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(GOOD)), VALUES), VALUES, VALUES)
 def test_any_manifest_is_read_or_refused_with_a_code(change: dict[str, Any], length: Any, sha256: Any) -> None:
     try:
@@ -98,7 +97,6 @@ def test_any_manifest_is_read_or_refused_with_a_code(change: dict[str, Any], len
         assert error.code == "bundle_unreadable"
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_any_custom_field_is_read_or_refused_with_a_code(custom: Any) -> None:
     with pytest.raises(BundleError):

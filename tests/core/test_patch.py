@@ -31,14 +31,14 @@ def related(old: bytes, seed: int) -> bytes:
     return b"".join(parts)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_what_is_packed_comes_out_again(seed: int) -> None:
     new = related(OLD, seed)
     assert patched(patch.packed(*delta.difference(new, OLD)), OLD, len(new)) == new
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_a_difference_found_window_by_window_makes_the_same(seed: int, windows: int) -> None:
     new = related(OLD, seed)
@@ -46,7 +46,7 @@ def test_a_difference_found_window_by_window_makes_the_same(seed: int, windows: 
     assert patched(patch.packed(*found), OLD, len(new)) == new
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_a_difference_can_be_cut_into_pieces(seed: int, blocks: int) -> None:
     old = random.Random(seed).randbytes(9 * BLOCK_BYTES)
@@ -119,7 +119,6 @@ def test_a_bomb_is_stopped_at_the_size_it_must_make() -> None:
         patched(bomb, b"source", 4096)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=100), st.binary(max_size=60), st.binary(max_size=60), st.integers(0, 300))
 def test_any_streams_make_the_size_or_are_corrupt(control: bytes, differences: bytes, fresh: bytes, size: int) -> None:
     for stored in (control, stored_of(control, differences, fresh, steps=len(control) // 3)):

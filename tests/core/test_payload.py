@@ -8,7 +8,7 @@ import lzma
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.core import manifest, payload
@@ -150,7 +150,6 @@ def test_what_is_no_header_is_unreadable(data: bytes) -> None:
     assert code(data) == "bundle_unreadable"
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1 << 41))
 def test_any_bytes_are_read_or_refused_with_a_code(data: bytes, length: int) -> None:
     for candidate in (data, payload.MAGIC + data, raw(data)):
@@ -158,7 +157,6 @@ def test_any_bytes_are_read_or_refused_with_a_code(data: bytes, length: int) -> 
             parse_header(candidate, length)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_changed_table_is_refused_or_still_fills_the_image(data: st.DataObject) -> None:
     table = table_of(encoded())

@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from posagent.core import quiet
@@ -106,7 +106,6 @@ def test_an_empty_one_expects_nothing() -> None:
     assert Quiet().expected(0, 10 * WEEK_S) == 0
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 3 * WEEK_S), min_size=1, max_size=60),
     st.integers(-WEEK_S, WEEK_S),
@@ -125,7 +124,6 @@ def test_expectations_add_up_and_are_never_negative(notes: list[int], begin: int
     assert all(one <= other for one, other in zip(found.profile().sums, found.profile().sums[1:], strict=False))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30 * WEEK_S), max_size=40))
 def test_what_is_written_is_read_again_the_same(notes: list[int]) -> None:
     found = Quiet()
@@ -175,7 +173,6 @@ def test_what_is_not_sound_is_not_read(value: Any) -> None:
 _PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
-@settings(deadline=None)
 @given(st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))
 def test_no_value_makes_the_reader_fail(value: Any) -> None:
     from_json(value)

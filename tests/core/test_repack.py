@@ -98,7 +98,7 @@ def test_a_layout_that_is_none_is_corrupt() -> None:
     corrupt(b"\xff\xff\xff\xff" + b"junk" * 9)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 12), max_size=16), st.integers(1, 60), st.binary(max_size=30))
 def test_any_layout_makes_so_many_bytes_or_is_corrupt(values: list[int], size: int, source: bytes) -> None:
     table = lzma.compress(b"".join(map(number, values)), lzma.FORMAT_RAW, filters=PACKING)

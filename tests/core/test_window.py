@@ -450,7 +450,7 @@ def in_a_window(when: Calendar, moment_s: float) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_WISHES, _CALENDARS, _QUIET, _MOMENTS)
 def test_from_the_start_to_a_way_back_all_lies_in_a_window(
     wish: Wish, when: Calendar, quiet: Quiet, now_s: float
@@ -467,7 +467,7 @@ def test_from_the_start_to_a_way_back_all_lies_in_a_window(
     assert in_a_window(when, found.start_s + wish.needed_s - 0.01)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(_WISHES, _CALENDARS, _QUIET, _MOMENTS, st.data())
 def test_a_plan_stays_the_plan_until_its_moment_and_then_stays_open(
     wish: Wish, when: Calendar, quiet: Quiet, now_s: float, data: st.DataObject
@@ -490,7 +490,7 @@ def test_a_plan_stays_the_plan_until_its_moment_and_then_stays_open(
         assert may_start(wish, when, quiet, now(later_s))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(_WISHES, _CALENDARS, _MOMENTS, st.floats(0, 5 * 86400), st.floats(-86400, 5 * 86400))
 def test_after_the_deadline_it_is_open_whatever_else_is_set(
     wish: Wish, when: Calendar, now_s: float, after_s: float, deferred_s: float
@@ -508,7 +508,7 @@ def test_after_the_deadline_it_is_open_whatever_else_is_set(
     assert may_start(late, when, SHOP, now(now_s + after_s + 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_WISHES, _CALENDARS, _QUIET, _MOMENTS)
 def test_a_restart_besides_the_daily_ones_is_only_planned_where_no_window_has_room_for_those(
     wish: Wish, when: Calendar, quiet: Quiet, now_s: float

@@ -67,7 +67,7 @@ def joined(header: bytes, chunks: list[bytes]) -> bytes:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_change_is_noticed(shop: Shop, data: st.DataObject) -> None:
     good = shop.file("u-2").read_bytes()
     mine = Backups.names(shop.backups)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from urllib.parse import urljoin, urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posagent.core.errors import FetchError
@@ -78,7 +78,7 @@ class TestAnnouncement:
         with pytest.raises(FetchError, match="fetch_pointer"):
             _offer(json.dumps({**self.GOOD, **change}).encode(), "https://x")
 
-    @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=200)
     @given(
         st.binary(max_size=200)
         | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())

@@ -226,7 +226,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(root=json_values, inner=json_values)
 def test_nothing_that_it_says_is_more_than_an_error(root: Any, inner: Any) -> None:
     class Anything(Script):

@@ -171,7 +171,7 @@ def test_an_empty_archive_holds_nothing() -> None:
     assert Bundle(Bytes(bytes(1024))).metadata("timestamp.json") is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_change_is_refused_with_a_code_or_stays_inside_the_bundle(data: st.DataObject) -> None:
     bent = bytearray(GOOD)
@@ -184,7 +184,6 @@ def test_any_change_is_refused_with_a_code_or_stays_inside_the_bundle(data: st.D
     _read_all(bytes(bent))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2048))
 def test_any_bytes_are_refused_with_a_code_or_read(data: bytes) -> None:
     _read_all(data)

@@ -66,7 +66,7 @@ def test_real_certificates_are_read_alike(blobs: list[bytes]) -> None:
     assert all(map(agrees, blobs))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(st.data())
 def test_damaged_certificates_are_read_alike_or_refused(blobs: list[bytes], data: st.DataObject) -> None:
     blob = bytearray(data.draw(st.sampled_from(blobs)))

@@ -412,14 +412,14 @@ SIGNATURES = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.one_of(st.text(), st.binary(max_size=2000).map(armored), SIGNATURES))
 def test_no_answer_whatsoever_does_more_than_being_refused(answer: str) -> None:
     with pytest.raises(TrustError):
         engineer.verify(challenge=CHALLENGE, answer=answer, role="update", cas=b"", now_s=0.0)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_an_engineers_answer_with_bytes_replaced_is_only_ever_refused(bench: Bench, data: st.DataObject) -> None:
     blob = bytearray(decoded(bench.answer))

@@ -322,7 +322,7 @@ def test_the_whole_payload_alone_will_do() -> None:
     assert one.made() == TEXT
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(-BLOCK, BLOCK), st.booleans())
 def test_any_image_comes_out_of_any_slot(seed: int, blocks: int, surplus: int, delta: bool) -> None:
     dice = random.Random(seed)

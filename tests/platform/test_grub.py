@@ -224,7 +224,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=1100) | LINES.map(lambda lines: (HEAD + b"\n".join(lines) + b"\n").ljust(BLOCK_BYTES, b"#")))
 def test_no_block_makes_more_of_it_than_a_coded_error(block: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:

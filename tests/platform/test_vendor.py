@@ -81,7 +81,7 @@ def test_a_program_that_says_too_much_is_ended(tmp_path: Path) -> None:
 LINES = st.sampled_from([b"order=a b", b"order=\xff a", b"tries_a=3", b"tries_b=9999999999", b"booted=b", b"\0="])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300) | st.lists(LINES | st.binary(max_size=20), max_size=8).map(b"\n".join))
 def test_no_answer_makes_more_of_it_than_a_coded_error(tmp_path: Path, answer: bytes) -> None:
     boot = boot_with(tmp_path, 'cat "$state"')
