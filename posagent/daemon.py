@@ -274,7 +274,7 @@ class Resident:
             self._engine.report_problem(error)
             self._loop.call_later(OBSERVE_RETRY_S, self._look)
 
-        self._actors.observe(seen, failed)
+        self._actors.ask.observe(seen, failed)
 
     def _changed(self, decision: Decision) -> None:
         self._evidence.decided(decision)
@@ -319,7 +319,7 @@ class Resident:
         interval_s = self._watchdog.interval_s
         if interval_s is None:
             return
-        if self._actors.healthy:
+        if self._actors.ask.in_time:
             self._watchdog.pet()
         self._loop.call_later(interval_s, self._pet)
 

@@ -1,9 +1,6 @@
 """Actors: each command of the table becomes a call of a worker or a timer, each answer becomes an event.
 
-Owns: the one place where a worker's trouble turns into an event, and the deadline by which a worker must get further.
-Rules: one worker job for the update at a time; a new one hangs up on the old. After every verb that may have changed
-the slots they are observed again before the event is raised.
-Long, because every command of the table is carried out here.
+Owns: the one place where a worker's trouble turns into an event. How workers are asked: agent.asking.
 """
 
 from __future__ import annotations
@@ -12,14 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from posagent.agent import answers
+from posagent.agent.asking import Asking
 from posagent.agent.download import Download
-from posagent.agent.engine import Engine, Progress
-from posagent.agent.errand import Deadlines, Errands, Workers
+from posagent.agent.engine import Engine
+from posagent.agent.errand import Deadlines, Workers
 from posagent.agent.merchant_data import MerchantData
 from posagent.core import ladder, policy
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
-from posagent.core.model import Command, Event, Observation, Occurrence, Situation, State, Update
-from posagent.core.ports import Clock, Inhibitor, Timer, Timers, Worker
+from posagent.core.model import Command, Event, Occurrence, Situation, State, Update
+from posagent.core.ports import Clock, Inhibitor, Timers
 
 
 class UpdateActors:
@@ -40,32 +38,21 @@ class UpdateActors:
         jitter: Callable[[], float] = lambda: 0.0,
         measures: bool = False,
     ) -> None:
-        self._engine = engine
-        self._workers = workers
-        self._timers = timers
-        self._clock = clock
-        self._inhibitor, self._deadlines = inhibitor, deadlines
+        self._engine, self._workers, self._inhibitor, self._deadlines = engine, workers, inhibitor, deadlines
         self._on_restart, self._jitter, self._measures = on_restart, jitter, measures
-        self._errands = Errands(clock, timers)
-        self._due: Timer | None = None
+        self.ask = Asking(engine, workers, timers, clock, deadlines)
         self._refresh_trouble = ""
         self.restarting = False
-        self._data = None if workers.data is None else MerchantData(engine, workers.data, self._ask_data, on_removed)
-
-    @property
-    def healthy(self) -> bool:
-        """False when work is long past its deadline and nothing ended it: then the watchdog may bite."""
-        return self._errands.in_time
+        self._data = None if workers.data is None else MerchantData(engine, workers.data, self.ask.data, on_removed)
 
     def do(self, command: Command, after: Event, situation: Situation) -> None:
         update = situation.update
         match command:
             case Command.WATCH:
-                self._watch(
-                    policy.wait_s(situation, after, self._engine.limits, self._engine.waits_s) * (1 + self._jitter())
-                )
+                wait_s = policy.wait_s(situation, after, self._engine.limits, self._engine.waits_s)
+                self.ask.later(wait_s * (1 + self._jitter()), lambda: self._post(Event.DUE))
             case Command.STOP:
-                self.stop()
+                self.ask.stop()
             case Command.REFRESH:
                 self._refresh()
             case Command.SETTLE:
@@ -80,24 +67,6 @@ class UpdateActors:
             case _:
                 assert update is not None, f"{command} without an update"
                 getattr(self, f"_{command.value}")(update)
-
-    def stop(self) -> None:
-        """Hang up on the worker and forget timers of the present work."""
-        due, self._due = self._due, None
-        self._errands.end()
-        if due is not None:
-            due.cancel()
-
-    def observe(
-        self, then: Callable[[Observation], None], failed: Callable[[PosagentError], None], first: bool = True
-    ) -> None:
-        """Look at the hardware; the `first` look comes before anything is decided."""
-
-        def seen(observation: Observation) -> None:
-            self._engine.observation = observation
-            then(observation)
-
-        self._start(self._workers.installer, "observe", {}, seen, failed, self._deadlines.verb_s, first=first)
 
     # one method for each command that needs a worker
 
@@ -128,7 +97,7 @@ class UpdateActors:
             self._engine.problems.pop(self._refresh_trouble, None)
             then(seen)
 
-        self._installer(verb, {}, confirmed, failed, self._deadlines.verb_s)
+        self.ask.change_slots(verb, {}, confirmed, failed, self._deadlines.verb_s)
 
     def _return(self) -> None:
         """Start the good version again that power cuts have made the bootloader leave."""
@@ -142,7 +111,7 @@ class UpdateActors:
 
         seen = self._engine.observation
         assert seen is not None
-        self._installer("prefer", {"slot": seen.spare}, chosen, failed, self._deadlines.verb_s)
+        self.ask.change_slots("prefer", {"slot": seen.spare}, chosen, failed, self._deadlines.verb_s)
 
     def _fetch(self, update: Any) -> None:
         def ask(verb: str, args: Mapping[str, Any], then: Callable[[Any], None]) -> None:
@@ -150,13 +119,13 @@ class UpdateActors:
             match verb:
                 case "fetch":
                     known = "tables" in args  # until then nobody knows what else is needed
-                    self._start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH, known)
+                    self.ask.start(workers.fetcher, verb, args, then, failed, deadlines.fetch_s, Command.FETCH, known)
                 case "probe":  # whatever comes of it
-                    self._start(workers.fetcher, verb, args, then, lambda _: then(""), deadlines.fetch_s)
+                    self.ask.start(workers.fetcher, verb, args, then, lambda _: then(""), deadlines.fetch_s)
                 case "plan":
-                    self._start(workers.installer, verb, args, then, failed, deadlines.check_s)
+                    self.ask.start(workers.installer, verb, args, then, failed, deadlines.check_s)
                 case _:
-                    self._installer(verb, args, then, failed, deadlines.install_s)
+                    self.ask.change_slots(verb, args, then, failed, deadlines.install_s)
 
         failed, probe = self._failing(Event.FETCH_FAILED), ladder.checks_network(self._engine.situation.failure)
 
@@ -165,7 +134,7 @@ class UpdateActors:
 
         begin = Download(update, ask=ask, post=self._post, failed=failed, price=price, probe=probe).begin
         # leftovers of earlier updates make room first; when that fails the fetch itself will say why
-        self._start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
+        self.ask.start(self._workers.fetcher, "discard", {"keep": update.spool}, begin, begin, self._deadlines.verb_s)
 
     def _check(self, update: Any) -> None:
         def accepted(changes: Mapping[str, Any]) -> None:
@@ -179,7 +148,7 @@ class UpdateActors:
             self._failing(Event.REJECTED if hopeless else Event.CHECK_FAILED)(error)
 
         args = {"bundle": update.bundle}
-        self._start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
+        self.ask.start(self._workers.installer, "check", args, accepted, failed, self._deadlines.check_s, Command.CHECK)
 
     def _install(self, update: Any) -> None:
         failed, deadline_s = self._failing(Event.WRITE_FAILED), self._deadlines.selftest_s
@@ -202,18 +171,18 @@ class UpdateActors:
 
         def write() -> None:
             args = {"bundle": update.bundle, "slot": update.target, "update_id": update.id}
-            self._installer("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
+            self.ask.change_slots("write", args, complete, failed, self._deadlines.install_s, Command.INSTALL)
 
         def complete(_: object) -> None:
             self._post(Event.SLOT_COMPLETE)
 
         if self._measures and not update.baseline:  # whatever comes of it: what is missing is said by the tests
-            self._start(self._workers.selftest, "baseline", {}, measured, back_up, deadline_s, whole=True)
+            self.ask.start(self._workers.selftest, "baseline", {}, measured, back_up, deadline_s, whole=True)
         else:
             back_up(update)
 
     def _arm(self, update: Any) -> None:
-        self._installer(
+        self.ask.change_slots(
             "arm",
             {"slot": update.target},
             lambda _: self._post(Event.ARMED, update={"armed": True, "armed_at": round(self._engine.now(), 3)}),
@@ -226,7 +195,7 @@ class UpdateActors:
 
     def _restart(self, failed: Callable[[PosagentError], None]) -> None:
         def asked(_: object) -> None:
-            self._due = self._timers.call_later(timeout_s, still_here)
+            self.ask.later(timeout_s, still_here)
             self._on_restart()
 
         def refused(error: PosagentError) -> None:
@@ -243,7 +212,7 @@ class UpdateActors:
         timeout_s = self._engine.limits.reboot_timeout_s
         self.restarting = True
         self._inhibitor.release()
-        self._start(self._workers.installer, "reboot", {}, asked, refused, self._deadlines.verb_s)
+        self.ask.start(self._workers.installer, "reboot", {}, asked, refused, self._deadlines.verb_s)
 
     def _run_tests(self, update: Any) -> None:
         known: Mapping[str, Any] = {}
@@ -258,7 +227,7 @@ class UpdateActors:
         def test(told: Mapping[str, Any]) -> None:
             nonlocal known
             known, args = told, {"baseline": dict(update.baseline)}
-            self._start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
+            self.ask.start(self._workers.selftest, "run", args, tested, lost, self._deadlines.selftest_s, whole=True)
 
         def tested(told: answers.Tested) -> None:
             if told.failure is None:
@@ -275,7 +244,7 @@ class UpdateActors:
 
         if not update.only_parameters and 0 < update.power_cycles <= self._engine.limits.power_cycles_max:
             # switching off must not use up the new version's tries; if this fails, the worst is another trial
-            self._start(self._workers.installer, "renew", {}, begin, begin, self._deadlines.verb_s)
+            self.ask.start(self._workers.installer, "renew", {}, begin, begin, self._deadlines.verb_s)
         else:
             begin(None)
 
@@ -315,71 +284,15 @@ class UpdateActors:
             self._failing(Event.MARK_FAILED)(error)
 
         if not update.only_parameters:
-            self._installer(verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s)
+            self.ask.change_slots(
+                verb, {"slot": update.target}, lambda _: self._post(done), failed, self._deadlines.verb_s
+            )
         elif self._data is not None:
             self._data.withdraw(update, lambda _: self._post(done), failed)
         else:
             self._post(done)
 
-    # how a worker is asked
-
-    def _ask_data(
-        self,
-        verb: str,
-        args: Mapping[str, Any],
-        then: Callable[[Any], None],
-        failed: Callable[[PosagentError], None],
-        heard: Callable[[Progress], None] = lambda _: None,
-    ) -> None:
-        assert self._workers.data is not None
-        self._start(self._workers.data, verb, args, then, failed, self._deadlines.data_s, heard=heard)
-
-    def _watch(self, seconds: float) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        self._due = self._timers.call_later(seconds, lambda: self._post(Event.DUE))
-
-    def _installer(
-        self,
-        verb: str,
-        args: Mapping[str, Any],
-        then: Callable[[object], None],
-        failed: Callable[[PosagentError], None],
-        deadline_s: float,
-        command: Command | None = None,
-    ) -> None:
-        """A verb that changes slots, then a new look at them."""
-
-        def changed(_: object) -> None:
-            self.observe(then, failed, first=False)
-
-        self._start(self._workers.installer, verb, args, changed, failed, deadline_s, command)
-
-    def _start(
-        self,
-        worker: Worker,
-        verb: str,
-        args: Mapping[str, Any],
-        then: Callable[[Any], None],
-        failed: Callable[[PosagentError], None],
-        deadline_s: float,
-        command: Command | None = None,
-        known: bool = True,
-        whole: bool = False,
-        first: bool = False,
-        heard: Callable[[Progress], None] = lambda _: None,
-    ) -> None:
-        """Ask a worker; `known`: it counts all there is to do. No timer of the present work is left then, but by the
-        `first` look."""
-
-        def told(progress: Progress) -> None:
-            heard(progress)
-            if command is not None:
-                self._engine.report_progress(progress, command, whole=known)
-
-        if not first:
-            self.stop()
-        self._errands.begin(worker, verb, args, then, failed, deadline_s, told, whole=whole, first=first)
+    # what comes of it
 
     def _post(self, event: Event, **data: Any) -> None:
         self._engine.post(Occurrence(event=event, data=data))

@@ -22,7 +22,7 @@ SEALING = "seal"
 
 
 class Ask(Protocol):
-    """How the worker is asked (agent.actors): progress puts the deadline off."""
+    """How the worker is asked (agent.asking): progress puts the deadline off."""
 
     def __call__(
         self,

@@ -97,7 +97,7 @@ class VirtualTerminal:
     @property
     def healthy(self) -> bool:
         """Whether the agent would pet its watchdog now."""
-        return self._actors.healthy
+        return self._actors.ask.in_time
 
     @property
     def state(self) -> State:
@@ -205,7 +205,7 @@ class VirtualTerminal:
             engine.report_problem(error)
 
         self.fleet = self._fleet_line(engine, engine_conditions, self.api)
-        actors.observe(begin, failed)
+        actors.ask.observe(begin, failed)
         while not looked:
             self.step()
 

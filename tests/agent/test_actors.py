@@ -225,7 +225,7 @@ def test_a_download_that_was_given_up_says_truly_that_the_next_request_resumes_i
     terminal = in_process()
     terminal.ask("update", source=str(desk.bundles["2.0.0"]))
     terminal.run_until(lambda one: one.situation.update is not None and one.situation.update.bytes_done > 0)
-    terminal._actors.stop()
+    terminal._actors.ask.stop()
     lies["fetch"] = {"error": {"code": "fetch_network", "detail": "no route to host"}}
     terminal.start_agent()
     terminal.run_until(lambda one: one.situation.failure is not None)

@@ -291,7 +291,7 @@ def _() -> list[Patch]:
     real = actors.UpdateActors._run_tests
 
     def run_tests(self: Any, update: Any) -> None:
-        self._start(self._workers.installer, "mark_good", {}, lambda _: real(self, update), lambda _: None, 60.0)
+        self.ask.start(self._workers.installer, "mark_good", {}, lambda _: real(self, update), lambda _: None, 60.0)
 
     return [(actors.UpdateActors, "_run_tests", run_tests)]
 
