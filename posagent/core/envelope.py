@@ -10,6 +10,7 @@ resident: OpenSSL is large.
 
 from __future__ import annotations
 
+import re
 import zlib
 
 from posagent.core.chunks import TAG_BYTES, Stream, split
@@ -19,6 +20,8 @@ from posagent.core.seal import Seal, unwrapped
 PURPOSE = b"posagent support bundle key"
 MAGIC = b"posagent-support-1"
 HEADER_BYTES_MAX = 512
+_HEADER = re.compile(MAGIC + rb" ([0-9a-f]+) ((?:[0-9a-f]{2})+)")
+"""One spelling only: capitals would say the same, and be a change that nobody notices."""
 CHUNK_BYTES = 16 << 10
 SEALED_BYTES = CHUNK_BYTES + TAG_BYTES
 TEXT_BYTES_MAX = 16 << 20
@@ -41,15 +44,12 @@ def opened(file: bytes, vendor_pem: bytes) -> bytes:
     """The text in a file, which may be anybody's. Raises PosagentError `support_unreadable`; ValueError for a key that
     is none."""
     header, _, body = file.partition(b"\n")
-    words = header.split(b" ")
-    if len(header) > HEADER_BYTES_MAX or len(words) != 3 or words[0] != MAGIC:
+    found = _HEADER.fullmatch(header)
+    if len(header) > HEADER_BYTES_MAX or found is None:
         raise PosagentError("support_unreadable", "it does not begin like a support bundle")
+    group, key = (word.decode() for word in found.groups())
     try:
-        wrapped = {words[1].decode("ascii"): bytes.fromhex(words[2].decode("ascii")).hex()}
-    except ValueError:
-        raise PosagentError("support_unreadable", "its header is damaged") from None
-    try:
-        stream = Stream(unwrapped(wrapped, vendor_pem, PURPOSE))
+        stream = Stream(unwrapped({group: key}, vendor_pem, PURPOSE))
         data = b"".join(stream.open(chunk, last) for chunk, last in split(body, SEALED_BYTES))
     except PosagentError as error:
         raise PosagentError("support_unreadable", error.detail) from None

@@ -66,6 +66,13 @@ def test_chunks_that_are_cut_off_doubled_or_swapped_are_noticed() -> None:
     refused(file + b"\0")
 
 
+def test_the_header_has_one_spelling() -> None:
+    magic, group, rest = sealed(TEXT, PUBLIC).split(b" ", 2)
+    key, _, body = rest.partition(b"\n")
+    for header in (b" ".join((magic, group, key.upper())), b" ".join((magic, group, key[:2] + b"\t" + key[2:]))):
+        refused(header + b"\n" + body)
+
+
 @given(st.integers(0, 20_000), st.integers(1, 255))
 @settings(max_examples=60)
 def test_a_changed_byte_is_noticed(at: int, change: int) -> None:
