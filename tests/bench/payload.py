@@ -5,9 +5,10 @@
 For each pair of images (pairs.py) and each method (peers.py) slot b of a disk in a file gets the old image, memory is
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
 of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
-here three times, each with what was fetched for it in the spool: with a delta, without one on a terminal that has
-nothing of the image in the running slot, and without one on a terminal that runs the old image. Then the same on a disk
-throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
+here four times, each with what was fetched for it in the spool: with a delta; without one on a terminal that has
+nothing of the image in the running slot, by the fewest bytes, and as it is installed soonest from a stick or a fast
+link; and without one on a terminal that runs the old image. Then the same on a disk throttled like an eMMC, against
+`dd`. -> build/payload.json and payload.svg.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from posagent.core.packing import FEWEST
 from posagent.core.pieces import Piece, joined
 from posagent.fetcher.wanted import GAP_BYTES, HEAD_BYTES
 from posagent.release import keys
@@ -47,6 +49,8 @@ UNIT_ENV = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
 """As the installer's unit has them."""
 NO_DIGEST = "0" * 64
 """In the record of a running slot that no delta was made for."""
+SOONEST = 1e9
+"""The price (core.packing) at which no byte that is saved is worth more unpacking."""
 ROW = "{:28}{:>11}{:>7}{:>8}{:>8}{:>8}{:>9}{:>9}  {}"
 BUILD = """
 import json, sys, time
@@ -71,7 +75,7 @@ from posagent import config
 from posagent.installer.service import Installer, linux_ports
 loaded = config.load(sys.argv[1])
 verb = Installer(loaded, linux_ports(loaded)).verbs[sys.argv[2]]
-for message in verb({"bundle": sys.argv[3], "slot": "b", "update_id": "bench"}):
+for message in verb({"bundle": sys.argv[3], "slot": "b", "update_id": "bench", "price": float(sys.argv[4])}):
     pass
 counts = dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())
 print(json.dumps({**message["result"], "storage_bytes_read": int(counts["read_bytes"])}))
@@ -127,7 +131,7 @@ class Posagent:
         with self.nothing.open("wb") as stream:
             stream.truncate(pair.size)
 
-    def verb(self, verb: str, running: str, *, known: bool) -> Taken:
+    def verb(self, verb: str, running: str, *, known: bool, price: float = FEWEST) -> Taken:
         """One verb in a fresh process, with slot a at `running`; `known`: its record says that it is the old image."""
         text = self._config.replace(str(self._terminal.slot("b")), self._disk.b)
         self._terminal.config.write_text(text.replace(str(self._terminal.slot("a")), running))
@@ -136,15 +140,15 @@ class Posagent:
         records = {"a": {**slot, "update_id": ""}, "b": {**slot, "update_id": "", "state": "bad", "digest": ""}}
         self._terminal.installer.mkdir(exist_ok=True)
         (self._terminal.installer / "slots.json").write_text(json.dumps({"format": 1, "slots": records}))
-        arguments = (str(self._terminal.config), verb, str(self._bundle))
+        arguments = (str(self._terminal.config), verb, str(self._bundle), str(price))
         return measured(sys.executable, "-c", VERB, *arguments, env={**os.environ, **UNIT_ENV})
 
-    def fetch(self, running: str, *, known: bool) -> tuple[Taken, int]:
+    def fetch(self, running: str, *, known: bool, price: float = FEWEST) -> tuple[Taken, int]:
         """Have in the spool what the installer asks for, as the fetcher would: the last plan, and how many bytes."""
         parts: list[Piece] = [(0, HEAD_BYTES)]
         while True:
             self._spool(parts)
-            plan = self.verb("plan", running, known=known)
+            plan = self.verb("plan", running, known=known, price=price)
             said = json.loads(plan.said)
             parts = joined([*parts, *map(tuple, said["wanted"] + said["tables"])], GAP_BYTES)
             if said["complete"]:
@@ -160,10 +164,10 @@ class Posagent:
         record = {"pieces": [(at, min(length, size - at)) for at, length in parts], "length": size}
         self._bundle.with_suffix(".json").write_text(json.dumps(record))
 
-    def row(self, runs: int, running: str, *, known: bool) -> dict[str, Any]:
+    def row(self, runs: int, running: str, *, known: bool, price: float = FEWEST) -> dict[str, Any]:
         """All figures of an update with slot a at `running`."""
         self._disk.prepare(self._pair)
-        plan, fetched = self.fetch(running, known=known)
+        plan, fetched = self.fetch(running, known=known, price=price)
         check = self.verb("check", running, known=known)
         kind = json.loads(check.said)["kind"]
         said = {"plan": plan, "check": check}
@@ -223,13 +227,16 @@ def throttled(pair: Pair, disk: Disk, ours: Posagent, runs: int) -> dict[str, An
 
     read = ("dd", f"if={disk.a}", "of=/dev/null", "bs=1M", "iflag=direct", "status=none")
     read_s = slowly(lambda: measured(*read))().wall_s
-    ways = {"posagent_full": (str(ours.nothing), False), "posagent_no_delta": (disk.a, False)}
+    nothing = str(ours.nothing)
+    ways = {"posagent_full": (nothing, False, FEWEST), "posagent_full_soonest": (nothing, False, SOONEST)}
+    ways["posagent_no_delta"] = disk.a, False, FEWEST
     if ours.built.has_delta:
-        ways |= {"posagent_delta": (disk.a, True), "posagent_delta_fast_source": (str(pair.old), True)}
+        ways["posagent_delta"] = disk.a, True, FEWEST
+        ways["posagent_delta_fast_source"] = str(pair.old), True, FEWEST
     rows: dict[str, Any] = {"dd": measure(pair, disk, runs, slowly(lambda: copy(pair.new, disk.b)))}
-    for name, (running, known) in ways.items():
+    for name, (running, known, price) in ways.items():
         disk.prepare(pair)
-        ours.fetch(running, known=known)
+        ours.fetch(running, known=known, price=price)
         write = slowly(partial(ours.verb, "write", running, known=known))
         rows[name] = measure(pair, disk, runs, write)
     for row in rows.values():
@@ -263,6 +270,7 @@ def compare(pair: Pair, runs: int) -> dict[str, Any]:
         else:
             skipped["posagent_delta"] = "the bundle left the delta out: it is no smaller than the full payload"
         rows["posagent_full"] = ours.row(runs, str(ours.nothing), known=False)
+        rows["posagent_full_soonest"] = ours.row(runs, str(ours.nothing), known=False, price=SOONEST)
         rows["posagent_no_delta"] = ours.row(runs, disk.a, known=False)
         progress(f"{pair.name}: throttled")
         try:
