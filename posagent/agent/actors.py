@@ -43,7 +43,7 @@ class UpdateActors:
         self.ask = Asking(engine, workers, timers, clock, deadlines)
         self._refresh_trouble = ""
         self.restarting = False
-        self._data = None if workers.data is None else MerchantData(engine, workers.data, self.ask.data, on_removed)
+        self._data = None if workers.data is None else MerchantData(engine, workers.data, self.ask, on_removed)
 
     def do(self, command: Command, after: Event, situation: Situation) -> None:
         update = situation.update

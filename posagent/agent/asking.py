@@ -1,6 +1,6 @@
 """How a worker is asked for the update under way, and when the agent looks again.
 
-Owns: the one job and the one timer of the present work, and what was last seen of the hardware.
+Owns: the one job and the one timer of the present work.
 Rules: a new job hangs up on the old one and forgets its timer. After every verb that may have changed the slots they
 are observed again before anything is made of it.
 """

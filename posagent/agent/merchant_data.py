@@ -8,36 +8,25 @@ terminal without data of its own to keep has no such worker.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from posagent.agent import answers
+from posagent.agent.asking import Asking, Failed
 from posagent.agent.engine import Engine, Progress
 from posagent.core.errors import CATALOGUE, PosagentError, Retry
 from posagent.core.model import Event, Occurrence, Update
 from posagent.core.ports import Message, Worker
 
-Failed = Callable[[PosagentError], None]
 SEALING = "seal"
 """The step of a backup in which the data is read."""
-
-
-class Ask(Protocol):
-    """How the worker is asked (agent.asking): progress puts the deadline off."""
-
-    def __call__(
-        self,
-        verb: str,
-        args: Mapping[str, Any],
-        then: Callable[[Any], None],
-        failed: Failed,
-        heard: Callable[[Progress], None] = ...,
-    ) -> None: ...
 
 
 class MerchantData:
     """`ask` is for the update under way, `worker` is asked directly what belongs to none."""
 
-    def __init__(self, engine: Engine, worker: Worker, ask: Ask, on_removed: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(
+        self, engine: Engine, worker: Worker, ask: Asking, on_removed: Callable[[tuple[str, ...]], None]
+    ) -> None:
         self._engine, self._worker, self._ask, self._on_removed = engine, worker, ask, on_removed
         self._problem = ""
 
@@ -60,7 +49,7 @@ class MerchantData:
                 over()
 
         self._engine.quiesce(True)
-        self._ask("backup", {"update_id": update.id, "version": update.version}, made, lost, heard)
+        self._ask.data("backup", {"update_id": update.id, "version": update.version}, made, lost, heard)
 
     def take_over(
         self, update: Update, then: Callable[[Mapping[str, Any]], None], failed: Failed, lost: Failed
@@ -72,20 +61,20 @@ class MerchantData:
             (failed if CATALOGUE[error.code].retry is Retry.NEVER else lost)(error)
 
         if update.only_parameters:
-            self._ask("parameters", {"do": "begin", "update_id": update.id}, then, trouble)
+            self._ask.data("parameters", {"do": "begin", "update_id": update.id}, then, trouble)
         else:
-            self._ask("migrate", {}, then, trouble)
+            self._ask.data("migrate", {}, then, trouble)
 
     def switch(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
         """From now on payments are taken on the copy, with the parameters."""
         if update.only_parameters:
-            self._ask("parameters", {"do": "commit", "update_id": update.id}, self._read(then), failed)
+            self._ask.data("parameters", {"do": "commit", "update_id": update.id}, self._read(then), failed)
         else:
-            self._ask("switch", {"committed_at": int(self._engine.now())}, then, failed)
+            self._ask.data("switch", {"committed_at": int(self._engine.now())}, then, failed)
 
     def withdraw(self, update: Update, then: Callable[[object], None], failed: Failed) -> None:
         """The parameters that came alone are dropped."""
-        self._ask("parameters", {"do": "withdraw", "update_id": update.id}, self._read(then), failed)
+        self._ask.data("parameters", {"do": "withdraw", "update_id": update.id}, self._read(then), failed)
 
     def _read(self, then: Callable[[object], None]) -> Callable[[object], None]:
         """The update ends whatever the application says; one that could not read its parameters does so at a start."""

@@ -42,7 +42,7 @@ CORRUPT = frozenset({"payload_corrupt", "bundle_unreadable"})
 DEAR = frozenset({"fetch_metered"})
 AGAIN_AFTER, OTHER_WAY_AFTER = 3, 5
 """Attempts in a row that brought nothing."""
-BY_HAND = frozenset({"fetch_source", "slot_changed"})
+BY_HAND = frozenset({"bundle_partial", "fetch_source", "slot_changed"})
 """Ends that say by themselves what is to be done, and need no service."""
 
 

@@ -129,7 +129,7 @@ def test_steps_are_remembered_once_each_the_last_one_last() -> None:
     [
         *(("failed", code, True) for code in ("fetch_network", "slot_io", "signature_invalid", "interrupted")),
         *(("rolled_back", code, True) for code in ("selftest_failed", "boot_failed")),
-        *(("failed", code, False) for code in ("fetch_source", "slot_changed")),
+        *(("failed", code, False) for code in ("bundle_partial", "fetch_source", "slot_changed")),
         *(("cancelled", code, False) for code in ("cancelled", "superseded")),
         ("committed", "ok", False),
     ],
