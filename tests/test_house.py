@@ -77,7 +77,7 @@ ONLY_IN = {
     "time": {"platform.host", "sim", "crash", "release", "cli", "payment", "field"},
     "xml": {"status_report"},
     "asyncio": set(),
-    "threading": {"installer.writer", "platform", "sim", "release", "field"},
+    "threading": {"installer.ahead", "platform", "sim", "release", "field"},
 }
 
 PURE_FORBIDDEN = {"os", "io", "time", "socket", "asyncio", "logging", "structlog", "subprocess", "pathlib", "select"}

@@ -23,19 +23,19 @@ from __future__ import annotations
 
 import hashlib
 import lzma
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
 from posagent.core.codec import ANSWER_BYTES, CODECS_MAX, LEVEL_MAX, VERSION_MAX, CodecKind, CodecSpec
 from posagent.core.errors import BundleError
+from posagent.core.extents import BLOCK_BYTES, Extent, Extents, blocks, size_of
 from posagent.core.manifest import LENGTH_MAX, Manifest
 from posagent.core.ports import ByteSource
 
 MAGIC = b"POSPAY2\n"
 PREFIX_BYTES = 16
-BLOCK_BYTES = 4096
 OPERATION_BYTES_MAX = 4 << 20
 """What an operation makes, and what it reads of the source."""
 OPERATIONS_MAX = 1 << 16
@@ -67,21 +67,14 @@ PATCHED = (Kind.PATCH, Kind.REPACK)
 """Those that may read the source, too."""
 
 
-class Extent(NamedTuple):
-    """`length` blocks from block number `start`."""
-
-    start: int
-    length: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """`sha256` is of what it makes (empty for zeros), `source_sha256` of what it reads of the source (empty where that
     is nothing); `length` bytes are stored at `offset` of the payload file."""
 
     kind: Kind
-    target: tuple[Extent, ...]
-    source: tuple[Extent, ...] = ()
+    target: Sequence[Extent]
+    source: Sequence[Extent] = ()
     sha256: bytes = b""
     source_sha256: bytes = b""
     anchor: bytes = b""
@@ -103,23 +96,6 @@ class Header:
     def size(self, operation: Operation) -> int:
         """Bytes that the operation makes."""
         return size_of(operation.target, self.image_size)
-
-
-def blocks(size: int) -> int:
-    """Blocks that `size` bytes take; the last may be cut short."""
-    return -(-size // BLOCK_BYTES)
-
-
-def spans(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
-    """Offset and length in bytes of each extent of an image of `size` bytes."""
-    for start, count in extents:
-        at = start * BLOCK_BYTES
-        yield at, min(count * BLOCK_BYTES, size - at)
-
-
-def size_of(extents: Iterable[Extent], size: int) -> int:
-    """Bytes in those extents of an image of `size` bytes."""
-    return sum(length for _, length in spans(extents, size))
 
 
 # writing
@@ -230,7 +206,7 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     table.end()
     if offset != payload_length:
         raise _unreadable(f"the data ends at byte {offset} of {payload_length}")
-    _check_cover([extent for target in targets for extent in target], blocks(image_size))
+    _check_cover((extent for target in targets for extent in target), blocks(image_size))
     sizes = {"image_size": image_size, "source_size": source_size, "length": len(data)}
     return Header(**sizes, operations=tuple(operations), codecs=specs)
 
@@ -286,27 +262,28 @@ class _Table:
         self._at = at + 1
         return value
 
-    def shares(self, lists: int, least: int) -> list[list[int]]:
+    def shares(self, lists: int, least: int) -> list[Sequence[int]]:
         """The counts of blocks in each of so many lists of extents, at least so many extents each."""
         lengths = [self.number(least, EXTENTS_MAX) for _ in range(lists)]
         if sum(lengths) > EXTENTS_MAX:
             raise BundleError("bundle_too_large", f"payload: {sum(lengths)} extents are more than {EXTENTS_MAX}")
-        return [[self.number(1, OPERATION_BYTES_MAX // BLOCK_BYTES) for _ in range(length)] for length in lengths]
+        most = OPERATION_BYTES_MAX // BLOCK_BYTES
+        return [array("I", (self.number(1, most) for _ in range(length))) for length in lengths]
 
-    def placed(self, shares: Sequence[Sequence[int]], blocks_in_all: int) -> list[tuple[Extent, ...]]:
+    def placed(self, shares: Sequence[Sequence[int]], blocks_in_all: int) -> list[Extents]:
         """Extents of those counts at their places in an image of so many blocks."""
-        end = 0
-
-        def extent(count: int) -> Extent:
-            nonlocal end
-            gap = self.number(0, 2 * LENGTH_MAX // BLOCK_BYTES)
-            start = end + (-(gap + 1) // 2 if gap & 1 else gap // 2)
-            end = start + count
-            if start < 0 or end > blocks_in_all:
-                raise _unreadable(f"blocks {start} to {end} of {blocks_in_all}")
-            return Extent(start, count)
-
-        return [tuple(map(extent, counts)) for counts in shares]
+        end, made = 0, []
+        for counts in shares:
+            numbers = array("I")
+            for count in counts:
+                gap = self.number(0, 2 * LENGTH_MAX // BLOCK_BYTES)
+                start = end + (-(gap + 1) // 2 if gap & 1 else gap // 2)
+                end = start + count
+                if start < 0 or end > blocks_in_all:
+                    raise _unreadable(f"blocks {start} to {end} of {blocks_in_all}")
+                numbers.extend((start, count))
+            made.append(Extents(numbers))
+        return made
 
     def bytes(self, count: int) -> bytes:
         found = self._data[self._at : self._at + count]
@@ -328,13 +305,14 @@ def _check(one: Operation, image_size: int, source_size: int) -> None:
         raise _unreadable(f"a copy of {read} bytes makes {made}")
 
 
-def _check_cover(extents: Sequence[Extent], count: int) -> None:
+def _check_cover(extents: Iterable[Extent], count: int) -> None:
     """Every block is made once."""
     end = 0
-    for extent in sorted(extents):
-        if extent.start != end:
-            raise _unreadable(f"block {min(end, extent.start)} is made twice or never")
-        end += extent.length
+    for both in sorted(start << 32 | length for start, length in extents):  # plain numbers take a third of the memory
+        start, length = both >> 32, both & 0xFFFFFFFF
+        if start != end:
+            raise _unreadable(f"block {min(end, start)} is made twice or never")
+        end += length
     if end != count:
         raise _unreadable(f"the operations make {end} of {count} blocks")
 

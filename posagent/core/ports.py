@@ -80,7 +80,10 @@ class ByteSource(Protocol):
 
 
 class Medium(ByteSource, Protocol):
-    """Bytes of a medium that memory may have copies of."""
+    """Bytes of a medium that memory may have copies of. Raises OSError."""
+
+    def pread_into(self, offset: int, view: memoryview) -> None:
+        """Fill the view; past the end there is nothing to be read (EIO)."""
 
     def drop_cache(self) -> None:
         """Make later reads come from the medium, not from memory."""
@@ -89,7 +92,8 @@ class Medium(ByteSource, Protocol):
 class BlockDevice(Medium, Protocol):
     """One slot: a block device or a file of fixed size. Raises OSError."""
 
-    def pwrite(self, offset: int, data: bytes | memoryview) -> None: ...
+    def pwrite(self, offset: int, *parts: bytes | memoryview) -> None:
+        """The parts, one behind the other."""
 
     def flush(self) -> None:
         """Everything written so far is durable when this returns."""

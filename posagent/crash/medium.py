@@ -192,7 +192,14 @@ class MediumSlot:
         ]
         return b"".join(parts)
 
-    def pwrite(self, offset: int, data: bytes | memoryview) -> None:
+    def pread_into(self, offset: int, view: memoryview) -> None:
+        data = self.pread(offset, len(view))
+        if len(data) < len(view):
+            raise OSError(errno.EIO, "the slot ended early")
+        view[:] = data
+
+    def pwrite(self, offset: int, *parts: bytes | memoryview) -> None:
+        data = b"".join(parts)
         self._medium.step(f"pwrite {self._name} {offset}+{len(data)}")
         if self._medium.booted == self._name:
             raise RuleBroken(f"write to the booted slot {self._name}")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from posagent.core.bundle import Window
 from posagent.core.codec import Codec
-from posagent.core.payload import Extent, Header, Operation
+from posagent.core.extents import Extent
+from posagent.core.payload import Header, Operation
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal

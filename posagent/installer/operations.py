@@ -15,8 +15,9 @@ from backports import zstd
 
 from posagent.core.codec import Codec
 from posagent.core.errors import BundleError
-from posagent.core.payload import WINDOW_LOG_MAX, Extent, Header, Kind, Operation, spans
-from posagent.core.ports import ByteSource
+from posagent.core.extents import Extent, spans
+from posagent.core.payload import WINDOW_LOG_MAX, Header, Kind, Operation
+from posagent.core.ports import ByteSource, Medium
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal
@@ -31,46 +32,72 @@ NEAR_BYTES = 16 << 10
 """So much between two places is read along: asking once more takes longer."""
 
 
-def read(image: ByteSource, extents: Sequence[Extent], size: int) -> Bytes:
+Places = Sequence[tuple[int, int]]
+"""Offset and length of each, in bytes."""
+
+
+def read(image: Medium, extents: Sequence[Extent], size: int) -> Bytes:
     """The extents' bytes of an image of `size` bytes. Raises OSError."""
-    return gathered(image, list(spans(extents, size)))
-
-
-def gathered(image: ByteSource, places: Sequence[tuple[int, int]]) -> Bytes:
-    """The bytes at those places (offset and length), in their order; read in the order of the image. Raises OSError."""
+    places = list(spans(extents, size))
     if len(places) == 1 and places[0][1] <= READ_BYTES:
         return image.pread(*places[0])
     whole = bytearray(sum(length for _, length in places))  # joining parts would take twice the memory
-    for start, stop, parts in _joined(places):
-        data = image.pread(start, stop - start)
-        for at, length, begin in parts:
-            whole[begin : begin + length] = data[at - start : at - start + length]
+    gather(image, places, memoryview(whole))
     return whole
 
 
-def _joined(places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
+def gather(image: Medium, places: Places, into: memoryview) -> None:
+    """Fill the view with the bytes at those places, in their order; read in the order of the image. Raises OSError."""
+    for start, stop, parts in _joined(places):
+        if len(parts) == 1:
+            at, length, begin = parts[0]
+            image.pread_into(at, into[begin : begin + length])
+            continue
+        data = memoryview(image.pread(start, stop - start))
+        for at, length, begin in parts:
+            into[begin : begin + length] = data[at - start : at - start + length]
+
+
+def cut(places: Places, size: int) -> Iterator[tuple[Places, int]]:
+    """The same in lists of up to `size` bytes each, with how many they have."""
+    some, filled = list[tuple[int, int]](), 0
+    for at, length in places:
+        while length:
+            taken = min(length, size - filled)
+            some.append((at, taken))
+            at, length, filled = at + taken, length - taken, filled + taken
+            if filled == size:
+                yield some, filled
+                some, filled = [], 0
+    if some:
+        yield some, filled
+
+
+def _joined(places: Places) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
     """Begin and end of each read, and the parts that it has: where they are, how long, and where they go."""
-    cut, begin = [], 0
+    parts_of_all, begin = [], 0
     for at, length in places:
         for offset in range(0, length, READ_BYTES):
-            cut.append((at + offset, min(READ_BYTES, length - offset), begin + offset))
+            parts_of_all.append((at + offset, min(READ_BYTES, length - offset), begin + offset))
         begin += length
-    cut.sort()
+    parts_of_all.sort()
     start, stop, parts = 0, 0, list[tuple[int, int, int]]()
-    for part in cut:
-        at, end = part[0], part[0] + part[1]
-        if parts and (at > stop + NEAR_BYTES or end > start + READ_BYTES):
+    for at, length, begin in parts_of_all:
+        if parts and (at > stop + NEAR_BYTES or at + length > start + READ_BYTES):
             yield start, stop, parts
             parts = []
         if not parts:
-            start, stop = at, end
-        parts.append(part)
-        stop = max(stop, end)
+            start, stop = at, at
+        if parts and at == stop and begin == parts[-1][2] + parts[-1][1]:
+            parts[-1] = (parts[-1][0], parts[-1][1] + length, parts[-1][2])
+        else:
+            parts.append((at, length, begin))
+        stop = max(stop, at + length)
     if parts:
         yield start, stop, parts
 
 
-def source_of(operation: Operation, header: Header, running: ByteSource) -> Bytes:
+def source_of(operation: Operation, header: Header, running: Medium) -> Bytes:
     """What the operation reads of the running image. Raises BundleError `source_differs`, OSError."""
     source = read(running, operation.source, header.source_size)
     if operation.source and hashlib.sha256(source).digest() != operation.source_sha256:
@@ -83,7 +110,7 @@ def made(
     operation: Operation,
     header: Header,
     payload: ByteSource,
-    running: ByteSource,
+    running: Medium,
     seal: Seal | None = None,
     codecs: Sequence[Codec] = (),
 ) -> Bytes:

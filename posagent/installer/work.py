@@ -22,20 +22,11 @@ from posagent.core import packing
 from posagent.core.bundle import Bundle, Missing
 from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
+from posagent.core.extents import BLOCK_BYTES, Extent, blocks, spans
 from posagent.core.manifest import Manifest
-from posagent.core.payload import (
-    ANCHOR_BYTES,
-    BLOCK_BYTES,
-    Extent,
-    Header,
-    Kind,
-    Operation,
-    blocks,
-    read_header,
-    spans,
-)
+from posagent.core.payload import ANCHOR_BYTES, Header, Kind, Operation, read_header
 from posagent.core.pieces import Piece
-from posagent.core.ports import ByteSource, Medium
+from posagent.core.ports import Medium
 from posagent.installer.groups import Group, Member, Payload, grouped, missing
 from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
@@ -43,16 +34,20 @@ if TYPE_CHECKING:
     from posagent.core.seal import Seal
 
 SCAN_BYTES = READ_BYTES
+LOOKED_AT = 8
+"""One of so many operations is, after so many that began unlike the slot."""
 PLACES_MAX = 8
 """How many places of the running slot are tried for one operation."""
 
 
 class Step(NamedTuple):
-    """One operation: its extents in bytes, what it makes (empty where that is known to be there), and its digest."""
+    """One operation: its extents in bytes, what it makes (empty where that is known to be there), and its digest; and
+    whether its first block is another than the slot's, or probably."""
 
     places: list[tuple[int, int]]
     wanted: Bytes
     sha256: bytes
+    begins_unlike: bool = False
 
 
 class Work:
@@ -66,7 +61,7 @@ class Work:
         bundle: Bundle,
         manifests: Sequence[Manifest],
         *,
-        running: ByteSource,
+        running: Medium,
         spare: Medium,
         digest: str,
         unseal: Callable[[Mapping[str, str]], Seal],
@@ -140,33 +135,39 @@ class Work:
 
     def check(self) -> Iterator[int]:
         """Make everything once that is not there; yields bytes of the image."""
-        for payload, operation, _ in self._made():
+        for payload, operation, _, _ in self._made():
             yield payload.header.size(operation)
 
     def steps(self, *, partial: bool = False) -> Iterator[Step]:
         """Every operation. Together they make the image; a `partial` one leaves out what was not fetched."""
-        for payload, operation, result in self._made(partial):
+        for payload, operation, result, begins_unlike in self._made(partial):
             places = list(spans(operation.target, payload.header.image_size))
-            step = Step(places, result, operation.sha256)
+            step = Step(places, result, operation.sha256, begins_unlike)
             del result  # or it would live on while the next is made
             yield step
             del step
 
-    def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes]]:
+    def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes, bool]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
-        makes are there. Large ones are made where they were fetched and not all of their small ones, which unpack
-        faster, are there."""
+        makes are there; and whether it begins unlike the slot. Where some in a row do, only few of the next are looked
+        at. Large ones are made where they were fetched and not all of their small ones, which unpack faster, are there.
+        """
         bad: list[Extent] = []
         chosen = (
             one
             for small, large in self._groups(bad)
             for one in (small if large is None or missing(large) or not any(map(missing, small)) else (large,))
         )
+        unlike = 0
         for payload, operation in chosen:
-            header = payload.header
-            if operation.kind is not Kind.ZERO and self._is_there(operation, header):
-                yield payload, operation, b""
-                continue
+            begins_unlike = False
+            if operation.kind is not Kind.ZERO:
+                passed_over = unlike >= LOOKED_AT and unlike % LOOKED_AT and not missing((payload, operation))
+                begins_unlike = bool(passed_over) or not self._begins_like(operation)
+                unlike = unlike + 1 if begins_unlike else 0
+                if not begins_unlike and self._is_whole(operation, payload.header):
+                    yield payload, operation, b"", False
+                    continue
             try:
                 result = self._result(payload, operation)
             except Missing:
@@ -178,7 +179,7 @@ class Work:
                     raise
                 bad.extend(operation.target)
                 continue
-            made_now = (payload, operation, result)
+            made_now = (payload, operation, result, begins_unlike)
             del result
             yield made_now
             del made_now
@@ -271,12 +272,16 @@ class Work:
 
     def _is_there(self, operation: Operation, header: Header) -> bool:
         """Whether its extents of the spare slot hold what it makes; of most others the first block tells."""
+        return self._begins_like(operation) and self._is_whole(operation, header)
+
+    def _begins_like(self, operation: Operation) -> bool:
         first = self.spare.pread(operation.target[0].start * BLOCK_BYTES, BLOCK_BYTES)
         if operation.kind is Kind.COPY:
-            likely = first == self._running.pread(operation.source[0].start * BLOCK_BYTES, BLOCK_BYTES)
-        else:
-            likely = _anchor(first) == operation.anchor
-        return likely and is_made(operation, read(self.spare, operation.target, header.image_size))
+            return first == self._running.pread(operation.source[0].start * BLOCK_BYTES, BLOCK_BYTES)
+        return _anchor(first) == operation.anchor
+
+    def _is_whole(self, operation: Operation, header: Header) -> bool:
+        return is_made(operation, read(self.spare, operation.target, header.image_size))
 
     # without a delta
 

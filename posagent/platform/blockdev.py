@@ -42,17 +42,30 @@ class LinuxBlockDevice:
         length = min(length, max(0, self.size - offset))
         parts = []
         while length > 0:
-            parts.append(self._read_piece(offset, length))
+            parts.append(bytes(self._piece(offset, length)))
             offset, length = offset + len(parts[-1]), length - len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def pwrite(self, offset: int, data: bytes | memoryview) -> None:
-        if offset < 0 or offset + len(data) > self.size:
-            raise OSError(errno.ENOSPC, "write past the end of the slot")
-        view = memoryview(data)
+    def pread_into(self, offset: int, view: memoryview) -> None:
         while view:
-            written = self._write_piece(offset, view)
-            view, offset = view[written:], offset + written
+            piece = self._piece(offset, len(view))
+            view[: len(piece)] = piece
+            offset, view = offset + len(piece), view[len(piece) :]
+
+    def pwrite(self, offset: int, *parts: bytes | memoryview) -> None:
+        if offset < 0 or offset + sum(map(len, parts)) > self.size:
+            raise OSError(errno.ENOSPC, "write past the end of the slot")
+        buffer, filled = _buffer(), 0
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                taken = min(len(view), PIECE_BYTES - filled)
+                buffer[filled : filled + taken] = view[:taken]
+                view, filled = view[taken:], filled + taken
+                if filled == PIECE_BYTES:
+                    self._write_piece(offset, filled)
+                    offset, filled = offset + filled, 0
+        self._write_piece(offset, filled)
 
     def flush(self) -> None:
         os.fdatasync(self._cached)
@@ -76,31 +89,31 @@ class LinuxBlockDevice:
         """How many bytes to take through the page cache until the next can go directly again."""
         return PIECE_BYTES if self._direct is None else BLOCK_BYTES - offset % BLOCK_BYTES
 
-    def _read_piece(self, offset: int, length: int) -> bytes:
+    def _piece(self, offset: int, length: int) -> memoryview:
+        """Some of the bytes there, until this thread reads again."""
         whole = self._whole(offset, length)
         if whole and self._direct is not None:
-            return self._read_direct(self._direct, offset, whole)
+            view = memoryview(_buffer())[:whole]
+            if os.preadv(self._direct, [view], offset) == whole:
+                return view
+            raise OSError(errno.EIO, "the slot ended early")
         data = os.pread(self._cached, min(length, self._to_block(offset)), offset)
         if not data:
             raise OSError(errno.EIO, "the slot ended early")
-        return data
+        return memoryview(data)
 
-    def _read_direct(self, descriptor: int, offset: int, length: int) -> bytes:
-        buffer = _buffer()
-        with memoryview(buffer) as view:
-            done = os.preadv(descriptor, [view[:length]], offset)
-        if done != length:
-            raise OSError(errno.EIO, "the slot ended early")
-        return buffer[:length]
-
-    def _write_piece(self, offset: int, view: memoryview) -> int:
-        whole = self._whole(offset, len(view))
-        if whole and self._direct is not None:
-            buffer = _buffer()
-            buffer[:whole] = view[:whole]
-            with memoryview(buffer) as aligned:
-                return os.pwrite(self._direct, aligned[:whole], offset)
-        return os.pwrite(self._cached, view[: self._to_block(offset)], offset)
+    def _write_piece(self, offset: int, length: int) -> None:
+        """So much of this thread's buffer."""
+        with memoryview(_buffer()) as view:
+            done = 0
+            while done < length:
+                whole = self._whole(offset + done, length - done)
+                if whole and self._direct is not None and not done % BLOCK_BYTES:
+                    done += os.pwrite(self._direct, view[done : done + whole], offset + done)
+                else:
+                    done += os.pwrite(
+                        self._cached, view[done : min(length, done + self._to_block(offset))], offset + done
+                    )
 
 
 def _buffer() -> mmap.mmap:

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from posagent.core.codec import CodecKind, CodecSpec
-from posagent.core.payload import BLOCK_BYTES, OPERATION_BYTES_MAX
+from posagent.core.extents import BLOCK_BYTES
+from posagent.core.payload import OPERATION_BYTES_MAX
 from posagent.core.repack import FRAMES_MAX
 from posagent.release import delta, frames
 from posagent.release.delta import Image, Match

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from posagent.core.payload import ANCHOR_BYTES, BLOCK_BYTES, Extent, spans
+from posagent.core.extents import BLOCK_BYTES, Extent, spans
+from posagent.core.payload import ANCHOR_BYTES
 
 BORDER = 1
 """Neighbours on each side of a vanished block: what a changed block was made of often reaches into them."""

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from posagent.core.dense import FILTERS, PACKING
-from posagent.core.payload import BLOCK_BYTES
+from posagent.core.extents import BLOCK_BYTES
 from posagent.release.delta import Image
 
 LEVEL_BEST = 19

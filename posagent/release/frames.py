@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from posagent.core.codec import FRAME_BYTES_MAX, LEVEL_MAX, Codec, CodecKind, CodecSpec, spec_of
-from posagent.core.payload import BLOCK_BYTES
+from posagent.core.extents import BLOCK_BYTES
 from posagent.core.repack import AHEAD_BYTES
 from posagent.platform import codecs
 from posagent.release.delta import Image

@@ -24,19 +24,16 @@ from backports import zstd
 
 from posagent.core.codec import CodecSpec
 from posagent.core.errors import ReleaseError
+from posagent.core.extents import BLOCK_BYTES, Extent, blocks, spans
 from posagent.core.payload import (
-    BLOCK_BYTES,
     PREFIX_BYTES,
     WINDOW_LOG_MAX,
-    Extent,
     Header,
     Kind,
     Operation,
-    blocks,
     encode_header,
     header_length,
     parse_header,
-    spans,
 )
 from posagent.core.seal import Seal
 from posagent.release import delta, dense, patch

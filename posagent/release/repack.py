@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from posagent.core.codec import CodecKind
 from posagent.core.errors import BundleError
-from posagent.core.payload import BLOCK_BYTES, Extent, Kind, Operation, number
+from posagent.core.extents import BLOCK_BYTES, Extent
+from posagent.core.payload import Kind, Operation, number
 from posagent.core.repack import AHEAD_BYTES, HEAD_BYTES, PACKING, Layout, MadeRun, SourceRun, repacked
 from posagent.release import delta, patch
 from posagent.release.delta import Step

@@ -12,7 +12,7 @@ from itertools import accumulate
 from statistics import median_low
 from typing import NamedTuple
 
-from posagent.core.payload import BLOCK_BYTES, Extent, spans
+from posagent.core.extents import BLOCK_BYTES, Extent, spans
 from posagent.release import delta
 from posagent.release.delta import Step
 from posagent.release.frames import Frame, Frames

@@ -5,10 +5,12 @@
   updates;
 * `major`: 256 MiB, a small system of this release, then of the next;
 * `os_squashfs`, `os_erofs`, `app_squashfs`, `app_erofs`: the trees of `os` and `app` as squashfs (zstd) and erofs
-  (LZ4), taken out of the ext4 images, in whole MiB. Only where they are named.
+  (LZ4), taken out of the ext4 images, in whole MiB. Only where they are named;
+* `os_in_place`, `app_in_place`: the old images of `os` and `app`, then the same with nothing written but the files that
+  the new tree has otherwise, so that all others keep their blocks. Only where they are named; needs root and rsync.
 Rules: packages come from where this machine's own come from (/etc/apt); only the suite is named here. What cannot be
-had is Unavailable, never imitated. The same packages make the same bytes: fixed identifiers, seeds and times. What
-was built is kept; remove the pair's folder to build anew.
+had is Unavailable, never imitated. The same packages make the same bytes: fixed identifiers, seeds and times (except
+that the kernel places what is written `in_place`). What was built is kept; remove the pair's folder to build anew.
 """
 
 from __future__ import annotations
@@ -53,6 +55,19 @@ NOT_IN_IMAGE = (
 """Not of a terminal's read-only image, or different in every build."""
 
 
+WRITE_IN_PLACE = """
+    mkdir "$2" "$4"
+    mount -o loop,noatime "$1" "$2"
+    mount -o loop,ro,noload "$3" "$4"
+    rsync -aHAX --numeric-ids --checksum --delete "$4/" "$2/"
+    sync
+    fstrim "$2"
+    umount "$4" "$2"
+    e2fsck -fp "$1"
+"""
+"""Arguments: an image and where to mount it, another one and where to mount that. In the end free blocks are zeros."""
+
+
 class Unavailable(Exception):
     """This cannot be had on this machine; says why."""
 
@@ -92,6 +107,8 @@ def pair(name: str, folder: Path) -> Pair:
     kind = kind or "ext4"
     found = Pair(name=name, old=folder / name / f"old.{kind}", new=folder / name / f"new.{kind}", folder=folder / name)
     found.folder.mkdir(parents=True, exist_ok=True)
+    if kind == "in_place":
+        return _written_in_place(pair(tree, folder), found.folder)
     if kind != "ext4":
         _pack(kind, pair(tree, folder), found)
         return found
@@ -240,6 +257,23 @@ def _pack(kind: str, plain: Pair, packed: Pair) -> None:
     size = -(-max(packed.old.stat().st_size, packed.new.stat().st_size) >> 20) << 20
     for out in (packed.old, packed.new):
         os.truncate(out, size)  # a slot holds either
+
+
+def _written_in_place(plain: Pair, folder: Path) -> Pair:
+    """The `plain` pair's old image, and a copy of it brought to the new tree by writing what is different."""
+    found = Pair(name=folder.name, old=plain.old, new=folder / "new.ext4", folder=folder)
+    if not found.new.exists():
+        if shutil.which("rsync") is None:
+            raise Unavailable("rsync is not installed")
+        with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
+            made, tree, mounted = (Path(scratch) / name for name in ("image", "tree", "mounted"))
+            shutil.copyfile(plain.old, made)
+            try:
+                run("unshare", "-m", "sh", "-ec", WRITE_IN_PLACE, "sh", *map(str, (made, mounted, plain.new, tree)))
+            except RuntimeError as error:
+                raise Unavailable(str(error)) from None
+            made.replace(found.new)
+    return found
 
 
 def _settle_times(image: Path, env: dict[str, str]) -> None:

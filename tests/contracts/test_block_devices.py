@@ -65,6 +65,23 @@ def test_bytes_come_back_from_the_medium_wherever_they_were_written(
     assert device.pread(offset + length, 4096) == b"\xaa" * 4096
 
 
+@pytest.mark.parametrize("offset", [0, 4096, 100])
+def test_parts_are_written_one_behind_the_other(device: BlockDevice, offset: int) -> None:
+    view = memoryview(PATTERN)
+    device.pwrite(offset, PATTERN[:4096], view[4096:10_000], b"", view[10_000 : 1 << 20])
+    device.flush()
+    device.drop_cache()
+    into = bytearray(1 << 20)
+    device.pread_into(offset, memoryview(into))
+    assert into == PATTERN[: 1 << 20]
+    assert device.pread(offset + (1 << 20), 4096) == bytes(4096)
+
+
+def test_what_is_read_past_the_end_is_an_error_where_a_view_must_be_filled(device: BlockDevice) -> None:
+    with pytest.raises(OSError):
+        device.pread_into(SIZE - 10, memoryview(bytearray(11)))
+
+
 def test_reading_ends_at_the_end(device: BlockDevice) -> None:
     device.pwrite(SIZE - 10, b"0123456789")
     assert device.pread(SIZE - 10, 100) == b"0123456789"

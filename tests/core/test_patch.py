@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posagent.core.errors import BundleError
+from posagent.core.extents import BLOCK_BYTES
 from posagent.core.patch import HEAD, PACKING, PIECE_BYTES, patched, summed
-from posagent.core.payload import BLOCK_BYTES, OPERATION_BYTES_MAX
+from posagent.core.payload import OPERATION_BYTES_MAX
 from posagent.release import delta, patch
 from posagent.release.delta import Step
 

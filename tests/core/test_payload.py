@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import lzma
+from array import array
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from posagent.core import manifest, payload
 from posagent.core.errors import BundleError
+from posagent.core.extents import BLOCK_BYTES, Extent, Extents, blocks
 from posagent.core.manifest import Manifest
-from posagent.core.payload import BLOCK_BYTES, Extent, Header, Kind, Operation, encode_header, number, parse_header
+from posagent.core.payload import Header, Kind, Operation, encode_header, number, parse_header
 from tests.installer.store import Bytes
 
 SIZE = 9 * BLOCK_BYTES + 100
@@ -168,9 +170,9 @@ def test_any_changed_table_is_refused_or_still_fills_the_image(data: st.DataObje
     except BundleError:
         return
     covered = sorted(block for one in found.operations for at, length in one.target for block in range(at, at + length))
-    assert covered == list(range(payload.blocks(found.image_size)))
+    assert covered == list(range(blocks(found.image_size)))
     assert sum(one.length for one in found.operations) == STORED
-    assert all(sum(last) <= payload.blocks(found.source_size) for one in found.operations for last in one.source)
+    assert all(sum(last) <= blocks(found.source_size) for one in found.operations for last in one.source)
 
 
 # the signed header
@@ -220,3 +222,19 @@ def test_a_payload_of_another_length_than_signed_is_unreadable() -> None:
     with pytest.raises(BundleError) as caught:
         payload.read_header(Bytes(body + b"x"), signed(body))
     assert caught.value.code == "bundle_unreadable"
+
+
+def test_extents_are_a_sequence_of_extents() -> None:
+    plain = extents((5, 1), (1 << 28, 2), (0, 7))
+    packed = Extents(array("I", [number for extent in plain for number in extent]))
+    assert (list(packed), len(packed), packed[0], packed[-1], packed[1:]) == (
+        [*plain],
+        3,
+        plain[0],
+        plain[2],
+        [*plain[1:]],
+    )
+    assert packed == plain and packed != plain[:2] and packed != extents((5, 1), (1 << 28, 2), (0, 8))
+    assert hash(packed) == hash(plain) and not Extents(array("I"))
+    with pytest.raises(IndexError):
+        packed[3]

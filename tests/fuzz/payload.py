@@ -6,6 +6,7 @@ builder makes (`seeds FOLDER`).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import lzma
@@ -21,8 +22,9 @@ with atheris.instrument_imports(include=["posagent"]):
     from posagent.core.bundle import Bundle, Missing, Spooled
     from posagent.core.codec import CodecKind, CodecSpec
     from posagent.core.errors import BundleError
+    from posagent.core.extents import BLOCK_BYTES, Extent, blocks
     from posagent.core.patch import HEAD, PACKING, patched
-    from posagent.core.payload import blocks, parse_header
+    from posagent.core.payload import parse_header
     from posagent.core.pieces import Pieces
     from posagent.installer.operations import made
     from posagent.platform import codecs
@@ -34,13 +36,22 @@ CODECS = [codec for kind, level in ((CodecKind.ZSTD, 1), (CodecKind.LZ4, 0)) if 
 
 
 class Bytes:
-    """core.ports.ByteSource in memory."""
+    """core.ports.Medium in memory."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.size = data, len(data)
 
     def pread(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
+
+    def pread_into(self, offset: int, view: memoryview) -> None:
+        piece = self.pread(offset, len(view))
+        if len(piece) < len(view):
+            raise OSError(errno.EIO, "there is no more")
+        view[:] = piece
+
+    def drop_cache(self) -> None:
+        """There is none."""
 
 
 def header(data: bytes) -> None:
@@ -162,7 +173,7 @@ def seeds(corpus: Path) -> None:
             unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=payload.PACKING)
             for index, one in enumerate(payload.parse_header(data[:size], len(data)).operations):
                 if one.kind is payload.Kind.PATCH:
-                    made_bytes = sum(count for _, count in one.target) * payload.BLOCK_BYTES
+                    made_bytes = sum(count for _, count in one.target) * BLOCK_BYTES
                     stored = data[one.offset : one.offset + one.length]
                     (corpus / f"patch-{index}").write_bytes(b"\3" + made_bytes.to_bytes(2, "little") + stored)
                 if one.kind is payload.Kind.DENSE:
@@ -195,7 +206,7 @@ def packed_seeds(corpus: Path) -> None:
         (corpus / f"repacking-{place}").write_bytes(b"\6\2" + sizes[:2] + joined + frame)
         operation = payload.Operation(
             kind=payload.Kind.REPACK,
-            target=(payload.Extent(0, blocks(len(wanted))),),
+            target=(Extent(0, blocks(len(wanted))),),
             sha256=hashlib.sha256(wanted).digest(),
             source_sha256=hashlib.sha256().digest(),
             anchor=b"anchored",

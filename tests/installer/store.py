@@ -104,6 +104,9 @@ class Bytes:
     def pread(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
 
+    def pread_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self.pread(offset, len(view))
+
     def drop_cache(self) -> None:
         """There is none."""
 

@@ -9,9 +9,10 @@ import pytest
 
 from posagent.core.bundle import Bundle
 from posagent.core.payload import Header, Kind, parse_header
-from posagent.installer.operations import NEAR_BYTES, READ_BYTES, gathered
-from posagent.installer.work import Work
-from posagent.installer.writer import SAMPLE_BYTES, _runs
+from posagent.installer.operations import NEAR_BYTES, READ_BYTES, gather
+from posagent.installer.spare import SAMPLE_BYTES, SAMPLES_MIN
+from posagent.installer.work import LOOKED_AT, Work
+from posagent.installer.writer import _items
 from tests.installer.payloads import BLOCK, Shelf, payload, unsealed
 from tests.installer.store import Bytes
 
@@ -37,6 +38,9 @@ class Counting:
         self.reads.append((offset, length))
         return self.data[offset : offset + length]
 
+    def pread_into(self, offset: int, view: memoryview) -> None:
+        view[:] = self.pread(offset, len(view))
+
     def drop_cache(self) -> None:
         """There is none."""
 
@@ -59,15 +63,16 @@ def header() -> Header:
     return parse_header(data[: 16 + int.from_bytes(data[8:12], "little")], len(data))
 
 
-def installed(spare: bytes) -> tuple[Counting, Counting, int]:
-    """The running slot and the spare one after a delta was made over `spare`, and how many bytes would be written."""
+def installed(spare: bytes, old: bytes | None = OLD) -> tuple[Counting, Counting, int]:
+    """The running slot and the spare one after a delta from `old`, or a full payload, was made over `spare`, and how
+    many bytes would be written."""
     shelf = Shelf()
-    shelf.add(payload(NEW, OLD))
+    shelf.add(payload(NEW, old))
     bundle: Bundle = shelf  # type: ignore[assignment]
     running, there = Counting(OLD), Counting(spare)
-    digest = payload(NEW, OLD)[1].source_sha256
+    digest = payload(NEW, old)[1].source_sha256
     work = Work(bundle, shelf.manifests, running=running, spare=there, digest=digest, unseal=unsealed)
-    written = sum(len(data) for _, runs, _ in _runs(work.steps(), there) for _, data in runs)
+    written = sum(len(data) for item in _items(work.steps(), there) for runs, _ in item.made for _, data in runs)
     return running, there, written
 
 
@@ -85,6 +90,25 @@ def test_a_slot_with_other_content_is_hardly_read_except_for_zeros() -> None:
     assert spare.bytes_read <= samples + 2 * BLOCK * len(header().operations)
 
 
+def test_of_small_operations_on_other_content_few_are_looked_at() -> None:
+    _, spare, written = installed(b"\xee" * len(NEW), old=None)
+    assert written == len(NEW)
+    data, _ = payload(NEW)
+    operations = parse_header(data[: 16 + int.from_bytes(data[8:12], "little")], len(data)).operations
+    assert len(operations) > 300
+    zeros = sum(-(-count * BLOCK // SAMPLE_BYTES) for one in operations if not one.sha256 for _, count in one.target)
+    assert spare.bytes_read <= (3 * SAMPLES_MIN + len(operations) // LOOKED_AT + zeros + 1) * BLOCK
+
+
+def test_of_small_operations_that_are_there_in_part_no_more_is_written_than_differs() -> None:
+    noise = bytearray(random.Random(5).randbytes(len(NEW)))
+    for at in range(0, len(NEW), MIB):  # every other half MiB is there
+        noise[at : at + MIB // 2] = NEW[at : at + MIB // 2]
+    _, _, written = installed(bytes(noise), old=None)
+    differing = sum(BLOCK for at in range(0, len(NEW), BLOCK) if NEW[at : at + BLOCK] != noise[at : at + BLOCK])
+    assert differing <= written <= 1.1 * differing
+
+
 def test_where_the_image_is_there_already_the_source_is_not_read() -> None:
     running, spare, written = installed(NEW)
     assert written == 0
@@ -97,6 +121,12 @@ def test_of_an_image_that_is_there_in_part_no_more_is_written_than_differs() -> 
     _, _, written = installed(OLD)
     differing = sum(BLOCK for at in range(0, len(NEW), BLOCK) if NEW[at : at + BLOCK] != OLD[at : at + BLOCK])
     assert differing <= written <= 1.05 * differing
+
+
+def gathered(image: Counting | Bytes, places: list[tuple[int, int]]) -> bytearray:
+    into = bytearray(sum(length for _, length in places))
+    gather(image, places, memoryview(into))
+    return into
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,6 +12,7 @@ import pytest
 
 from posagent.core import manifest, payload
 from posagent.core.errors import PosagentError
+from posagent.core.extents import spans
 from posagent.installer import operations
 from posagent.release import bundle
 from posagent.release.payload import encode
@@ -30,7 +31,7 @@ def restored(header: payload.Header, body: bytes, source: bytes = b"") -> bytes:
     image = bytearray(b"?" * header.image_size)
     for operation in header.operations:
         made, done = operations.made(operation, header, Bytes(body), Bytes(source)), 0
-        for at, length in payload.spans(operation.target, header.image_size):
+        for at, length in spans(operation.target, header.image_size):
             image[at : at + length] = made[done : done + length]
             done += length
     return bytes(image)

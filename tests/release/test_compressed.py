@@ -11,7 +11,8 @@ import pytest
 from posagent.core.bundle import Bundle
 from posagent.core.codec import Codec, CodecKind, Codecs, known_answer, no_codecs
 from posagent.core.errors import BundleError
-from posagent.core.payload import BLOCK_BYTES, Extent, Header, Kind, encode_header, parse_header
+from posagent.core.extents import BLOCK_BYTES, Extent
+from posagent.core.payload import Header, Kind, encode_header, parse_header
 from posagent.core.pieces import Piece, joined
 from posagent.installer.work import Work
 from posagent.platform import codecs
