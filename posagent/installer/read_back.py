@@ -15,7 +15,7 @@ from posagent.core.ports import BlockDevice, Medium
 from posagent.installer.ahead import AHEAD_BYTES, Ahead, Items
 from posagent.installer.operations import cut, gather
 
-FLUSHED_BYTES = 32 << 20
+FLUSHED_BYTES = 8 << 20
 """Flushed, and then read back, at once."""
 PIECE_BYTES = 256 << 10
 """Read at once."""
@@ -26,10 +26,11 @@ Written = tuple["array[int]", bytes]
 
 
 class ReadBack:
-    """Of what is written to `slot` by `device`, read by `spare`. `bytes_written` and `bytes_found` count."""
+    """Of what is written to `slot` by `device`, read by `spare`. `bytes_written` and `bytes_found` count; where nothing
+    is to be read back the first is all that it does."""
 
-    def __init__(self, slot: str, device: BlockDevice, spare: Medium, ahead: Ahead) -> None:
-        self._slot, self._device, self._spare, self._ahead = slot, device, spare, ahead
+    def __init__(self, slot: str, device: BlockDevice, spare: Medium, ahead: Ahead, *, wanted: bool) -> None:
+        self._slot, self._device, self._spare, self._ahead, self._wanted = slot, device, spare, ahead, wanted
         self._waiting: list[Written] = []
         self._turns: list[Items[int]] = []
         self._waiting_bytes = 0
@@ -38,18 +39,22 @@ class ReadBack:
     def wrote(self, places: Sequence[tuple[int, int]], digest: bytes) -> None:
         """This was written, and not flushed yet. Raises as `rest`, about what was written before."""
         where = array("Q", [number for place in places for number in place])
-        self._waiting.append((where, digest))
         self.bytes_written += _length(where)
+        if not self._wanted:
+            return
+        self._waiting.append((where, digest))
         self._waiting_bytes += _length(where)
         if self._waiting_bytes >= FLUSHED_BYTES:
             for _ in self._ended():
                 pass
-            self._begin(threads=1)  # others are at work
+            self._begin(threads=1, flush=True)  # others are at work
 
     def rest(self) -> Iterator[int]:
         """Flush, and read back all that was not yet; yields `bytes_found` as it grows. Raises SlotError
         `read_back_differs`, OSError."""
         yield from self._ended()
+        self._device.drop_cache()
+        self._spare.drop_cache()
         self._begin(threads=2)
         yield from self._ended()
 
@@ -58,13 +63,12 @@ class ReadBack:
         for turn in self._turns:
             turn.close()
 
-    def _begin(self, threads: int) -> None:
-        self._device.drop_cache()
-        self._spare.drop_cache()
+    def _begin(self, threads: int, flush: bool = False) -> None:
         parts = list(_together(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
         self._turns = [
-            self._ahead(self._compared(parts[way::threads]), lambda _: AHEAD_BYTES // 4) for way in range(threads)
+            self._ahead(self._compared(parts[first::threads], flush), lambda _: AHEAD_BYTES // 4)
+            for first in range(threads)
         ]
         for turn in self._turns:
             next(turn)
@@ -76,9 +80,12 @@ class ReadBack:
             yield self.bytes_found
         self._turns = []
 
-    def _compared(self, parts: Iterable[list[Written]]) -> Items[int]:
+    def _compared(self, parts: Iterable[list[Written]], flush: bool) -> Items[int]:
         """Nothing, to begin with; then of each part how many bytes are as they should be."""
         yield 0
+        if flush:
+            self._device.flush()
+            self._spare.drop_cache()
         there = memoryview(bytearray(PIECE_BYTES))
         for part in parts:
             digests = [hashlib.sha256() for _ in part]

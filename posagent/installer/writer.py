@@ -71,7 +71,7 @@ def write(
             approved=manifest.approved,
         )
         apart = ahead if threads else in_line
-        with closing(ReadBack(slot, device, work.spare, apart)) as written:
+        with closing(ReadBack(slot, device, work.spare, apart, wanted=not partial)) as written:
             slots.begin_write(slot, record)
             device.drop_cache()  # what an earlier attempt wrote is compared with what the medium has of it
             done, total = 0, manifest.image_size

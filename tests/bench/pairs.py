@@ -59,7 +59,7 @@ WRITE_IN_PLACE = """
     mkdir "$2" "$4"
     mount -o loop,noatime "$1" "$2"
     mount -o loop,ro,noload "$3" "$4"
-    rsync -aHAX --numeric-ids --checksum --delete "$4/" "$2/"
+    rsync -aHAX --numeric-ids --checksum --inplace --delete-before "$4/" "$2/"
     sync
     fstrim "$2"
     umount "$4" "$2"

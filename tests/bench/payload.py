@@ -4,11 +4,11 @@
 
 For each pair of images (pairs.py) and each method (peers.py) slot b of a disk in a file gets the old image, memory is
 dropped, and the method makes the new one of it; what is not byte for byte the new image says WRONG. Seconds are medians
-of the runs, memory is that of the largest process. posagent is a fresh process each time, and reads back; it stands
-here four times, each with what was fetched for it in the spool: with a delta; without one on a terminal that has
-nothing of the image in the running slot, by the fewest bytes, and as it is installed soonest from a stick or a fast
-link; and without one on a terminal that runs the old image. Then the same on a disk throttled like an eMMC, against
-`dd`. -> build/payload.json and payload.svg.
+of the runs, memory is that of the largest process. posagent is a fresh process each time, of an environment in which
+nothing is installed but what a terminal has, and reads back; it stands here four times, each with what was fetched for
+it in the spool: with a delta; without one on a terminal that has nothing of the image in the running slot, by the
+fewest bytes, and as it is installed soonest from a stick or a fast link; and without one on a terminal that runs the
+old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.append(str(PROJECT))  # this is run as a script, too
 from tests.bench import pairs  # noqa: E402
 from tests.bench.pairs import Pair, Unavailable, sha256  # noqa: E402
-from tests.bench.peers import MAKERS, Disk, Taken, copy, measured  # noqa: E402
+from tests.bench.peers import MAKERS, Disk, Taken, copy, measured, terminal_python  # noqa: E402
 
 EMMC = {"write": 40_000_000, "read": 120_000_000}
 """Bytes per second."""
@@ -71,7 +71,6 @@ print(json.dumps(figures))
 """
 VERB = """
 import json, sys
-sys.modules["pkcs11"] = None  # the release desk's; the trust library would take it, and no terminal has it
 from posagent import config
 from posagent.installer.service import Installer, linux_ports
 loaded = config.load(sys.argv[1])
@@ -142,7 +141,7 @@ class Posagent:
         self._terminal.installer.mkdir(exist_ok=True)
         (self._terminal.installer / "slots.json").write_text(json.dumps({"format": 1, "slots": records}))
         arguments = (str(self._terminal.config), verb, str(self._bundle), str(price))
-        return measured(sys.executable, "-c", VERB, *arguments, env={**os.environ, **UNIT_ENV})
+        return measured(*terminal_python(), VERB, *arguments, env={**os.environ, **UNIT_ENV})
 
     def fetch(self, running: str, *, known: bool, price: float = FEWEST) -> tuple[Taken, int]:
         """Have in the spool what the installer asks for, as the fetcher would: the last plan, and how many bytes."""

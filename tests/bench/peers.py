@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from backports import zstd
 from tests.bench.install import Rauc, loop_device, run
 from tests.bench.pairs import Pair, Unavailable, blocks, sha256
 
+PROJECT = Path(__file__).resolve().parents[2]
 SECTOR_BYTES = 512
 SQUASHFS_BYTES = 128 << 10
 """What RAUC's bundles are packed in."""
@@ -77,7 +79,7 @@ class Disk:
         copy(pair.old, self.b)
         drop_caches()
         run("sh", "-c", WARM, "sh", *PROGRAMS)
-        run(sys.executable, "-c", f"import {MODULES}")
+        run(*terminal_python(), f"import {MODULES}")
 
     def written(self) -> int:
         """Bytes ever written to slot b."""
@@ -117,6 +119,23 @@ def _succeeds(*command: str) -> bool:
 def copy(image: Path, device: str) -> Taken:
     """The bare copy, durable at the end."""
     return measured("dd", f"if={image}", f"of={device}", "bs=1M", "oflag=direct", "conv=fsync", "status=none")
+
+
+@cache
+def terminal_python() -> tuple[str, ...]:
+    """How to run a piece of Python where nothing but what a terminal needs is installed: memory is measured there."""
+    folder = PROJECT / "build/terminal"
+    with tempfile.TemporaryDirectory() as name:
+        source = Path(name) / "source"  # a copy: setuptools leaves things behind, and takes up old ones
+        shutil.copytree(PROJECT / "posagent", source / "posagent")
+        for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(PROJECT / file, source)
+        pip = (str(folder / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
+        if not folder.exists():
+            run(sys.executable, "-m", "venv", str(folder))
+        run(*pip, str(source))
+        run(*pip, "--no-deps", "--force-reinstall", str(source))
+    return str(folder / "bin/python"), "-P", "-c"
 
 
 def drop_caches() -> None:
