@@ -34,8 +34,8 @@ DEFAULT_WEIGHT = 0.1
 PACE_SPREAD = 0.2
 """How far the rest's pace may differ from that so far, half way through (logarithm)."""
 
-READ_BACK_SHARE = 0.2
-"""Of an installation's time: all that was written is read back and compared."""
+READ_BACK_SHARE = 0.05
+"""Of an installation's time, when all is written: most was read back meanwhile (installer.read_back)."""
 CLOSING = 0.01
 """What a phase still takes, of the whole, when all its units had been done before."""
 

@@ -64,8 +64,8 @@ class Spare:
             del samples[0]
         if len(samples) * BLOCK_BYTES * SAMPLED_SHARE_MAX > begin:
             return True
-        # the ends and the middle first: mostly they tell
-        for at, place, size in dict.fromkeys((*samples[:1], *samples[-1:], *samples[len(samples) // 2 :], *samples)):
+        half = len(samples) // 2  # the ends and the middle first: mostly they tell
+        for at, place, size in dict.fromkeys(samples[:1] + samples[-1:] + samples[half : half + 1] + samples):
             if self._slot.pread(at, size) == step.wanted[place : place + size]:
                 self._unlike[kind] = 0
                 return True

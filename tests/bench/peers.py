@@ -28,6 +28,8 @@ from tests.bench.pairs import Pair, Unavailable, blocks, sha256
 
 PROJECT = Path(__file__).resolve().parents[2]
 SECTOR_BYTES = 512
+PATCH_S_MAX = 600
+"""Who needs longer to make a patch is not measured."""
 SQUASHFS_BYTES = 128 << 10
 """What RAUC's bundles are packed in."""
 PROGRAMS = "dd sh zstd xz casync xdelta3 bspatch swupdate rauc fw_setenv fw_printenv".split()
@@ -305,7 +307,9 @@ def bsdiff(pair: Pair, disk: Disk, stack: ExitStack) -> Method:
         raise Unavailable("takes hours and 17 times the image in memory")
     _needs("bsdiff", "bspatch")
     images = (str(pair.old), str(pair.new))
-    patch = _kept(pair, "patch.bsdiff", lambda out: run("bsdiff", *images, str(out)))
+    patch = _kept(
+        pair, "patch.bsdiff", lambda out: run("timeout", "--verbose", str(PATCH_S_MAX), "bsdiff", *images, str(out))
+    )
     line = f"bspatch {disk.a} {disk.b} {patch} && sync {disk.b}"
     return Method(name="bsdiff", bytes=patch.stat().st_size, apply=lambda: measured("sh", "-c", line))
 
