@@ -24,7 +24,7 @@ from backports import zstd
 
 from posagent.core.codec import CodecSpec
 from posagent.core.errors import ReleaseError
-from posagent.core.extents import BLOCK_BYTES, Extent, blocks, spans
+from posagent.core.extents import BLOCK_BYTES, Extent, blocks, size_of, spans
 from posagent.core.payload import (
     PREFIX_BYTES,
     WINDOW_LOG_MAX,
@@ -164,6 +164,7 @@ def _size(operation: Operation, image: Image) -> int:
 
 def shares(payload: IO[bytes], length: int) -> dict[str, dict[str, int]]:
     """Where the bytes of a payload file are: `operations`, `image_bytes` and `stored_bytes` by kind, and the header's.
+    What is copied from another place of the old image is told apart, as `moved`.
 
     Raises BundleError `bundle_unreadable`.
     """
@@ -171,11 +172,18 @@ def shares(payload: IO[bytes], length: int) -> dict[str, dict[str, int]]:
     head = prefix + payload.read(header_length(prefix) - PREFIX_BYTES)
     header = parse_header(head, length)
     found: dict[str, dict[str, int]] = {}
+    moved = 0
     for one in header.operations:
         share = found.setdefault(one.kind.name.lower(), dict.fromkeys(("operations", "image_bytes", "stored_bytes"), 0))
         share["operations"] += 1
         share["image_bytes"] += header.size(one)
         share["stored_bytes"] += one.length
+        if one.kind is Kind.COPY:
+            there = [to for to, of in zip(one.target, one.source, strict=True) if to == of]
+            moved += header.size(one) - size_of(there, header.image_size)
+    if moved:
+        found["copy"]["image_bytes"] -= moved
+        found["moved"] = {"operations": 0, "image_bytes": moved, "stored_bytes": 0}
     return {**found, "header": {"operations": 0, "image_bytes": 0, "stored_bytes": len(head)}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,15 @@ def test_a_delta_is_the_same_every_time(tmp_path: Path) -> None:
         shares = payload_shares(stream, made[0].length)
     assert sum(share["stored_bytes"] for share in shares.values()) == made[0].length
     assert sum(share["image_bytes"] for share in shares.values()) == made[0].image_size
+
+
+def test_what_a_delta_copies_from_another_place_is_told_apart(tmp_path: Path) -> None:
+    block, dice = 4096, random.Random(3)
+    kept, moved, new = dice.randbytes(20 * block), dice.randbytes(30 * block), dice.randbytes(block)
+    (tmp_path / "old").write_bytes(kept + moved + new)
+    (tmp_path / "new").write_bytes(kept + new + moved)
+    made = encode(tmp_path / "new", tmp_path / "payload", source=tmp_path / "old")
+    with (tmp_path / "payload").open("rb") as stream:
+        found = payload_shares(stream, made.length)
+    assert (found["copy"]["image_bytes"], found["moved"]["image_bytes"]) == (len(kept), len(moved) + len(new))
+    assert found["copy"]["operations"] == 1 and found["moved"]["stored_bytes"] == 0
