@@ -162,8 +162,9 @@ class Work:
         for payload, operation in chosen:
             begins_unlike = False
             if operation.kind is not Kind.ZERO:
-                passed_over = unlike >= LOOKED_AT and unlike % LOOKED_AT and not missing((payload, operation))
-                begins_unlike = bool(passed_over) or not self._begins_like(operation)
+                settled = unlike >= LOOKED_AT and unlike % LOOKED_AT > 0  # a copy is large: it is always looked at
+                passed_over = settled and operation.length > 0 and not missing((payload, operation))
+                begins_unlike = passed_over or not self._begins_like(operation)
                 unlike = unlike + 1 if begins_unlike else 0
                 if not begins_unlike and self._is_whole(operation, payload.header):
                     yield payload, operation, b"", False
