@@ -9,7 +9,7 @@ TOOLS := fw_setenv:libubootenv-tool mkfs.ext4:e2fsprogs nginx:nginx-light ssh-ke
 BENCH_TOOLS := rauc:rauc dbus-daemon:dbus
 # The other methods of bench-payload, and what makes its images.
 PEERS := swupdate:swupdate casync:casync zck:zchunk xdelta3:xdelta3 bsdiff:bsdiff zstd:zstd xz:xz-utils cpio:cpio \
-         time:time addpart:util-linux mmdebstrap:mmdebstrap
+         time:time addpart:util-linux mmdebstrap:mmdebstrap rsync:rsync
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help venv deps bench-deps check test test-fleet hil hil-image hil-campaign kills crash crash-full mutants sim-days demo bench bench-payload bench-console bench-money fuzz docs screens format clean
