@@ -75,14 +75,14 @@ def cut(places: Places, size: int) -> Iterator[tuple[Places, int]]:
 
 def _joined(places: Places) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
     """Begin and end of each read, and the parts that it has: where they are, how long, and where they go."""
-    parts_of_all, begin = [], 0
+    pieces, begin = [], 0
     for at, length in places:
         for offset in range(0, length, READ_BYTES):
-            parts_of_all.append((at + offset, min(READ_BYTES, length - offset), begin + offset))
+            pieces.append((at + offset, min(READ_BYTES, length - offset), begin + offset))
         begin += length
-    parts_of_all.sort()
+    pieces.sort()
     start, stop, parts = 0, 0, list[tuple[int, int, int]]()
-    for at, length, begin in parts_of_all:
+    for at, length, begin in pieces:
         if parts and (at > stop + NEAR_BYTES or at + length > start + READ_BYTES):
             yield start, stop, parts
             parts = []

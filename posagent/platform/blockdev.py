@@ -6,7 +6,7 @@ also grows until the flush).
 It also makes reading back honest: a direct read is answered by the device, never by memory. What O_DIRECT cannot do
 (ends that are not on a 4 KiB block, file systems without it) goes through the page cache, which `drop_cache` empties
 with POSIX_FADV_DONTNEED after a flush; unlike BLKFLSBUF that needs no privilege and works on files, too.
-To be written, a block device is opened exclusively: while it is mounted, nobody gets it (EBUSY). One thread at a time.
+To be written, a block device is opened exclusively: while it is mounted, nobody gets it (EBUSY). Any thread may call.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from backports import zstd
 
 from posagent.core.codec import CodecSpec
 from posagent.core.errors import ReleaseError
-from posagent.core.extents import BLOCK_BYTES, Extent, blocks, size_of, spans
+from posagent.core.extents import BLOCK_BYTES, Extent, blocks, size_of
 from posagent.core.payload import (
     PREFIX_BYTES,
     WINDOW_LOG_MAX,
@@ -100,7 +100,7 @@ def encode(
                     packed = seal.close(stored.tell(), packed)
                 operations.append(dataclasses.replace(operation, offset=stored.tell(), length=len(packed)))
                 stored.write(packed)
-                done += _size(operation, new)
+                done += size_of(operation.target, len(new))
                 if on_progress is not None:
                     on_progress(done, len(new))
         sizes = {"image_size": len(new), "source_size": 0 if old is None else len(old)}
@@ -156,10 +156,6 @@ def _in_order(planned: Iterable[Packing]) -> Iterator[Packed]:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def _size(operation: Operation, image: Image) -> int:
-    return sum(length for _, length in spans(operation.target, len(image)))
 
 
 def shares(payload: IO[bytes], length: int) -> dict[str, dict[str, int]]:

@@ -82,6 +82,11 @@ class Pair:
     folder: Path
 
     @property
+    def tree(self) -> str:
+        """The pair that it has the trees of."""
+        return self.name.partition("_")[0]
+
+    @property
     def size(self) -> int:
         return self.new.stat().st_size
 

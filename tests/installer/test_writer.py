@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,24 @@ def image_bytes(groups: int = 6, seed: int = 1) -> bytes:
     return b"".join(itertools.islice(itertools.cycle(parts), groups)) + b"the end"
 
 
+class InTurn:
+    """A simulated slot for threads: one call after the other, as a kernel sees to it."""
+
+    def __init__(self, slot: BlockDevice, turn: Any) -> None:
+        self._slot, self._turn = slot, turn
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._slot, name)
+        if not callable(found):
+            return found
+
+        def called(*args: Any) -> Any:
+            with self._turn:
+                return found(*args)
+
+        return called
+
+
 @dataclass(slots=True)
 class Terminal:
     """One terminal's medium and a payload for it."""
@@ -43,6 +62,7 @@ class Terminal:
     slot_size: int = 1 << 17
     threads: bool = False
     shelf: Shelf = field(default_factory=Shelf)
+    turn: Any = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.shelf.add(payload(self.image))
@@ -68,7 +88,8 @@ class Terminal:
         )
 
     def open_slot(self, slot: str) -> BlockDevice:
-        return self.medium.slot(slot)
+        made = self.medium.slot(slot)
+        return InTurn(made, self.turn) if self.threads else made
 
     def refusal(self, slot: str = "b") -> str:
         with pytest.raises(PosagentError) as caught:
