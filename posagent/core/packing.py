@@ -10,11 +10,13 @@ before that, what a slow processor takes. Where bytes cost money the fewest coun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from posagent.core.measured import Measurements
-from posagent.core.model import Event, Occurrence, Update
 from posagent.core.spread import Prior, learned
+
+if TYPE_CHECKING:
+    from posagent.core.model import Occurrence, Update
 
 LARGE, SMALL = "unpack_large", "unpack_small"
 """Names of measurements."""
@@ -54,6 +56,8 @@ def _per_byte(measurements: Measurements, name: str, other: str, slower: float) 
 
 def measured(update: Update | None, happened: Occurrence, seconds: float) -> Mapping[str, Mapping[str, float]]:
     """What a bundle that was accepted after so long says of unpacking, as a journal record's `measured`."""
+    from posagent.core.model import Event  # which the installer does not need
+
     if update is None or happened.event is not Event.ACCEPTED:
         return {}
     image_size = happened.data.get("update", {}).get("image_size", 0)

@@ -1,29 +1,31 @@
-"""Has a helper thread make things ahead of the one that uses them: unpacking, digesting and reading release the
+"""Has helper threads make things ahead of the one that uses them: unpacking, digesting and reading release the
 interpreter's lock. Where there are to be no threads (`in_line`) they are made when they are asked for.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 AHEAD_BYTES = 1 << 20
 T = TypeVar("T")
 Items = Generator[T, None, None]
-Ahead = Callable[[Items[Any], Callable[[Any], int]], Items[Any]]
+Ahead = Callable[[Sequence[Items[Any]], Callable[[Any], int]], Items[Any]]
 
 
-def in_line(items: Items[T], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
-    """The items, made when they are asked for."""
-    return items
+def in_line(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
+    """The items of one part after the other, made when they are asked for."""
+    for items in parts:
+        yield from items
 
 
-def ahead(items: Items[T], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) -> Items[T]:
-    """The items, made by a helper thread while the last ones are in use; closing it ends the thread.
+def ahead(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) -> Items[T]:
+    """The items, made while the last ones are in use by a helper thread for each part, and as they come; closing it
+    ends the threads.
 
-    What `items` raises is raised here, in its turn. The thread stops before more is waiting than AHEAD_BYTES; one item
+    What a part raises is raised here, in its turn. The threads stop before more is waiting than AHEAD_BYTES; one item
     may be larger.
     """
     made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -34,7 +36,7 @@ def ahead(items: Items[T], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) ->
     def may_go_on() -> bool:
         return stopped or waiting < AHEAD_BYTES
 
-    def work() -> None:
+    def work(items: Items[T]) -> None:
         nonlocal waiting
         try:
             for item in items:
@@ -49,21 +51,25 @@ def ahead(items: Items[T], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) ->
         except BaseException as error:  # it belongs to the thread that asked
             made.put((None, error))
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=work, args=(items,), name="ahead", daemon=True) for items in parts]
+    for thread in threads:
+        thread.start()
+    working = len(threads)
     try:
-        while True:
+        while working:
             item, error = made.get()
             if isinstance(error, StopIteration):
-                return
+                working -= 1
+                continue
             if error is not None:
                 raise error
             with room:
                 waiting -= weigh(item)
-                room.notify()
+                room.notify_all()
             yield item
     finally:
         with room:
             stopped = True
-            room.notify()
-        thread.join()
+            room.notify_all()
+        for thread in threads:
+            thread.join()

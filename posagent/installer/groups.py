@@ -1,4 +1,5 @@
-"""Which small operations of one payload a large one of another makes as well, and what of them lies in the spool.
+"""In which order a payload's operations are done, which small ones a large one of another payload makes as well, and
+what of them lies in the spool.
 
 A small operation of the full payload need not be fetched where its bytes are in a slot; a large one of the whole
 payload takes fewer bytes than all of its small ones together. Which way costs less is decided for each group.
@@ -6,15 +7,18 @@ payload takes fewer bytes than all of its small ones together. Which way costs l
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from posagent.core.bundle import Window
 from posagent.core.codec import Codec
 from posagent.core.extents import Extent
-from posagent.core.payload import Header, Operation
+from posagent.core.payload import Header, Kind, Operation
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal
@@ -40,17 +44,33 @@ class Group(NamedTuple):
     large: Member | None = None
 
 
-def grouped(full: Payload, whole: Payload | None) -> Iterator[Group]:
-    """The operations of the full payload, those that one of the whole payload makes all of as a group."""
+def grouped(payload: Payload, whole: Payload | None = None) -> Iterator[Group]:
+    """The operations of the payload, those that one of the whole payload makes all of as a group. The zeros come evenly
+    among the others: mostly they are there and are only read, which takes no time while others are written."""
+    groups = list(_in_groups(payload, whole))
+    zeros = [one for one in groups if one.small[0][1].kind is Kind.ZERO]
+    others = [one for one in groups if one.small[0][1].kind is not Kind.ZERO]
+    for _, group in heapq.merge(_with_shares(zeros), _with_shares(others), key=itemgetter(0)):
+        yield group
+
+
+def _with_shares(groups: Sequence[Group]) -> Iterator[tuple[float, Group]]:
+    """Each with how much of what they all make is made before it."""
+    sizes = [sum(payload.header.size(operation) for payload, operation in group.small) for group in groups]
+    total = sum(sizes)
+    return ((before / total, group) for before, group in zip(accumulate(sizes, initial=0), groups, strict=False))
+
+
+def _in_groups(payload: Payload, whole: Payload | None) -> Iterator[Group]:
     large = [one for one in whole.header.operations if one.length] if whole is not None else []
     extents = sorted((*extent, number) for number, one in enumerate(large) for extent in one.target)
     groups: dict[int, list[Member]] = {}
-    for operation in full.header.operations:
+    for operation in payload.header.operations:
         number = _within(extents, operation.target) if operation.length else None
         if number is None:
-            yield Group([(full, operation)])
+            yield Group([(payload, operation)])
         else:
-            groups.setdefault(number, []).append((full, operation))
+            groups.setdefault(number, []).append((payload, operation))
     for number, small in groups.items():
         assert whole is not None
         yield Group(small, (whole, large[number]))

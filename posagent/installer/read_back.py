@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import zip_longest
 
 from posagent.core.errors import SlotError
 from posagent.core.ports import BlockDevice, Medium
-from posagent.installer.ahead import AHEAD_BYTES, Ahead, Items
+from posagent.installer.ahead import Ahead, Items
 from posagent.installer.operations import cut, gather
 
 FLUSHED_BYTES = 8 << 20
@@ -32,7 +31,7 @@ class ReadBack:
     def __init__(self, slot: str, device: BlockDevice, spare: Medium, ahead: Ahead, *, wanted: bool) -> None:
         self._slot, self._device, self._spare, self._ahead, self._wanted = slot, device, spare, ahead, wanted
         self._waiting: list[Written] = []
-        self._turns: list[Items[int]] = []
+        self._turn: Items[int] | None = None
         self._waiting_bytes = 0
         self.bytes_written = self.bytes_found = 0
 
@@ -60,25 +59,23 @@ class ReadBack:
 
     def close(self) -> None:
         """No thread runs afterwards."""
-        for turn in self._turns:
-            turn.close()
+        if self._turn is not None:
+            self._turn.close()
 
     def _begin(self, threads: int, flush: bool = False) -> None:
         parts = list(_together(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
-        self._turns = [
-            self._ahead(self._compared(parts[first::threads], flush), lambda _: AHEAD_BYTES // 4)
-            for first in range(threads)
-        ]
-        for turn in self._turns:
-            next(turn)
+        shares = [self._compared(parts[first::threads], flush) for first in range(threads)]
+        self._turn = self._ahead(shares, lambda _: 0)
+        next(self._turn)
 
     def _ended(self) -> Iterator[int]:
         """What is read back already or just now."""
-        for sizes in zip_longest(*self._turns, fillvalue=0):
-            self.bytes_found += sum(sizes)
-            yield self.bytes_found
-        self._turns = []
+        for size in self._turn or ():
+            self.bytes_found += size
+            if size:
+                yield self.bytes_found
+        self._turn = None
 
     def _compared(self, parts: Iterable[list[Written]], flush: bool) -> Items[int]:
         """Nothing, to begin with; then of each part how many bytes are as they should be."""

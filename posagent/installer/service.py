@@ -15,13 +15,13 @@ from typing import Any
 
 from posagent import worker
 from posagent.config import Config
-from posagent.core import audit, packing, parameters, pieces
+from posagent.core import packing, parameters, pieces
 from posagent.core.codec import Codec, CodecKind
 from posagent.core.errors import BundleError, PosagentError, Refusal, SlotError
 from posagent.core.parameters import Staged
 from posagent.core.ports import Message, Verb
 from posagent.installer import opening
-from posagent.installer.opening import Contents, Ports
+from posagent.installer.opening import Contents, Opened, Ports
 from posagent.installer.permits import Permits
 from posagent.installer.slots import NAMES, Slots
 from posagent.platform.apart import apart
@@ -56,8 +56,14 @@ def linux_ports(config: Config) -> Ports:
         ),
         apart=apart,
         codecs=codec,
-        open_log=lambda: open_inside(config.terminal.state_dir, f"{config.terminal.state_dir}/{audit.FILE}"),
+        open_log=lambda: _open_log(config.terminal.state_dir),
     )
+
+
+def _open_log(state_dir: str) -> Opened:
+    from posagent.core.audit import FILE
+
+    return open_inside(state_dir, f"{state_dir}/{FILE}")
 
 
 def codec(kind: CodecKind, level: int) -> Codec | None:

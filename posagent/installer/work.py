@@ -14,8 +14,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from posagent.core import packing
@@ -135,29 +136,47 @@ class Work:
 
     def check(self) -> Iterator[int]:
         """Make everything once that is not there; yields bytes of the image."""
-        for payload, operation, _, _ in self._made():
+        bad: list[Extent] = []
+        for payload, operation, _, _ in self._made(self._chosen(bad), bad):
             yield payload.header.size(operation)
 
-    def steps(self, *, partial: bool = False) -> Iterator[Step]:
-        """Every operation. Together they make the image; a `partial` one leaves out what was not fetched."""
-        for payload, operation, result, begins_unlike in self._made(partial):
+    def parts(self, *, partial: bool = False, most: int = 1) -> list[Iterator[Step]]:
+        """Every operation, in up to so many parts that may be made at the same time. Together they make the image; a
+        `partial` one leaves out what was not fetched. More than one only where all are small: large ones take much
+        memory."""
+        bad: list[Extent] = []
+        chosen = self._chosen(bad)
+        if most > 1 and (self._delta is None or self._delta_payload is None):
+            members = list(chosen)
+            if all(operation.kind is not Kind.DENSE for _, operation in members):
+                if any(missing(one) and not self._begins_like(one[1]) for one in members):
+                    self._places  # noqa: B018 - found once for all parts
+                runs = iter([list(run) for _, run in groupby(members, _neighbourhood)])
+                return [self._steps(chain.from_iterable(runs), bad, partial) for _ in range(most)]  # each the next one
+            chosen = iter(members)
+        return [self._steps(chosen, bad, partial)]
+
+    def _steps(self, chosen: Iterable[Member], bad: list[Extent], partial: bool) -> Iterator[Step]:
+        for payload, operation, result, begins_unlike in self._made(chosen, bad, partial):
             places = list(spans(operation.target, payload.header.image_size))
             step = Step(places, result, operation.sha256, begins_unlike)
             del result  # or it would live on while the next is made
             yield step
             del step
 
-    def _made(self, partial: bool = False) -> Iterator[tuple[Payload, Operation, Bytes, bool]]:
+    def _chosen(self, bad: list[Extent]) -> Iterator[Member]:
+        """The operations to do. Large ones where they were fetched and not all of their small ones, which unpack
+        faster, are there."""
+        for small, large in self._groups(bad):
+            yield from small if large is None or missing(large) or not any(map(missing, small)) else (large,)
+
+    def _made(
+        self, chosen: Iterable[Member], bad: list[Extent], partial: bool = False
+    ) -> Iterator[tuple[Payload, Operation, Bytes, bool]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
         makes are there; and whether it begins unlike the slot. Where some in a row do, only few of the next are looked
-        at. Large ones are made where they were fetched and not all of their small ones, which unpack faster, are there.
+        at. The extents of those whose source is another one are `bad`.
         """
-        bad: list[Extent] = []
-        chosen = (
-            one
-            for small, large in self._groups(bad)
-            for one in (small if large is None or missing(large) or not any(map(missing, small)) else (large,))
-        )
         unlike = 0
         for payload, operation in chosen:
             begins_unlike = False
@@ -203,8 +222,7 @@ class Work:
         if delta is None:
             yield from grouped(self._full_payload, self._whole_payload(planned))
             return
-        for operation in delta.header.operations:
-            yield Group([(delta, operation)])
+        yield from grouped(delta)
         if bad:
             full = self._full_payload
             hurt = {number for start, count in bad for number in range(start, start + count)}
@@ -318,6 +336,11 @@ def _pays(large: Member, small: Sequence[Member], price: float) -> bool:
     left = missing(large)
     image_bytes = payload.header.size(operation) if left else 0  # one that is there is not fetched again as small ones
     return packing.pays(sum(map(missing, small)) - left, image_bytes, price)
+
+
+def _neighbourhood(member: Member) -> int:
+    """What is made at once is to lie side by side."""
+    return member[1].target[0].start * BLOCK_BYTES // READ_BYTES
 
 
 def _anchor(block: bytes | memoryview) -> bytes:

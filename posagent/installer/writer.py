@@ -27,6 +27,8 @@ from posagent.installer.work import Step, Work
 
 ITEM_BYTES = READ_BYTES
 """Small steps are handed on so many bytes together: two threads that meet too often wait."""
+MAKERS_MAX = 2
+"""Threads that make small ones at the same time."""
 COPIED_SHARE_MAX = 4
 """Blocks are copied where they are at most one in so many of what was made."""
 
@@ -76,7 +78,9 @@ def write(
             device.drop_cache()  # what an earlier attempt wrote is compared with what the medium has of it
             done, total = 0, manifest.image_size
             yield _progress("write", done, total)
-            with closing(apart(_items(work.steps(partial=partial), work.spare), lambda item: item.kept)) as items:
+            parts = work.parts(partial=partial, most=MAKERS_MAX if threads else 1)
+            making = [_items(steps, work.spare) for steps in parts]
+            with closing(apart(making, lambda item: item.kept)) as items:
                 for size, _, made in items:
                     _put(made, device, written)
                     del made  # or its bytes would live on while the next are awaited

@@ -72,7 +72,7 @@ def installed(spare: bytes, old: bytes | None = OLD) -> tuple[Counting, Counting
     running, there = Counting(OLD), Counting(spare)
     digest = payload(NEW, old)[1].source_sha256
     work = Work(bundle, shelf.manifests, running=running, spare=there, digest=digest, unseal=unsealed)
-    written = sum(len(data) for item in _items(work.steps(), there) for runs, _ in item.made for _, data in runs)
+    written = sum(len(data) for item in _items(work.parts()[0], there) for runs, _ in item.made for _, data in runs)
     return running, there, written
 
 

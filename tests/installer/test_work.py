@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -9,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posagent.core.bundle import Bundle, Missing
+from posagent.core.bundle import Bundle, Missing, Window
 from posagent.core.errors import BundleError
+from posagent.core.extents import Extent
 from posagent.core.manifest import Manifest
-from posagent.core.payload import Kind, parse_header
+from posagent.core.payload import Header, Kind, Operation, parse_header
 from posagent.core.pieces import Piece, joined
-from posagent.installer.work import Work
+from posagent.installer import work
+from posagent.installer.groups import Payload, grouped
+from posagent.installer.work import Step, Work
 from tests.installer.payloads import BLOCK, DATA_BYTES, Shelf, image, newer, payload, unsealed
 from tests.installer.store import Bytes
 
@@ -61,11 +65,8 @@ class Terminal:
     def made(self) -> bytes:
         """The spare slot after all is done."""
         slot = bytearray(self.spare)
-        for step in self.work().steps():
-            done = 0
-            for at, length in step.places if step.wanted else ():
-                slot[at : at + length] = step.wanted[done : done + length]
-                done += length
+        for step in self.work().parts()[0]:
+            put(step, slot)
         return bytes(slot)
 
     def hide(self, pieces: list[Piece]) -> None:
@@ -73,6 +74,13 @@ class Terminal:
         for window in self.shelf.members.values():
             pieces = [*pieces, (window.start, header_bytes(self.shelf.data[window.start :]))]
         self.shelf.pieces = joined(pieces, 0)
+
+
+def put(step: Step, slot: bytearray) -> None:
+    done = 0
+    for at, length in step.places if step.wanted else ():
+        slot[at : at + length] = step.wanted[done : done + length]
+        done += length
 
 
 def header_bytes(data: bytes) -> int:
@@ -315,6 +323,40 @@ def test_with_a_delta_nothing_of_the_whole_payload_is_looked_at() -> None:
     assert not any(one.within(parts, made) for parts in (wanted, work.tables) for made in (full, whole))
 
 
+def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "READ_BYTES", 4 * BLOCK)
+    one = terminal(None, spare=bytes(len(NEW)))
+    parts = one.work().parts(most=2)
+    taken: list[list[tuple[int, int]]] = [[], []]
+    slot, working = bytearray(len(NEW)), {0, 1}
+    for number in itertools.cycle((0, 1)):
+        step = next(parts[number], None)
+        if step is None:
+            working.discard(number)
+            if not working:
+                break
+            continue
+        taken[number] += step.places
+        put(step, slot)
+    assert slot == NEW and all(taken), "both had some"
+    places = sorted(taken[0] + taken[1])
+    assert sum(length for _, length in places) == len(NEW), "each was made once"
+
+
+@pytest.mark.parametrize("source", [OLD, None])
+def test_what_takes_much_memory_is_made_by_one(source: bytes | None) -> None:
+    """Patches of a delta, and the large operations that were fetched."""
+    if source is not None:
+        one = terminal(source, None)
+    else:
+        one = with_whole()
+        one.hide(one.wanted())
+    assert len(one.work().parts(most=2)) == 1 and len(one.work(whole=False).parts(most=2)) == (1 if source else 2)
+    assert one.made() == one.new
+
+
 def test_the_whole_payload_alone_will_do() -> None:
     one = Terminal(running=bytes(BLOCK), spare=bytes(len(TEXT)), new=TEXT)
     one.shelf.add(LARGE)
@@ -334,3 +376,26 @@ def test_any_image_comes_out_of_any_slot(seed: int, blocks: int, surplus: int, d
     assert one.made()[: len(new)] == new
     assert one.made()[len(new) :] == one.spare[len(new) :]
     assert DATA_BYTES
+
+
+@settings(max_examples=50, deadline=None)
+@given(groups=st.lists(st.tuples(st.booleans(), st.integers(1, 3)), min_size=1, max_size=60))
+def test_zeros_come_evenly_among_the_others(groups: list[tuple[bool, int]]) -> None:
+    """At any time so much of the zeros as of the others was done, but for one operation of either."""
+    operations, at = [], 0
+    for zero, count in groups:
+        operations.append(Operation(kind=Kind.ZERO if zero else Kind.DATA, target=[Extent(at, count)]))
+        at += count
+    header = Header(image_size=at * BLOCK, source_size=0, operations=tuple(operations))
+    done, largest = {True: 0, False: 0}, 3 * BLOCK
+    totals = {zero: sum(header.size(one) for one in operations if (one.kind is Kind.ZERO) is zero) for zero in done}
+    order = [group.small[0][1] for group in grouped(Payload(Window(Bytes(b""), 0, 0), header, None, ()))]
+    assert sorted(order, key=operations.index) == operations
+    for one in order:
+        done[one.kind is Kind.ZERO] += header.size(one)
+        if all(totals.values()):
+            apart = abs(done[True] / totals[True] - done[False] / totals[False])
+            assert apart <= largest / totals[True] + largest / totals[False]
+    for kind in (True, False):
+        same = [operations.index(one) for one in order if (one.kind is Kind.ZERO) is kind]
+        assert same == sorted(same), "those of one kind stay in the order of the image"

@@ -52,7 +52,7 @@ def work(
 
 def made(one: Work, size: int) -> bytes:
     slot = bytearray(one.spare.pread(0, size))
-    for step in one.steps():
+    for step in one.parts()[0]:
         done = 0
         for at, length in step.places if step.wanted else ():
             slot[at : at + length] = step.wanted[done : done + length]
