@@ -8,7 +8,8 @@ of the runs, memory is that of the largest process. posagent is a fresh process 
 nothing is installed but what a terminal has, and reads back; it stands here four times, each with what was fetched for
 it in the spool: with a delta; without one on a terminal that has nothing of the image in the running slot, by the
 fewest bytes, and as it is installed soonest from a stick or a fast link; and without one on a terminal that runs the
-old image. Then the same on a disk throttled like an eMMC, against `dd`. -> build/payload.json and payload.svg.
+old image. Then the quick ways to install a full image by turns, and ours on a disk throttled like an eMMC against `dd`.
+-> build/payload.json and payload.svg.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,7 @@ UNIT_ENV = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
 """As the installer's unit has them."""
 NO_DIGEST = "0" * 64
 """In the record of a running slot that no delta was made for."""
+QUICK = ("rauc", "swupdate")
 SOONEST = 1e9
 """The price (core.packing) at which no byte that is saved is worth more unpacking."""
 ROW = "{:28}{:>11}{:>7}{:>8}{:>8}{:>8}{:>9}{:>9}  {}"
@@ -189,20 +191,48 @@ class Posagent:
 
 def measure(pair: Pair, disk: Disk, runs: int, apply: Callable[[], Taken]) -> dict[str, Any]:
     """Apply it `runs` times, each time over the old image."""
-    taken, written, right = [], [], True
+    return by_turns(pair, disk, runs, {"": apply})[""]
+
+
+def by_turns(pair: Pair, disk: Disk, runs: int, ways: Mapping[str, Callable[[], Taken]]) -> dict[str, dict[str, Any]]:
+    """Each way `runs` times, one after the other, each time over the old image."""
+    taken: dict[str, list[Taken]] = {name: [] for name in ways}
+    written: dict[str, list[int]] = {name: [] for name in ways}
+    right = dict.fromkeys(ways, True)
     for _ in range(runs):
-        disk.prepare(pair)
-        before = disk.written()
-        taken.append(apply())
-        written.append(disk.written() - before)
-        right = right and disk.holds(pair.new)
+        for name, apply in ways.items():
+            disk.prepare(pair)
+            before = disk.written()
+            taken[name].append(apply())
+            written[name].append(disk.written() - before)
+            right[name] = right[name] and disk.holds(pair.new)
     return {
-        "apply_s": round(statistics.median(one.wall_s for one in taken), 3),
-        "apply_cpu_s": round(statistics.median(one.cpu_s for one in taken), 3),
-        "peak_rss_mib": round(max(one.rss_mib for one in taken), 1),
-        "bytes_written": int(statistics.median(written)),
-        "right": right,
+        name: {
+            "apply_s": round(statistics.median(one.wall_s for one in taken[name]), 3),
+            "apply_cpu_s": round(statistics.median(one.cpu_s for one in taken[name]), 3),
+            "peak_rss_mib": round(max(one.rss_mib for one in taken[name]), 1),
+            "bytes_written": int(statistics.median(written[name])),
+            "right": right[name],
+        }
+        for name in ways
     }
+
+
+def quickest(pair: Pair, disk: Disk, ours: Posagent, runs: int) -> dict[str, dict[str, Any]]:
+    """The quick ways to install a full image, by turns: minutes apart, this machine is not equally fast."""
+    with ExitStack() as own:
+        ways = {}
+        for name in QUICK:
+            try:
+                apply = MAKERS[name](pair, disk, own).apply
+            except (Unavailable, RuntimeError):
+                continue  # the table says why
+            if apply is not None:
+                ways[name] = apply
+        disk.prepare(pair)
+        ours.fetch(str(ours.nothing), known=False, price=SOONEST)
+        ways["posagent_full_soonest"] = partial(ours.verb, "write", str(ours.nothing), known=False)
+        return by_turns(pair, disk, runs, ways)
 
 
 def sha256_cpu_s(image: Path) -> float:
@@ -246,7 +276,7 @@ def throttled(pair: Pair, disk: Disk, ours: Posagent, runs: int) -> dict[str, An
 
 
 def compare(pair: Pair, runs: int) -> dict[str, Any]:
-    """Every method on one pair: `{methods, skipped, images, throttled}`."""
+    """Every method on one pair: `{methods, skipped, images, by_turns, throttled}`."""
     changed = pair.bytes_changed()
     rows: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
@@ -272,6 +302,8 @@ def compare(pair: Pair, runs: int) -> dict[str, Any]:
         rows["posagent_full"] = ours.row(runs, str(ours.nothing), known=False)
         rows["posagent_full_soonest"] = ours.row(runs, str(ours.nothing), known=False, price=SOONEST)
         rows["posagent_no_delta"] = ours.row(runs, disk.a, known=False)
+        progress(f"{pair.name}: by turns")
+        turns = quickest(pair, disk, ours, runs)
         progress(f"{pair.name}: throttled")
         try:
             slow: dict[str, Any] = throttled(pair, disk, ours, runs)
@@ -282,7 +314,7 @@ def compare(pair: Pair, runs: int) -> dict[str, Any]:
     for row in rows.values():
         row["bytes_changed"] = changed
     images |= {"bytes_changed": changed, "delta_kept": ours.built.has_delta, "payload_bytes": payloads}
-    return {"methods": rows, "skipped": skipped, "images": images, "throttled": slow}
+    return {"methods": rows, "skipped": skipped, "images": images, "by_turns": turns, "throttled": slow}
 
 
 def progress(text: str) -> None:
@@ -320,6 +352,10 @@ def table(name: str, found: dict[str, Any]) -> str:
             read = {verb: f"{row[f'{verb}_bytes_read'] / 1e6:.0f}" for verb in ("plan", "check", "write")}
             lines.append(f"{key}: MB read of the storage: {read}")
     lines.append(f"payloads: {images['payload_bytes']}; delta kept: {images['delta_kept']}")
+    turns = [
+        f"{key} {row['apply_s']:.2f} s, {row['apply_cpu_s']:.2f} s of CPU" for key, row in found["by_turns"].items()
+    ]
+    lines.append(f"by turns: {'; '.join(turns)}")
     lines.append(f"throttled to {EMMC}: {_slow(found['throttled'])}")
     return "\n".join(lines)
 
@@ -368,7 +404,7 @@ def main() -> int:
         except Unavailable as error:
             missing[name] = str(error)
         print(f"{table(name, found[name]) if name in found else f'{name}: skipped: {missing[name]}'}\n", flush=True)
-    parts = ("methods", "skipped", "images", "throttled")
+    parts = ("methods", "skipped", "images", "by_turns", "throttled")
     result: dict[str, Any] = {part: {name: one[part] for name, one in found.items()} for part in parts}
     result = {"runs": arguments.runs, "pairs": result.pop("methods"), **result, "pairs_missing": missing}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
