@@ -1,4 +1,4 @@
-"""Has helper threads make things ahead of the one that uses them: unpacking, digesting and reading release the
+"""Has a helper thread make things ahead of the one that uses them: unpacking, digesting and reading release the
 interpreter's lock. Where there are to be no threads (`in_line`) they are made when they are asked for.
 """
 
@@ -12,20 +12,32 @@ from typing import Any, TypeVar
 AHEAD_BYTES = 1 << 20
 T = TypeVar("T")
 Items = Generator[T, None, None]
-Ahead = Callable[[Sequence[Items[Any]], Callable[[Any], int]], Items[Any]]
+Ahead = Callable[[Items[Any], Callable[[Any], int]], Items[Any]]
 
 
-def in_line(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
-    """The items of one part after the other, made when they are asked for."""
-    for items in parts:
-        yield from items
+def in_line(items: Items[T], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
+    """The items, made when they are asked for."""
+    return items
 
 
-def ahead(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) -> Items[T]:
-    """The items, made while the last ones are in use by a helper thread for each part, and as they come; closing it
-    ends the threads.
+def by_turns(parts: Sequence[Items[T]]) -> Items[T]:
+    """Of each part one item, as long as it has any: the order depends on no thread. Who made the parts closes them."""
+    left = list(parts)
+    while left:
+        for part in tuple(left):
+            try:
+                item = next(part)
+            except StopIteration:
+                left.remove(part)
+                continue
+            yield item
+            del item  # or it would live on while the next is awaited
 
-    What a part raises is raised here, in its turn. The threads stop before more is waiting than AHEAD_BYTES; one item
+
+def ahead(items: Items[T], weigh: Callable[[T], int] = lambda _: AHEAD_BYTES) -> Items[T]:
+    """The items, made by a helper thread while the last ones are in use; closing it ends the thread.
+
+    What `items` raises is raised here, in its turn. The thread stops before more is waiting than AHEAD_BYTES; one item
     may be larger.
     """
     made: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -36,7 +48,7 @@ def ahead(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: AHEAD
     def may_go_on() -> bool:
         return stopped or waiting < AHEAD_BYTES
 
-    def work(items: Items[T]) -> None:
+    def work() -> None:
         nonlocal waiting
         try:
             for item in items:
@@ -51,25 +63,21 @@ def ahead(parts: Sequence[Items[T]], weigh: Callable[[T], int] = lambda _: AHEAD
         except BaseException as error:  # it belongs to the thread that asked
             made.put((None, error))
 
-    threads = [threading.Thread(target=work, args=(items,), name="ahead", daemon=True) for items in parts]
-    for thread in threads:
-        thread.start()
-    working = len(threads)
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread.start()
     try:
-        while working:
+        while True:
             item, error = made.get()
             if isinstance(error, StopIteration):
-                working -= 1
-                continue
+                return
             if error is not None:
                 raise error
             with room:
                 waiting -= weigh(item)
-                room.notify_all()
+                room.notify()
             yield item
     finally:
         with room:
             stopped = True
-            room.notify_all()
-        for thread in threads:
-            thread.join()
+            room.notify()
+        thread.join()

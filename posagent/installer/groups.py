@@ -87,6 +87,18 @@ def _within(extents: Sequence[tuple[int, int, int]], target: Sequence[Extent]) -
     return found.pop() if len(found) == 1 else None
 
 
+def in_turns(members: Sequence[Member], parts: int, turn_bytes: int) -> list[list[Member]]:
+    """The first so many bytes for the first part, the next for the next."""
+    found: list[list[Member]] = [[] for _ in range(parts)]
+    turn = size = 0
+    for payload, operation in members:
+        found[turn % parts].append((payload, operation))
+        size += payload.header.size(operation)
+        if size >= turn_bytes:
+            turn, size = turn + 1, 0
+    return found
+
+
 def missing(one: Member) -> int:
     """How many of its stored bytes were not fetched."""
     payload, operation = one

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from posagent.core.errors import SlotError
 from posagent.core.ports import BlockDevice, Medium
-from posagent.installer.ahead import Ahead, Items
+from posagent.installer.ahead import Ahead, Items, by_turns
 from posagent.installer.operations import cut, gather
 
 FLUSHED_BYTES = 8 << 20
@@ -31,7 +31,7 @@ class ReadBack:
     def __init__(self, slot: str, device: BlockDevice, spare: Medium, ahead: Ahead, *, wanted: bool) -> None:
         self._slot, self._device, self._spare, self._ahead, self._wanted = slot, device, spare, ahead, wanted
         self._waiting: list[Written] = []
-        self._turn: Items[int] | None = None
+        self._turns: list[Items[int]] = []
         self._waiting_bytes = 0
         self.bytes_written = self.bytes_found = 0
 
@@ -59,23 +59,25 @@ class ReadBack:
 
     def close(self) -> None:
         """No thread runs afterwards."""
-        if self._turn is not None:
-            self._turn.close()
+        for turn in self._turns:
+            turn.close()
 
     def _begin(self, threads: int, flush: bool = False) -> None:
         parts = list(_together(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
-        shares = [self._compared(parts[first::threads], flush) for first in range(threads)]
-        self._turn = self._ahead(shares, lambda _: 0)
-        next(self._turn)
+        self._turns = [
+            self._ahead(self._compared(parts[first::threads], flush), lambda _: 0)  # it waits for nobody who listens
+            for first in range(threads)
+        ]
+        for turn in self._turns:
+            next(turn)
 
     def _ended(self) -> Iterator[int]:
         """What is read back already or just now."""
-        for size in self._turn or ():
+        for size in by_turns(self._turns):
             self.bytes_found += size
-            if size:
-                yield self.bytes_found
-        self._turn = None
+            yield self.bytes_found
+        self._turns = []
 
     def _compared(self, parts: Iterable[list[Written]], flush: bool) -> Items[int]:
         """Nothing, to begin with; then of each part how many bytes are as they should be."""

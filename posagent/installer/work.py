@@ -16,7 +16,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from posagent.core import packing
@@ -28,7 +27,7 @@ from posagent.core.manifest import Manifest
 from posagent.core.payload import ANCHOR_BYTES, Header, Kind, Operation, read_header
 from posagent.core.pieces import Piece
 from posagent.core.ports import Medium
-from posagent.installer.groups import Group, Member, Payload, grouped, missing
+from posagent.installer.groups import Group, Member, Payload, grouped, in_turns, missing
 from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
@@ -140,19 +139,18 @@ class Work:
         for payload, operation, _, _ in self._made(self._chosen(bad), bad):
             yield payload.header.size(operation)
 
-    def parts(self, *, partial: bool = False, most: int = 1) -> list[Iterator[Step]]:
-        """Every operation, in up to so many parts that may be made at the same time. Together they make the image; a
-        `partial` one leaves out what was not fetched. More than one only where all are small: large ones take much
-        memory."""
+    def parts(self, *, partial: bool = False, most: int = 1, turn_bytes: int = READ_BYTES) -> list[Iterator[Step]]:
+        """Every operation, in up to so many parts that may be made at the same time: by turns, each of so many bytes or
+        a little more. Together they make the image; a `partial` one leaves out what was not fetched. More than one only
+        where all are small: large ones take much memory."""
         bad: list[Extent] = []
         chosen = self._chosen(bad)
-        if most > 1 and (self._delta is None or self._delta_payload is None):
+        if most > 1 and not partial and (self._delta is None or self._delta_payload is None):
             members = list(chosen)
             if all(operation.kind is not Kind.DENSE for _, operation in members):
                 if any(missing(one) and not self._begins_like(one[1]) for one in members):
                     self._places  # noqa: B018 - found once for all parts
-                runs = iter([list(run) for _, run in groupby(members, _neighbourhood)])
-                return [self._steps(chain.from_iterable(runs), bad, partial) for _ in range(most)]  # each the next one
+                return [self._steps(part, bad, partial) for part in in_turns(members, most, turn_bytes)]
             chosen = iter(members)
         return [self._steps(chosen, bad, partial)]
 
@@ -336,11 +334,6 @@ def _pays(large: Member, small: Sequence[Member], price: float) -> bool:
     left = missing(large)
     image_bytes = payload.header.size(operation) if left else 0  # one that is there is not fetched again as small ones
     return packing.pays(sum(map(missing, small)) - left, image_bytes, price)
-
-
-def _neighbourhood(member: Member) -> int:
-    """What is made at once is to lie side by side."""
-    return member[1].target[0].start * BLOCK_BYTES // READ_BYTES
 
 
 def _anchor(block: bytes | memoryview) -> bytes:

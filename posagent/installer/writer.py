@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
 from posagent.core.errors import SlotError
 from posagent.core.ports import BlockDevice, Medium, Message
-from posagent.installer.ahead import Items, ahead, in_line
+from posagent.installer.ahead import Items, ahead, by_turns, in_line
 from posagent.installer.operations import READ_BYTES, Bytes, Places
 from posagent.installer.read_back import ReadBack
 from posagent.installer.slots import SlotRecord, Slots
@@ -78,10 +78,12 @@ def write(
             device.drop_cache()  # what an earlier attempt wrote is compared with what the medium has of it
             done, total = 0, manifest.image_size
             yield _progress("write", done, total)
-            parts = work.parts(partial=partial, most=MAKERS_MAX if threads else 1)
-            making = [_items(steps, work.spare) for steps in parts]
-            with closing(apart(making, lambda item: item.kept)) as items:
-                for size, _, made in items:
+            with ExitStack() as making:
+                makers = []
+                for steps in work.parts(partial=partial, most=MAKERS_MAX, turn_bytes=ITEM_BYTES):
+                    makers.append(apart(_items(steps, work.spare), lambda item: item.kept))
+                    making.callback(makers[-1].close)
+                for size, _, made in by_turns(makers):
                     _put(made, device, written)
                     del made  # or its bytes would live on while the next are awaited
                     done = min(done + size, total)  # where the full payload fills in, some is made twice

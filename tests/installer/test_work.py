@@ -16,7 +16,6 @@ from posagent.core.extents import Extent
 from posagent.core.manifest import Manifest
 from posagent.core.payload import Header, Kind, Operation, parse_header
 from posagent.core.pieces import Piece, joined
-from posagent.installer import work
 from posagent.installer.groups import Payload, grouped
 from posagent.installer.work import Step, Work
 from tests.installer.payloads import BLOCK, DATA_BYTES, Shelf, image, newer, payload, unsealed
@@ -323,12 +322,9 @@ def test_with_a_delta_nothing_of_the_whole_payload_is_looked_at() -> None:
     assert not any(one.within(parts, made) for parts in (wanted, work.tables) for made in (full, whole))
 
 
-def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(work, "READ_BYTES", 4 * BLOCK)
+def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_together() -> None:
     one = terminal(None, spare=bytes(len(NEW)))
-    parts = one.work().parts(most=2)
+    parts = one.work().parts(most=2, turn_bytes=4 * BLOCK)
     taken: list[list[tuple[int, int]]] = [[], []]
     slot, working = bytearray(len(NEW)), {0, 1}
     for number in itertools.cycle((0, 1)):
