@@ -66,7 +66,7 @@ class ReadBack:
         parts = list(_together(self._waiting))
         self._waiting, self._waiting_bytes = [], 0
         self._turns = [
-            self._ahead(self._compared(parts[first::threads], flush), lambda _: 0)  # it waits for nobody who listens
+            self._ahead(self._compared(parts[first::threads], flush), lambda _: 0)  # it does not wait to be heard
             for first in range(threads)
         ]
         for turn in self._turns:

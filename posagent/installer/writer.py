@@ -3,10 +3,10 @@
 Rules: the slot is out of service before its first byte changes. What an operation makes is verified before it is
 written. Blocks that are there already are not written again, unless samples have none of them (installer.spare); those
 that are written are read back from the medium before the slot counts as complete, the others were read from it. Nothing
-is remembered between two attempts: what is in the slot already is found by its digest. One helper thread reads, makes
-and verifies ahead of the main one, which writes; another reads back. Memory: one operation that is made, and one that
-was or AHEAD_BYTES of small ones. A few blocks that differ are copied, because a view of them would keep all that was
-made with them.
+is remembered between two attempts: what is in the slot already is found by its digest. A helper thread, or two where
+all operations are small, read, make and verify ahead of the main one, which writes; another reads back. The order of
+writes depends on none of them. Memory: one operation that is made, and one that was; or AHEAD_BYTES of small ones for
+each of the two. A few blocks that differ are copied, because a view of them would keep all that was made with them.
 """
 
 from __future__ import annotations
