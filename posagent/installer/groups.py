@@ -88,7 +88,8 @@ def _within(extents: Sequence[tuple[int, int, int]], target: Sequence[Extent]) -
 
 
 def in_turns(members: Sequence[Member], parts: int, turn_bytes: int) -> list[list[Member]]:
-    """The first so many bytes for the first part, the next for the next."""
+    """The first so many bytes, or a little more, for the first part, the next for the next: cut as the writer cuts what
+    it takes at once, so that taking by turns keeps the order."""
     found: list[list[Member]] = [[] for _ in range(parts)]
     turn = size = 0
     for payload, operation in members:

@@ -149,9 +149,10 @@ def test_only_blocks_that_differ_are_written(terminal: Terminal) -> None:
 def test_progress_is_told_as_both_passes_go_on(terminal: Terminal) -> None:
     size = len(terminal.image)
     told = [message["progress"] for message in terminal.write() if "progress" in message]
-    for step, times in (("write", 7), ("read_back", 3)):
+    at_last = 6 if size < read_back.FLUSHED_BYTES else 3  # the others were read back meanwhile
+    for step, times in (("write", 7), ("read_back", at_last)):
         done = [one["bytes_done"] for one in told if one["step"] == step]
-        assert done == sorted(done) and done[-1] == size and len(done) >= times
+        assert done == sorted(done) and done[-1] == size and len(done) == times
         assert {one["bytes_total"] for one in told if one["step"] == step} == {size}
 
 
@@ -239,11 +240,10 @@ def test_writing_the_same_again_only_reads(terminal: Terminal) -> None:
 def test_a_write_that_is_given_up_between_any_two_messages_goes_on_later(threads: bool, messages: int) -> None:
     terminal, others = Terminal(threads=threads), set(threading.enumerate())
     job = terminal.write()
-    told = list(itertools.islice(job, messages))
+    list(itertools.islice(job, messages))
     job.close()  # type: ignore[attr-defined]
     assert set(threading.enumerate()) <= others
-    done = messages > 0 and "result" in told[-1]  # threads tell less where more was read back meanwhile
-    assert terminal.state == ("complete" if done else "writing" if messages else "bad")
+    assert terminal.state == ("writing" if messages else "bad")
     before = len(terminal.pwrites)
     again = list(terminal.write())[-1]["result"]["bytes_written"]
     terminal.assert_written()
@@ -273,6 +273,19 @@ def test_a_power_cut_before_any_operation_leaves_slot_a_and_only_what_was_lost_t
         list(terminal.write())
         terminal.assert_written()
     assert cut > 12
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_two_makers_write_in_the_order_of_one(threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the crash explorer cuts it: no write depends on which thread was first."""
+    orders = []
+    for makers in (1, 2):
+        monkeypatch.setattr(writer, "MAKERS_MAX", makers)
+        terminal = Terminal(image=image_bytes(groups=30), slot_size=1 << 18, threads=threads)
+        list(terminal.write())
+        terminal.assert_written()
+        orders.append(terminal.pwrites)
+    assert orders[0] == orders[1] and len(orders[0]) > 10
 
 
 # the helper thread
