@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import types
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -51,11 +52,13 @@ class Reader:
     def struct(self, kind: type[Any], table: Any, path: str) -> Any:
         if not isinstance(table, dict):
             raise self.complain("config_bad_value", path, "must be a table")
-        hints = get_type_hints(kind)
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for key in table:
             if key not in fields:
                 raise self.complain("config_unknown_key", _join(path, key), f"known here: {', '.join(fields)}")
+        # of what is given only: most keys are not, and this takes most of the time
+        given = types.SimpleNamespace(__annotations__={key: fields[key].type for key in table})
+        hints = get_type_hints(given, vars(sys.modules[kind.__module__]))
         values: dict[str, Any] = {}
         for name, f in fields.items():
             here = _join(path, name)

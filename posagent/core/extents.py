@@ -28,6 +28,11 @@ class Extents(Sequence[Extent]):
     def __init__(self, numbers: array[int]) -> None:
         self._numbers = numbers
 
+    @property
+    def blocks(self) -> int:
+        """In all of them."""
+        return sum(self._numbers[1::2])
+
     def __len__(self) -> int:
         return len(self._numbers) // 2
 
@@ -63,6 +68,8 @@ def spans(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
         yield at, min(count * BLOCK_BYTES, size - at)
 
 
-def size_of(extents: Iterable[Extent], size: int) -> int:
+def size_of(extents: Sequence[Extent], size: int) -> int:
     """Bytes in those extents of an image of `size` bytes."""
+    if size % BLOCK_BYTES == 0:  # no block is cut short
+        return BLOCK_BYTES * (extents.blocks if isinstance(extents, Extents) else sum(count for _, count in extents))
     return sum(length for _, length in spans(extents, size))

@@ -27,6 +27,8 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
+from typing import NamedTuple
 
 from posagent.core.codec import ANSWER_BYTES, CODECS_MAX, LEVEL_MAX, VERSION_MAX, CodecKind, CodecSpec
 from posagent.core.errors import BundleError
@@ -67,8 +69,7 @@ PATCHED = (Kind.PATCH, Kind.REPACK)
 """Those that may read the source, too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(NamedTuple):
     """`sha256` is of what it makes (empty for zeros), `source_sha256` of what it reads of the source (empty where that
     is nothing); `length` bytes are stored at `offset` of the payload file."""
 
@@ -173,36 +174,38 @@ def parse_header(data: bytes, payload_length: int) -> Header:
     table = _Table(_unpacked(data[PREFIX_BYTES:], int.from_bytes(data[12:PREFIX_BYTES], "little")))
     image_size, source_size = table.number(1, LENGTH_MAX), table.number(0, LENGTH_MAX)
     count = table.number(1, OPERATIONS_MAX)
-    kinds = [Kind(table.number(0, max(Kind))) for _ in range(count)]
+    kinds = [Kind(kind) for kind in table.numbers(count, 0, max(Kind))]
     codecs = range(table.number(1, CODECS_MAX) if Kind.REPACK in kinds else 0)
     named = [
         (CodecKind(table.number(0, max(CodecKind))), table.number(0, LEVEL_MAX), table.number(0, VERSION_MAX))
         for _ in codecs
     ]
-    lengths = [table.number(1, STORED_BYTES_MAX) if kind in STORED else 0 for kind in kinds]
+    stored, patched = sum(kind in STORED for kind in kinds), sum(kind in PATCHED for kind in kinds)
+    lengths = iter(table.numbers(stored, 1, STORED_BYTES_MAX))
     targets = table.placed(table.shares(count, 1), blocks(image_size))
     copied = [target for kind, target in zip(kinds, targets, strict=True) if kind is Kind.COPY]
     copies = iter(table.placed([[extent.length for extent in one] for one in copied], blocks(source_size)))
-    patches = iter(table.placed(table.shares(sum(kind in PATCHED for kind in kinds), 0), blocks(source_size)))
-    made = [table.bytes(DIGEST_BYTES) if kind is not Kind.ZERO else b"" for kind in kinds]
-    read = [table.bytes(DIGEST_BYTES) if kind in PATCHED else b"" for kind in kinds]
-    anchors = [table.bytes(ANCHOR_BYTES) if kind in STORED else b"" for kind in kinds]
+    patches = iter(table.placed(table.shares(patched, 0), blocks(source_size)))
+    made = iter(table.digests(count - kinds.count(Kind.ZERO), DIGEST_BYTES))
+    read = iter(table.digests(patched, DIGEST_BYTES))
+    anchors = iter(table.digests(stored, ANCHOR_BYTES))
     specs = tuple(CodecSpec(*one, table.bytes(ANSWER_BYTES)) for one in named)
     operations, offset = [], len(data)
-    for number, (kind, target, length) in enumerate(zip(kinds, targets, lengths, strict=True)):
+    for kind, target in zip(kinds, targets, strict=True):
+        sha256 = next(made) if kind is not Kind.ZERO else b""
         one = Operation(
             kind=kind,
             target=target,
             source=next(copies) if kind is Kind.COPY else next(patches) if kind in PATCHED else (),
-            sha256=made[number],
-            source_sha256=made[number] if kind is Kind.COPY else read[number],
-            anchor=anchors[number],
+            sha256=sha256,
+            source_sha256=sha256 if kind is Kind.COPY else next(read) if kind in PATCHED else b"",
+            anchor=next(anchors) if kind in STORED else b"",
             offset=offset,
-            length=length,
+            length=next(lengths) if kind in STORED else 0,
         )
         _check(one, image_size, source_size)
         operations.append(one)
-        offset += length
+        offset += one.length
     table.end()
     if offset != payload_length:
         raise _unreadable(f"the data ends at byte {offset} of {payload_length}")
@@ -248,42 +251,54 @@ class _Table:
         self._data, self._at = data, 0
 
     def number(self, low: int, high: int) -> int:
-        data, at = self._data, self._at
-        value = shift = 0
+        return self.numbers(1, low, high)[0]
+
+    def numbers(self, count: int, low: int, high: int) -> array[int]:
+        """The next so many, each from `low` to `high`."""
+        data, at, found = self._data, self._at, array("Q")
         try:
-            while (byte := data[at]) > 127 and shift < 7 * NUMBER_BYTES_MAX:
-                value |= (byte & 127) << shift
-                at, shift = at + 1, shift + 7
+            for _ in range(count):
+                value = shift = 0
+                while (byte := data[at]) > 127 and shift < 7 * NUMBER_BYTES_MAX:
+                    value |= (byte & 127) << shift
+                    at, shift = at + 1, shift + 7
+                value |= byte << shift
+                at += 1
+                if not low <= value <= high:
+                    raise _unreadable(f"{value} is not from {low} to {high}")
+                found.append(value)
         except IndexError:
             raise _unreadable("the table ends early") from None
-        value |= byte << shift
-        if not low <= value <= high:
-            raise _unreadable(f"{value} is not from {low} to {high}")
-        self._at = at + 1
-        return value
+        self._at = at
+        return found
 
-    def shares(self, lists: int, least: int) -> list[Sequence[int]]:
+    def shares(self, lists: int, least: int) -> list[array[int]]:
         """The counts of blocks in each of so many lists of extents, at least so many extents each."""
-        lengths = [self.number(least, EXTENTS_MAX) for _ in range(lists)]
+        lengths = self.numbers(lists, least, EXTENTS_MAX)
         if sum(lengths) > EXTENTS_MAX:
             raise BundleError("bundle_too_large", f"payload: {sum(lengths)} extents are more than {EXTENTS_MAX}")
-        most = OPERATION_BYTES_MAX // BLOCK_BYTES
-        return [array("I", (self.number(1, most) for _ in range(length))) for length in lengths]
+        counts = iter(self.numbers(sum(lengths), 1, OPERATION_BYTES_MAX // BLOCK_BYTES))
+        return [array("I", islice(counts, length)) for length in lengths]
 
     def placed(self, shares: Sequence[Sequence[int]], blocks_in_all: int) -> list[Extents]:
         """Extents of those counts at their places in an image of so many blocks."""
+        gaps = iter(self.numbers(sum(map(len, shares)), 0, 2 * LENGTH_MAX // BLOCK_BYTES))
         end, made = 0, []
         for counts in shares:
             numbers = array("I")
-            for count in counts:
-                gap = self.number(0, 2 * LENGTH_MAX // BLOCK_BYTES)
+            for count, gap in zip(counts, gaps, strict=False):  # in this order: no gap is taken in vain
                 start = end + (-(gap + 1) // 2 if gap & 1 else gap // 2)
                 end = start + count
                 if start < 0 or end > blocks_in_all:
                     raise _unreadable(f"blocks {start} to {end} of {blocks_in_all}")
-                numbers.extend((start, count))
+                numbers.append(start)
+                numbers.append(count)
             made.append(Extents(numbers))
         return made
+
+    def digests(self, count: int, size: int) -> list[bytes]:
+        whole = self.bytes(count * size)
+        return [whole[at : at + size] for at in range(0, len(whole), size)]
 
     def bytes(self, count: int) -> bytes:
         found = self._data[self._at : self._at + count]
@@ -298,7 +313,7 @@ class _Table:
 
 
 def _check(one: Operation, image_size: int, source_size: int) -> None:
-    made, read = size_of(one.target, image_size), size_of(one.source, source_size)
+    made, read = size_of(one.target, image_size), size_of(one.source, source_size) if one.source else 0
     if not 0 < made <= OPERATION_BYTES_MAX or read > OPERATION_BYTES_MAX:
         raise _unreadable(f"an operation makes {made} bytes of {read}")
     if one.kind is Kind.COPY and made != read:

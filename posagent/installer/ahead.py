@@ -15,6 +15,19 @@ Items = Generator[T, None, None]
 Ahead = Callable[[Items[Any], Callable[[Any], int]], Items[Any]]
 
 
+def once(make: Callable[[], T]) -> Callable[[], T]:
+    """What is made when it is first asked for, whichever thread asks; the others wait for it."""
+    lock, made = threading.Lock(), list[T]()
+
+    def get() -> T:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return get
+
+
 def in_line(items: Items[T], weigh: Callable[[T], int] = lambda _: 0) -> Items[T]:
     """The items, made when they are asked for."""
     return items

@@ -49,7 +49,7 @@ def _no_log() -> Opened:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the verbs need of the world. `read_slot` opens any slot to be read, `open_slot` one that nobody else uses;
-    `apart` does work that gives its memory back, `threads` lets a thread work ahead of the one that writes; `codecs`
+    `apart` begins work that gives its memory back, `threads` lets a thread work ahead of the one that writes; `codecs`
     packs the pieces of compressed images; `open_log` opens the agent's audit log."""
 
     files: Files
@@ -59,7 +59,7 @@ class Ports:
     read_slot: Callable[[str], OpenedSlot]
     open_bundle: Callable[[str], Opened]
     resets: Resets
-    apart: Callable[[Callable[[], Any]], Any] = lambda work: work()
+    apart: Callable[[Callable[[], Any]], Callable[[], Any]] = lambda work: work
     threads: bool = True
     codecs: Codecs = no_codecs
     open_log: Callable[[], Opened] = _no_log
@@ -192,7 +192,10 @@ def _verified(config: Config, ports: Ports, slots: Slots, bundle: Bundle, allowe
         except Missing as missing:
             return {"missing": [missing.offset, missing.length]}
 
-    answer = ports.apart(found)
+    asked = ports.apart(found)
+    from posagent.installer import work  # noqa: F401 - the decompressors are loaded while signatures are checked
+
+    answer = asked()
     if "missing" in answer:
         raise Missing(*answer["missing"])
     return tuple(_manifest(one) for one in answer["manifests"])

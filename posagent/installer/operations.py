@@ -123,9 +123,9 @@ def made(
     size = header.size(operation)
     if operation.kind is Kind.ZERO:
         return _zeros(size)
-    source = [source_of(operation, header, running)]
     if operation.kind is Kind.COPY:
-        return source.pop()
+        return source_of(operation, header, running)
+    source: list[Bytes] = [source_of(operation, header, running) if operation.source else b""]
     stored = payload.pread(operation.offset, operation.length)
     if len(stored) != operation.length:
         raise _corrupt(operation, "is cut short")

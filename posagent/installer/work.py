@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,22 +21,20 @@ from posagent.core import packing
 from posagent.core.bundle import Bundle, Missing
 from posagent.core.codec import Codec, Codecs, CodecSpec, no_codecs, spec_of
 from posagent.core.errors import BundleError
-from posagent.core.extents import BLOCK_BYTES, Extent, blocks, spans
+from posagent.core.extents import BLOCK_BYTES, Extent, spans
 from posagent.core.manifest import Manifest
-from posagent.core.payload import ANCHOR_BYTES, Header, Kind, Operation, read_header
+from posagent.core.payload import Header, Kind, Operation, read_header
 from posagent.core.pieces import Piece
 from posagent.core.ports import Medium
+from posagent.installer.elsewhere import Elsewhere, anchor_of
 from posagent.installer.groups import Group, Member, Payload, grouped, in_turns, missing
 from posagent.installer.operations import READ_BYTES, Bytes, is_made, made, read, source_of
 
 if TYPE_CHECKING:
     from posagent.core.seal import Seal
 
-SCAN_BYTES = READ_BYTES
 LOOKED_AT = 8
 """One of so many operations is, after so many that began unlike the slot."""
-PLACES_MAX = 8
-"""How many places of the running slot are tried for one operation."""
 
 
 class Step(NamedTuple):
@@ -76,6 +73,7 @@ class Work:
         """The code of why a delta that was made from the running image is not used."""
         self.large = self.small = 0
         """Bytes of the image that the planned operations of either kind make."""
+        self._found = Elsewhere(running, lambda: self._full_payload.header.operations)
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
         alone = sorted((one for one in manifests if not one.source_sha256), key=lambda one: one.whole)
@@ -97,8 +95,8 @@ class Work:
         size = min(delta.source_size, self._running.size)
         if size not in self._digests:
             found = hashlib.sha256()
-            for at in range(0, size, SCAN_BYTES):
-                found.update(self._running.pread(at, min(SCAN_BYTES, size - at)))
+            for at in range(0, size, READ_BYTES):
+                found.update(self._running.pread(at, min(READ_BYTES, size - at)))
             self._digests[size] = found.hexdigest()
         return self._digests[size] == delta.source_sha256
 
@@ -140,17 +138,18 @@ class Work:
             yield payload.header.size(operation)
 
     def parts(self, *, partial: bool = False, most: int = 1, turn_bytes: int = READ_BYTES) -> list[Iterator[Step]]:
-        """Every operation, in up to so many parts that may be made at the same time: by turns, each of so many bytes or
-        a little more. Together they make the image; a `partial` one leaves out what was not fetched. More than one only
-        where all are small: large ones take much memory."""
+        """Every operation, in parts that may be made at the same time: by turns, each of so many bytes or a little
+        more. Together they make the image; a `partial` one leaves out what was not fetched. More than one only where
+        all are small, because large ones take much memory: the zeros, which mostly are only read, and up to `most`."""
         bad: list[Extent] = []
         chosen = self._chosen(bad)
         if most > 1 and not partial and (self._delta is None or self._delta_payload is None):
             members = list(chosen)
             if all(operation.kind is not Kind.DENSE for _, operation in members):
-                if any(missing(one) and not self._begins_like(one[1]) for one in members):
-                    self._places  # noqa: B018 - found once for all parts
-                return [self._steps(part, bad, partial) for part in in_turns(members, most, turn_bytes)]
+                zeros = [one for one in members if one[1].kind is Kind.ZERO]
+                others = [one for one in members if one[1].kind is not Kind.ZERO]
+                parts = (zeros, *in_turns(others, most, turn_bytes))
+                return [self._steps(part, bad, partial) for part in parts if part]
             chosen = iter(members)
         return [self._steps(chosen, bad, partial)]
 
@@ -173,17 +172,24 @@ class Work:
     ) -> Iterator[tuple[Payload, Operation, Bytes, bool]]:
         """Each operation with the bytes it makes, or none where its stored bytes are not needed, because those that it
         makes are there; and whether it begins unlike the slot. Where some in a row do, only few of the next are looked
-        at. The extents of those whose source is another one are `bad`.
+        at; where the last one was there, a small one is read at once. The extents of those whose source is another one
+        are `bad`.
         """
-        unlike = 0
+        unlike, alike = 0, False
         for payload, operation in chosen:
             begins_unlike = False
             if operation.kind is not Kind.ZERO:
                 settled = unlike >= LOOKED_AT and unlike % LOOKED_AT > 0  # a copy is large: it is always looked at
                 passed_over = settled and operation.length > 0 and not missing((payload, operation))
-                begins_unlike = passed_over or not self._begins_like(operation)
+                if alike and operation.kind is Kind.DATA:
+                    there = read(self.spare, operation.target, payload.header.image_size)
+                    alike = is_made(operation, there)
+                    begins_unlike = not alike and anchor_of(memoryview(there)[:BLOCK_BYTES]) != operation.anchor
+                else:
+                    begins_unlike = passed_over or not self._begins_like(operation)
+                    alike = not begins_unlike and self._is_whole(operation, payload.header)
                 unlike = unlike + 1 if begins_unlike else 0
-                if not begins_unlike and self._is_whole(operation, payload.header):
+                if alike:
                     yield payload, operation, b"", False
                     continue
             try:
@@ -255,6 +261,9 @@ class Work:
     def _whole_payload(self, planned: bool) -> Payload | None:
         if self._whole is None or self._whole is self._full:
             return None
+        full = self._full_payload.data
+        if not planned and not full.missing(0, full.size):
+            return None  # small operations unpack faster
         try:
             if self._bundle.target(self._whole.member) is None:
                 return None  # it was left out
@@ -295,38 +304,14 @@ class Work:
         first = self.spare.pread(operation.target[0].start * BLOCK_BYTES, BLOCK_BYTES)
         if operation.kind is Kind.COPY:
             return first == self._running.pread(operation.source[0].start * BLOCK_BYTES, BLOCK_BYTES)
-        return _anchor(first) == operation.anchor
+        return anchor_of(first) == operation.anchor
 
     def _is_whole(self, operation: Operation, header: Header) -> bool:
         return is_made(operation, read(self.spare, operation.target, header.image_size))
 
-    # without a delta
-
     def _elsewhere(self, operation: Operation, header: Header) -> Bytes | None:
-        """What the operation makes, found in the running slot."""
-        if operation.kind is not Kind.DATA or self._delta is not None:
-            return None
-        first = operation.target[0].start
-        for place in self._places.get(operation.anchor, ()):
-            moved = [Extent(start - first + place, count) for start, count in operation.target]
-            if min(moved)[0] >= 0 and max(sum(one) for one in moved) <= blocks(self._running.size):
-                found = read(self._running, moved, self._running.size)[: header.size(operation)]
-                if is_made(operation, found):
-                    return found
-        return None
-
-    @cached_property
-    def _places(self) -> dict[bytes, list[int]]:
-        """Blocks of the running slot that may begin an operation of the full payload, by its anchor."""
-        wanted = {one.anchor for one in self._full_payload.header.operations if one.anchor}
-        places: dict[bytes, list[int]] = defaultdict(list)
-        for at in range(0, self._running.size, SCAN_BYTES):
-            data = memoryview(self._running.pread(at, min(SCAN_BYTES, self._running.size - at)))
-            for start in range(0, len(data), BLOCK_BYTES):
-                anchor = _anchor(data[start : start + BLOCK_BYTES])
-                if anchor in wanted and len(places[anchor]) < PLACES_MAX:
-                    places[anchor].append((at + start) // BLOCK_BYTES)
-        return places
+        """What the operation makes, found in the running slot where there is no delta."""
+        return self._found.find(operation, header) if operation.kind is Kind.DATA and self._delta is None else None
 
 
 def _pays(large: Member, small: Sequence[Member], price: float) -> bool:
@@ -334,7 +319,3 @@ def _pays(large: Member, small: Sequence[Member], price: float) -> bool:
     left = missing(large)
     image_bytes = payload.header.size(operation) if left else 0  # one that is there is not fetched again as small ones
     return packing.pays(sum(map(missing, small)) - left, image_bytes, price)
-
-
-def _anchor(block: bytes | memoryview) -> bytes:
-    return hashlib.sha256(block).digest()[:ANCHOR_BYTES]

@@ -3,24 +3,24 @@
 Rules: the slot is out of service before its first byte changes. What an operation makes is verified before it is
 written. Blocks that are there already are not written again, unless samples have none of them (installer.spare); those
 that are written are read back from the medium before the slot counts as complete, the others were read from it. Nothing
-is remembered between two attempts: what is in the slot already is found by its digest. A helper thread, or two where
-all operations are small, read, make and verify ahead of the main one, which writes; another reads back. The order of
-writes depends on none of them. Memory: one operation that is made, and one that was; or AHEAD_BYTES of small ones for
-each of the two. A few blocks that differ are copied, because a view of them would keep all that was made with them.
+is remembered between two attempts: what is in the slot already is found by its digest. A helper thread reads, makes and
+verifies ahead of the main one, which writes; where all operations are small two do, and a third one the zeros. Another
+reads back. The order of writes depends on none of them. Memory: one operation that is made, and one that was; or
+AHEAD_BYTES of small ones for each thread, and what was written of them until it is read back. A few blocks that differ
+are copied, because a view of them would keep all that was made with them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from posagent.core.errors import SlotError
 from posagent.core.ports import BlockDevice, Medium, Message
 from posagent.installer.ahead import Items, ahead, by_turns, in_line
-from posagent.installer.operations import READ_BYTES, Bytes, Places
-from posagent.installer.read_back import ReadBack
+from posagent.installer.operations import READ_BYTES, Places
+from posagent.installer.read_back import ReadBack, Written
 from posagent.installer.slots import SlotRecord, Slots
 from posagent.installer.spare import Run, Spare
 from posagent.installer.work import Step, Work
@@ -28,18 +28,18 @@ from posagent.installer.work import Step, Work
 ITEM_BYTES = READ_BYTES
 """Small steps are handed on so many bytes together: two threads that meet too often wait."""
 MAKERS_MAX = 2
-"""Threads that make small ones at the same time."""
+"""Threads that make small ones at the same time, beside the one for zeros."""
 COPIED_SHARE_MAX = 4
 """Blocks are copied where they are at most one in so many of what was made."""
 
 
 class Item(NamedTuple):
-    """Some steps: how many bytes of the image they are about, how many of memory they keep, and of each step that lacks
-    something the runs of blocks to be written, with their digest if it is known."""
+    """Some steps: how many bytes of the image they are about, how many of memory they keep, and what is to be written
+    of each step that lacks something."""
 
     size: int
     kept: int
-    made: list[tuple[list[Run], bytes]]
+    made: list[Written]
 
 
 def write(
@@ -73,50 +73,52 @@ def write(
             approved=manifest.approved,
         )
         apart = ahead if threads else in_line
-        with closing(ReadBack(slot, device, work.spare, apart, wanted=not partial)) as written:
+        with ExitStack() as at_work:
             slots.begin_write(slot, record)
             device.drop_cache()  # what an earlier attempt wrote is compared with what the medium has of it
             done, total = 0, manifest.image_size
             yield _progress("write", done, total)
-            with ExitStack() as making:
-                makers = []
-                for steps in work.parts(partial=partial, most=MAKERS_MAX, turn_bytes=ITEM_BYTES):
-                    makers.append(apart(_items(steps, work.spare), lambda item: item.kept))
-                    making.callback(makers[-1].close)
-                for size, _, made in by_turns(makers):
-                    _put(made, device, written)
-                    del made  # or its bytes would live on while the next are awaited
-                    done = min(done + size, total)  # where the full payload fills in, some is made twice
-                    yield _progress("write", done, total)
+            parts = work.parts(partial=partial, most=MAKERS_MAX, turn_bytes=ITEM_BYTES)
+            keep = len(parts) > 1  # then all are small, and there is memory to spare
+            back = ReadBack(slot, device, work.spare, apart, wanted=not partial, keep=keep)
+            at_work.callback(back.close)
+            makers = []
+            for steps in parts:
+                makers.append(apart(_items(steps, work.spare), lambda item: item.kept))
+                at_work.callback(makers[-1].close)
+            for size, kept, made in by_turns(makers):
+                _put(made, device)
+                back.wrote(made, kept)
+                del made  # or its bytes would live on while the next are awaited
+                done = min(done + size, total)  # where the full payload fills in, some is made twice
+                yield _progress("write", done, total)
             device.flush()
-            for found in written.rest() if not partial else ():
+            for found in back.rest() if not partial else ():
                 # one scale for both passes: attempts count from the furthest point that was ever reached
-                yield _progress("read_back", total * found // written.bytes_written, total)
+                yield _progress("read_back", total * found // back.bytes_written, total)
     except OSError as error:
         raise SlotError("slot_io", f"slot {slot}: {error.strerror or error}") from error
     if not partial:
         slots.complete(slot)
-    yield {"result": {"bytes_written": written.bytes_written}}
+    yield {"result": {"bytes_written": back.bytes_written}}
 
 
-def _put(made: list[tuple[list[Run], bytes]], device: BlockDevice, written: ReadBack) -> None:
-    for at, parts in _adjacent(run for runs, _ in made for run in runs):
+def _put(made: list[Written], device: BlockDevice) -> None:
+    for at, parts in _adjacent(run for one in made for run in one.runs):
         device.pwrite(at, *parts)
-    for runs, digest in made:
-        written.wrote(_places(runs), digest or _digest(data for _, data in runs))
 
 
 def _items(steps: Iterator[Step], spare: Medium) -> Items[Item]:
     there = Spare(spare)
-    size, kept, made = 0, 0, list[tuple[list[Run], bytes]]()
+    size, kept, made = 0, 0, list[Written]()
     for step in steps:
         length = _length(step.places)
         runs = list(there.lacks(step)) if step.wanted else []
-        differing = _length(_places(runs))
+        differing = sum(len(data) for _, data in runs)
         if few := differing * COPIED_SHARE_MAX <= length:
             runs = [(at, bytes(data)) for at, data in runs]
         if runs:
-            made.append((runs, step.sha256 if differing == length else b""))
+            made.append(Written(runs, step.sha256 if differing == length else b""))
         size, kept = size + length, kept + (differing if few else length)
         del step, runs  # or its bytes would live on while the next are made
         if size >= ITEM_BYTES:
@@ -143,19 +145,8 @@ def _adjacent(runs: Iterable[Run]) -> Iterator[tuple[int, list[memoryview | byte
         yield start, parts
 
 
-def _places(runs: Iterable[Run]) -> list[tuple[int, int]]:
-    return [(at, len(data)) for at, data in runs]
-
-
 def _length(places: Places) -> int:
     return sum(length for _, length in places)
-
-
-def _digest(parts: Iterable[Bytes | memoryview]) -> bytes:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
 
 
 def _progress(step: str, bytes_done: int, bytes_total: int) -> Message:

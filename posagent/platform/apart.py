@@ -6,6 +6,7 @@ is JSON; trouble of the child's is raised in the parent.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -16,14 +17,21 @@ from posagent.core.errors import PosagentError
 ANSWER_BYTES_MAX = 1 << 20
 
 
-def apart(work: Callable[[], Any]) -> Any:
-    """The JSON value that `work` returns. Raises PosagentError: the child's own, or `internal`. No thread may run."""
+def apart(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Begin the work; what is returned waits for it, once, and returns the JSON value that `work` did, or raises
+    PosagentError: the child's own, or `internal`. No thread may run."""
     reading, writing = os.pipe()
+    gc.freeze()  # the child shares what is there already
     child = os.fork()
     if not child:
+        gc.disable()
         os.close(reading)
         _answer(work, writing)
     os.close(writing)
+    return lambda: _answered(child, reading)
+
+
+def _answered(child: int, reading: int) -> Any:
     with os.fdopen(reading, "rb") as stream:
         answer = stream.read(ANSWER_BYTES_MAX)
     os.waitpid(child, 0)

@@ -7,7 +7,6 @@ in it; all others are patched (release.delta).
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -98,7 +97,7 @@ def encode(
             for operation, packed in _in_order(planned):
                 if packed and seal is not None:
                     packed = seal.close(stored.tell(), packed)
-                operations.append(dataclasses.replace(operation, offset=stored.tell(), length=len(packed)))
+                operations.append(operation._replace(offset=stored.tell(), length=len(packed)))
                 stored.write(packed)
                 done += size_of(operation.target, len(new))
                 if on_progress is not None:

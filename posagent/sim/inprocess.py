@@ -323,7 +323,7 @@ class InProcessTerminal(VirtualTerminal):
         self.layout = layout
         time = VirtualTime()
         config = configuration.load(str(layout.config))
-        ports = dataclasses.replace(linux_ports(config), apart=lambda work: work())
+        ports = dataclasses.replace(linux_ports(config), apart=lambda work: work)
         parts = Parts(
             config=config,
             files=files or LinuxFiles(),

@@ -19,7 +19,9 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import statistics
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -31,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from posagent import wire
 from posagent.core.packing import FEWEST
 from posagent.core.pieces import Piece, joined
 from posagent.fetcher.wanted import GAP_BYTES, HEAD_BYTES
@@ -41,8 +44,9 @@ from posagent.sim.layout import Settings
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.append(str(PROJECT))  # this is run as a script, too
 from tests.bench import pairs  # noqa: E402
+from tests.bench.install import cpu_of  # noqa: E402
 from tests.bench.pairs import Pair, Unavailable, sha256  # noqa: E402
-from tests.bench.peers import MAKERS, Disk, Taken, copy, measured, terminal_python  # noqa: E402
+from tests.bench.peers import MAKERS, Disk, Taken, copy, drop_caches, measured, terminal_python  # noqa: E402
 
 EMMC = {"write": 40_000_000, "read": 120_000_000}
 """Bytes per second."""
@@ -135,6 +139,48 @@ class Posagent:
 
     def verb(self, verb: str, running: str, *, known: bool, price: float = FEWEST) -> Taken:
         """One verb in a fresh process, with slot a at `running`; `known`: its record says that it is the old image."""
+        self._settle(running, known)
+        arguments = (str(self._terminal.config), verb, str(self._bundle), str(price))
+        return measured(*terminal_python(), VERB, *arguments, env={**os.environ, **UNIT_ENV})
+
+    def write_after_check(self, running: str, *, known: bool) -> Taken:
+        """`write`, asked as the agent asks it, of a worker that has checked the bundle just before, as on a terminal:
+        as with a service that is running already, nothing has to be started. The memory is of both."""
+        self._settle(running, known)
+        python, isolated, _ = terminal_python()
+        program = (python, isolated, "-m", "posagent.installer.service", "--config", str(self._terminal.config))
+        with socket.socket(socket.AF_UNIX) as listener:
+            path = self._terminal.spool / "bench.sock"
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            listener.listen()
+            activated = ("sh", "-c", f'exec "$@" 3<&{listener.fileno()}', "sh", *program)
+            env = {**os.environ, **UNIT_ENV, "LISTEN_FDS": "1"}
+            with subprocess.Popen(activated, pass_fds=[listener.fileno()], env=env) as worker:
+                try:
+                    self._ask(path, "check")
+                    drop_caches()
+                    before, start = cpu_of(worker.pid), time.perf_counter()
+                    said = self._ask(path, "write")
+                    wall_s, cpu_s = time.perf_counter() - start, cpu_of(worker.pid) - before
+                    status = Path(f"/proc/{worker.pid}/status").read_text()
+                finally:
+                    worker.terminate()
+        return Taken(wall_s=wall_s, cpu_s=cpu_s, rss_mib=int(status.split("VmHWM:")[1].split()[0]) / 1024, said=said)
+
+    def _ask(self, path: Path, verb: str) -> str:
+        """The worker's last message."""
+        args = {"bundle": str(self._bundle), "slot": "b", "update_id": "bench"}
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(path))
+            line.sendall(wire.encode({"verb": verb, "args": args}))
+            with line.makefile("rb") as answers:
+                last = list(answers)[-1]
+        if "result" not in wire.decode(last):
+            raise RuntimeError(f"{verb}: {last.decode()}")
+        return last.decode()
+
+    def _settle(self, running: str, known: bool) -> None:
         text = self._config.replace(str(self._terminal.slot("b")), self._disk.b)
         self._terminal.config.write_text(text.replace(str(self._terminal.slot("a")), running))
         digest = self._digest if known else NO_DIGEST
@@ -142,8 +188,6 @@ class Posagent:
         records = {"a": {**slot, "update_id": ""}, "b": {**slot, "update_id": "", "state": "bad", "digest": ""}}
         self._terminal.installer.mkdir(exist_ok=True)
         (self._terminal.installer / "slots.json").write_text(json.dumps({"format": 1, "slots": records}))
-        arguments = (str(self._terminal.config), verb, str(self._bundle), str(price))
-        return measured(*terminal_python(), VERB, *arguments, env={**os.environ, **UNIT_ENV})
 
     def fetch(self, running: str, *, known: bool, price: float = FEWEST) -> tuple[Taken, int]:
         """Have in the spool what the installer asks for, as the fetcher would: the last plan, and how many bytes."""
@@ -232,6 +276,7 @@ def quickest(pair: Pair, disk: Disk, ours: Posagent, runs: int) -> dict[str, dic
         disk.prepare(pair)
         ours.fetch(str(ours.nothing), known=False, price=SOONEST)
         ways["posagent_full_soonest"] = partial(ours.verb, "write", str(ours.nothing), known=False)
+        ways["posagent_after_check"] = partial(ours.write_after_check, str(ours.nothing), known=False)
         return by_turns(pair, disk, runs, ways)
 
 

@@ -79,7 +79,7 @@ def test_operations_come_back_and_know_where_their_bytes_lie() -> None:
     data = encoded()
     found = parse_header(data, len(data) + STORED)
     assert [one.offset - len(data) for one in found.operations] == [0, 0, 0, 700]
-    assert tuple(dataclasses.replace(one, offset=0) for one in found.operations) == OPERATIONS
+    assert tuple(one._replace(offset=0) for one in found.operations) == OPERATIONS
     assert [found.size(one) for one in found.operations] == [3 * 4096, 3 * 4096, 4096, 2 * 4096 + 100]
     assert encode_header(found) == data
 
@@ -106,7 +106,7 @@ def test_a_payload_that_is_not_exactly_its_data_is_unreadable(surplus: int) -> N
 )
 def test_a_bent_operation_is_unreadable(which: int, changes: dict[str, Any]) -> None:
     bent = list(OPERATIONS)
-    bent[which] = dataclasses.replace(bent[which], **changes)
+    bent[which] = bent[which]._replace(**changes)
     assert code(encoded(*bent), changes.get("length", 700) - 700 if which == 2 else 0) == "bundle_unreadable"
 
 

@@ -71,7 +71,7 @@ class Terminal:
 
     def ask(self, verb: str, *, wall_s: float = NOW_S, **args: Any) -> dict[str, Any]:
         """The result of a verb, by a fresh installer."""
-        ports = dataclasses.replace(linux_ports(self.config), clock=WallClock(wall_s), apart=lambda work: work())
+        ports = dataclasses.replace(linux_ports(self.config), clock=WallClock(wall_s), apart=lambda work: work)
         *told, last = Installer(self.config, ports).verbs[verb](args)
         assert all("progress" in message for message in told)
         result: dict[str, Any] = last["result"]

@@ -325,19 +325,16 @@ def test_with_a_delta_nothing_of_the_whole_payload_is_looked_at() -> None:
 def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_together() -> None:
     one = terminal(None, spare=bytes(len(NEW)))
     parts = one.work().parts(most=2, turn_bytes=4 * BLOCK)
-    taken: list[list[tuple[int, int]]] = [[], []]
-    slot, working = bytearray(len(NEW)), {0, 1}
-    for number in itertools.cycle((0, 1)):
-        step = next(parts[number], None)
-        if step is None:
-            working.discard(number)
-            if not working:
-                break
-            continue
-        taken[number] += step.places
-        put(step, slot)
-    assert slot == NEW and all(taken), "both had some"
-    places = sorted(taken[0] + taken[1])
+    taken: list[list[Step]] = [[] for _ in parts]
+    slot = bytearray(len(NEW))
+    for steps in itertools.zip_longest(*parts):
+        for some, step in zip(taken, steps, strict=True):
+            if step is not None:
+                some.append(step)
+                put(step, slot)
+    assert slot == NEW and len(parts) == 3 and all(taken), "all had some"
+    assert [{not step.sha256 for step in some} for some in taken] == [{True}, {False}, {False}], "zeros have their own"
+    places = [place for some in taken for step in some for place in step.places]
     assert sum(length for _, length in places) == len(NEW), "each was made once"
 
 

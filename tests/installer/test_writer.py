@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from posagent.core.bundle import Bundle
-from posagent.core.errors import PosagentError
+from posagent.core.errors import PosagentError, SlotError
 from posagent.core.ports import BlockDevice, Message
 from posagent.crash.medium import ALL, Medium, PowerCut
 from posagent.installer import read_back, writer
-from posagent.installer.ahead import ahead, by_turns
+from posagent.installer.ahead import ahead, by_turns, in_line
 from posagent.installer.slots import Slots
 from posagent.installer.work import Work
 from posagent.installer.writer import write
@@ -115,12 +117,19 @@ class Terminal:
         assert device.pread(len(self.image), 100) == b"\xee" * 100
 
 
-@pytest.fixture(autouse=True, params=[read_back.FLUSHED_BYTES, 3 * BLOCK], ids=["at last", "meanwhile"])
+@pytest.fixture(
+    autouse=True,
+    params=[(read_back.KEPT_BYTES, 2), (3 * BLOCK, 2), (3 * BLOCK, 1)],
+    ids=["at last", "meanwhile", "by digests"],
+)
 def small_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The images are small: they would be written in one go, and read back in another."""
+    """The images are small: they would be written in one go, and read back in another. What one maker makes is not
+    kept."""
+    flushed, makers = request.param
     monkeypatch.setattr(writer, "ITEM_BYTES", BLOCK)
-    monkeypatch.setattr(read_back, "TOLD_BYTES", BLOCK)
-    monkeypatch.setattr(read_back, "FLUSHED_BYTES", request.param)
+    monkeypatch.setattr(writer, "MAKERS_MAX", makers)
+    monkeypatch.setattr(read_back, "FLUSHED_BYTES", flushed)
+    monkeypatch.setattr(read_back, "KEPT_BYTES", flushed)
 
 
 @pytest.fixture(params=[False, True], ids=["in line", "with a thread"])
@@ -149,7 +158,7 @@ def test_only_blocks_that_differ_are_written(terminal: Terminal) -> None:
 def test_progress_is_told_as_both_passes_go_on(terminal: Terminal) -> None:
     size = len(terminal.image)
     told = [message["progress"] for message in terminal.write() if "progress" in message]
-    at_last = 6 if size < read_back.FLUSHED_BYTES else 3  # the others were read back meanwhile
+    at_last = 6 if size < read_back.KEPT_BYTES else 3  # the others were read back meanwhile
     for step, times in (("write", 7), ("read_back", at_last)):
         done = [one["bytes_done"] for one in told if one["step"] == step]
         assert done == sorted(done) and done[-1] == size and len(done) == times
@@ -275,17 +284,15 @@ def test_a_power_cut_before_any_operation_leaves_slot_a_and_only_what_was_lost_t
     assert cut > 12
 
 
-@pytest.mark.parametrize("threads", [False, True])
-def test_two_makers_write_in_the_order_of_one(threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the crash explorer cuts it: no write depends on which thread was first."""
+def test_the_order_of_writes_depends_on_no_thread() -> None:
+    """Then the crash explorer, which has none, cuts the same one."""
     orders = []
-    for makers in (1, 2):
-        monkeypatch.setattr(writer, "MAKERS_MAX", makers)
+    for threads in (False, True, True):
         terminal = Terminal(image=image_bytes(groups=30), slot_size=1 << 18, threads=threads)
         list(terminal.write())
         terminal.assert_written()
         orders.append(terminal.pwrites)
-    assert orders[0] == orders[1] and len(orders[0]) > 10
+    assert orders[0] == orders[1] == orders[2] and len(orders[0]) > 10
 
 
 # the helper thread
@@ -316,10 +323,12 @@ def test_items_of_several_parts_come_by_turns_though_threads_make_them() -> None
     assert list(by_turns([ahead(items(0), lambda _: 0), ahead(items(1), lambda _: 0)])) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_what_is_read_back_meanwhile_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_read_back_meanwhile_waits_for_nobody(keep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was once held up until the next part was full, because nobody had taken what it told."""
-    parts, data, last = 16, bytes(read_back.TOLD_BYTES), threading.Event()
+    parts, data, last = 16, bytes(1 << 19), threading.Event()
     monkeypatch.setattr(read_back, "FLUSHED_BYTES", parts * len(data))
+    monkeypatch.setattr(read_back, "KEPT_BYTES", parts * len(data))
     device = Medium().slot("b", parts * len(data))
 
     class Watched:
@@ -333,12 +342,42 @@ def test_what_is_read_back_meanwhile_waits_for_nobody(monkeypatch: pytest.Monkey
         def drop_cache(self) -> None:
             device.drop_cache()
 
-    found = read_back.ReadBack("b", device, Watched(), ahead, wanted=True)  # type: ignore[arg-type]
+    found = read_back.ReadBack("b", device, Watched(), ahead, wanted=True, keep=keep)  # type: ignore[arg-type]
     for number in range(parts):
         device.pwrite(number * len(data), data)
-        found.wrote([(number * len(data), len(data))], hashlib.sha256(data).digest())
+        runs = [(number * len(data), memoryview(data))]
+        found.wrote([read_back.Written(runs, hashlib.sha256(data).digest())], len(data))
     assert last.wait(WAIT_S)
     found.close()
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=12), st.integers(1, 3), st.data())
+def test_one_wrong_byte_is_found_wherever_it_is(sizes: list[int], steps: int, data: st.DataObject) -> None:
+    """Runs of any length, next to each other or not, some to a step; read back in pieces that cut them anywhere."""
+    at, runs = 0, []
+    for size in sizes:
+        at += data.draw(st.sampled_from([0, 0, 7, 40_000]))
+        runs.append((at, memoryview(data.draw(st.binary(min_size=size, max_size=size)))))
+        at += size
+    made = [read_back.Written(runs[first : first + steps], b"") for first in range(0, len(runs), steps)]
+    wrong = data.draw(st.none() | st.tuples(st.integers(0, len(runs) - 1), st.integers(0, 4999)))
+    for keep in (False, True):
+        device = Medium().slot("b", at)
+        for place, view in runs:
+            device.pwrite(place, view)
+        found = read_back.ReadBack("b", device, device, in_line, wanted=True, keep=keep)
+        found.wrote(made, at)
+        if wrong is None:
+            assert list(found.rest())[-1] == found.bytes_written == sum(sizes)
+            continue
+        place, view = runs[wrong[0]]
+        hit = place + wrong[1] % len(view)
+        device.pwrite(hit, bytes([device.pread(hit, 1)[0] ^ 1]))
+        step = made[wrong[0] // steps].runs
+        with pytest.raises(SlotError, match="read_back_differs") as caught:
+            list(found.rest())
+        assert step[0][0] <= caught.value.facts["at"] <= hit
 
 
 def test_never_more_than_a_few_items_are_made_ahead() -> None:
