@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
 from posagent.core.extents import BLOCK_BYTES, Extent, blocks
 from posagent.core.payload import ANCHOR_BYTES, Header, Operation
@@ -22,9 +23,9 @@ class Elsewhere:
     """In the slot that `running` reads, for the `operations` of one payload. It is read once, when the first is asked
     for; any thread may ask."""
 
-    def __init__(self, running: Medium, operations: Callable[[], Iterable[Operation]]) -> None:
-        self._running, self._operations = running, operations
-        self._places = once(self._found)
+    def __init__(self, running: Medium, operations: Iterable[Operation]) -> None:
+        self._running = running
+        self._places = once(partial(_places, running, operations))  # not of ourselves: it would keep the table alive
 
     def find(self, operation: Operation, header: Header) -> Bytes | None:
         """What the operation makes, or None. Raises OSError."""
@@ -37,17 +38,18 @@ class Elsewhere:
                     return found
         return None
 
-    def _found(self) -> dict[bytes, list[int]]:
-        """Blocks that may begin an operation, by its anchor."""
-        wanted = {one.anchor for one in self._operations() if one.anchor}
-        places: dict[bytes, list[int]] = defaultdict(list)
-        for at in range(0, self._running.size, READ_BYTES):
-            data = memoryview(self._running.pread(at, min(READ_BYTES, self._running.size - at)))
-            for start in range(0, len(data), BLOCK_BYTES):
-                anchor = anchor_of(data[start : start + BLOCK_BYTES])
-                if anchor in wanted and len(places[anchor]) < PLACES_MAX:
-                    places[anchor].append((at + start) // BLOCK_BYTES)
-        return places
+
+def _places(running: Medium, operations: Iterable[Operation]) -> dict[bytes, list[int]]:
+    """Blocks of the running slot that may begin an operation, by its anchor."""
+    wanted = {one.anchor for one in operations if one.anchor}
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for at in range(0, running.size, READ_BYTES):
+        data = memoryview(running.pread(at, min(READ_BYTES, running.size - at)))
+        for start in range(0, len(data), BLOCK_BYTES):
+            anchor = anchor_of(data[start : start + BLOCK_BYTES])
+            if anchor in wanted and len(places[anchor]) < PLACES_MAX:
+                places[anchor].append((at + start) // BLOCK_BYTES)
+    return places
 
 
 def anchor_of(block: bytes | memoryview) -> bytes:

@@ -73,7 +73,6 @@ class Work:
         """The code of why a delta that was made from the running image is not used."""
         self.large = self.small = 0
         """Bytes of the image that the planned operations of either kind make."""
-        self._found = Elsewhere(running, lambda: self._full_payload.header.operations)
         self._digests: dict[int, str] = {}
         """Of the running image's first so many bytes."""
         alone = sorted((one for one in manifests if not one.source_sha256), key=lambda one: one.whole)
@@ -146,6 +145,7 @@ class Work:
         if most > 1 and not partial and (self._delta is None or self._delta_payload is None):
             members = list(chosen)
             if all(operation.kind is not Kind.DENSE for _, operation in members):
+                self._found  # noqa: B018 - one for all parts; it reads when the first of them asks
                 zeros = [one for one in members if one[1].kind is Kind.ZERO]
                 others = [one for one in members if one[1].kind is not Kind.ZERO]
                 parts = (zeros, *in_turns(others, most, turn_bytes))
@@ -308,6 +308,10 @@ class Work:
 
     def _is_whole(self, operation: Operation, header: Header) -> bool:
         return is_made(operation, read(self.spare, operation.target, header.image_size))
+
+    @cached_property
+    def _found(self) -> Elsewhere:
+        return Elsewhere(self._running, self._full_payload.header.operations)
 
     def _elsewhere(self, operation: Operation, header: Header) -> Bytes | None:
         """What the operation makes, found in the running slot where there is no delta."""
