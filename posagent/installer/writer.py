@@ -31,6 +31,9 @@ MAKERS_MAX = 2
 """Threads that make small ones at the same time, beside the one for zeros."""
 COPIED_SHARE_MAX = 4
 """Blocks are copied where they are at most one in so many of what was made."""
+WEIGHT_SHARE = 4
+"""What keeps no memory weighs one in so many of its bytes: a thread that only reads would run far ahead, and take the
+disk from those that make what is to be written."""
 
 
 class Item(NamedTuple):
@@ -84,7 +87,7 @@ def write(
             at_work.callback(back.close)
             makers = []
             for steps in parts:
-                makers.append(apart(_items(steps, work.spare), lambda item: item.kept))
+                makers.append(apart(_items(steps, work.spare), _weight))
                 at_work.callback(makers[-1].close)
             for size, kept, made in by_turns(makers):
                 _put(made, device)
@@ -128,6 +131,10 @@ def _items(steps: Iterator[Step], spare: Medium) -> Items[Item]:
             del item
     if size:
         yield Item(size, kept, made)
+
+
+def _weight(item: Item) -> int:
+    return max(item.kept, item.size // WEIGHT_SHARE)
 
 
 def _adjacent(runs: Iterable[Run]) -> Iterator[tuple[int, list[memoryview | bytes]]]:

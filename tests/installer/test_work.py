@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import random
+import weakref
 from dataclasses import dataclass, field
 
 import pytest
@@ -336,6 +338,22 @@ def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_togethe
     assert [{not step.sha256 for step in some} for some in taken] == [{True}, {False}, {False}], "zeros have their own"
     places = [place for some in taken for step in some for place in step.places]
     assert sum(length for _, length in places) == len(NEW), "each was made once"
+
+
+@pytest.mark.parametrize("source", [OLD, None])
+def test_the_table_goes_with_the_work_without_the_collector(source: bytes | None) -> None:
+    """A worker that has checked a bundle goes on to write it: two tables would be more than there is room for."""
+    one = terminal(source, None)
+    gc.disable()
+    try:
+        work = one.work()
+        for steps in work.parts(most=2):
+            list(steps)
+        gone = weakref.ref(work)
+        del work, steps
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("source", [OLD, None])

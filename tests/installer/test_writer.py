@@ -20,7 +20,7 @@ from posagent.core.errors import PosagentError, SlotError
 from posagent.core.ports import BlockDevice, Message
 from posagent.crash.medium import ALL, Medium, PowerCut
 from posagent.installer import read_back, writer
-from posagent.installer.ahead import ahead, by_turns, in_line
+from posagent.installer.ahead import AHEAD_BYTES, ahead, by_turns, in_line, once
 from posagent.installer.slots import Slots
 from posagent.installer.work import Work
 from posagent.installer.writer import write
@@ -390,6 +390,40 @@ def test_never_more_than_a_few_items_are_made_ahead() -> None:
 
     for item in ahead(items()):
         assert len(made) <= item + 3
+
+
+def test_who_only_reads_does_not_run_far_ahead_either() -> None:
+    """It would take the disk from those that make what is to be written."""
+    made, size = [], 1 << 19
+
+    def items() -> Generator[writer.Item, None, None]:
+        for number in range(100):
+            made.append(number)
+            yield writer.Item(size, 0, [])
+
+    for number, _ in enumerate(ahead(items(), writer._weight)):
+        assert len(made) <= number + 2 + AHEAD_BYTES * writer.WEIGHT_SHARE // size
+
+
+def test_what_several_threads_ask_for_is_made_once_and_again_only_after_trouble() -> None:
+    both, made = threading.Barrier(2), list[int]()
+
+    def make() -> int:
+        made.append(len(made))
+        if len(made) == 1:
+            raise OSError(5, "Input/output error")
+        return len(made)
+
+    found = once(make)
+    with pytest.raises(OSError, match="Input/output"):
+        found()
+
+    def asks() -> Generator[int, None, None]:
+        yield 0
+        both.wait(WAIT_S)  # both threads are there
+        yield found()
+
+    assert list(by_turns([ahead(asks(), lambda _: 0), ahead(asks(), lambda _: 0)])) == [0, 0, 2, 2] and made == [0, 1]
 
 
 def test_a_real_file_is_written_and_read_back(tmp_path: Path) -> None:
