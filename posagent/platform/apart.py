@@ -21,12 +21,12 @@ def apart(work: Callable[[], Any]) -> Callable[[], Any]:
     """Begin the work; what is returned waits for it, once, and returns the JSON value that `work` did, or raises
     PosagentError: the child's own, or `internal`. No thread may run."""
     reading, writing = os.pipe()
-    gc.freeze()  # the child shares what is there already
+    gc.freeze()  # or the child's collector would touch, and so copy, all that is there already
     child = os.fork()
     if not child:
-        gc.disable()
         os.close(reading)
         _answer(work, writing)
+    gc.unfreeze()
     os.close(writing)
     return lambda: _answered(child, reading)
 

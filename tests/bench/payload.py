@@ -8,7 +8,8 @@ of the runs, memory is that of the largest process. posagent is a fresh process 
 nothing is installed but what a terminal has, and reads back; it stands here four times, each with what was fetched for
 it in the spool: with a delta; without one on a terminal that has nothing of the image in the running slot, by the
 fewest bytes, and as it is installed soonest from a stick or a fast link; and without one on a terminal that runs the
-old image. Then the quick ways to install a full image by turns, and ours on a disk throttled like an eMMC against `dd`.
+old image. Then the quick ways to install a full image by turns, ours as a fresh process and of the worker that has just
+checked the bundle, and ours on a disk throttled like an eMMC against `dd`.
 -> build/payload.json and payload.svg.
 """
 

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,14 +15,9 @@ from posagent.core.errors import BundleError, PosagentError
 from posagent.platform.apart import apart
 
 
-@pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    yield
-    gc.unfreeze()
-
-
 def test_the_answer_comes_from_another_process_that_is_gone_afterwards() -> None:
     answer = apart(lambda: {"pid": os.getpid(), "parts": [1, "two"]})()
+    assert gc.get_freeze_count() == 0, "here garbage is collected as before"
     assert answer["pid"] != os.getpid() and answer["parts"] == [1, "two"]
     with pytest.raises(ChildProcessError):
         os.waitpid(answer["pid"], os.WNOHANG)
