@@ -1,5 +1,6 @@
 """Has a helper thread make things ahead of the one that uses them: unpacking, digesting and reading release the
-interpreter's lock. Where there are to be no threads (`in_line`) they are made when they are asked for.
+interpreter's lock. Where there are to be no threads (`in_line`) they are made when they are asked for. What
+threads share is made by the first that asks (`once`).
 """
 
 from __future__ import annotations
