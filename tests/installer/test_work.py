@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import random
-import weakref
 from dataclasses import dataclass, field
 
 import pytest
@@ -344,14 +343,20 @@ def test_small_operations_are_made_in_parts_that_take_turns_and_make_all_togethe
 def test_the_table_goes_with_the_work_without_the_collector(source: bytes | None) -> None:
     """A worker that has checked a bundle goes on to write it: two tables would be more than there is room for."""
     one = terminal(source, None)
+
+    def operations() -> int:
+        return sum(isinstance(found, Operation) for found in gc.get_objects())
+
+    gc.collect()
     gc.disable()
     try:
+        before = operations()
         work = one.work()
         for steps in work.parts(most=2):
             list(steps)
-        gone = weakref.ref(work)
+        assert operations() > before
         del work, steps
-        assert gone() is None
+        assert operations() == before
     finally:
         gc.enable()
 
